@@ -1,0 +1,196 @@
+"""The run directory: the one thing that crosses the border between worker processes and the app.
+
+    runs/<run_id>/
+      job.json        recipe, config, created_at, code_version, plant, by     written once, before the run is seen
+      state.json      state, message, attempt, started_at, finished_at, pid   replaced by the run's one owner
+      progress.json   step, total, message, eta_s, metrics                    replaced at each report
+      metrics.jsonl   one line per report that carried metrics: step, then name: value
+      log.txt         what the worker printed
+      result.json     what the recipe returned
+      lock            held (POSIX record lock) by the worker process while it lives
+      cancel          its presence asks the run to stop
+      inbox/          uploaded bytes as 000000.bin …, with inbox.json: [{"file", "name"}]; removed by the recipe
+      parts/          <table>-<number>.parquet, rows for the store, in the schemas of `records.SCHEMAS`
+      model/          model.onnx + model.json, of a recipe that makes a model
+
+Every file is written under a temporary name (leading dot) and renamed, so a reader never meets half a file.
+Run ids sort by time. Knows nothing of DuckDB, of processes, or of what recipes do.
+"""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backend import __version__
+from backend.config import data_root, demo_assets
+from backend.errors import NotFoundError
+from backend.records import SCHEMAS
+
+OPEN_STATES = ("pending", "running")
+END_STATES = ("completed", "failed", "canceled", "interrupted")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[a-z-]+-[0-9a-f]{6}")
+
+
+def runs_root() -> Path:
+    return data_root() / "runs"
+
+
+def run_path(run_id: str) -> Path:
+    """The directory of a run. Raises NotFoundError for a malformed id, so that no id reaches outside `runs/`."""
+    path = runs_root() / run_id
+    if not _RUN_ID.fullmatch(run_id) or not (path / "job.json").exists():
+        raise NotFoundError(f"There is no run {run_id!r}.")
+    return path
+
+
+def now() -> str:
+    """This moment, UTC, ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def recipe_of(run_id: str) -> str:
+    return run_id[23:-7]
+
+
+def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str = "", state: str = "pending") -> Path:
+    """Make a run directory and return it. It appears under its name only when it is complete.
+
+    With state "staged" it keeps a dotted name until `publish`: for runs whose inbox is filled first.
+    """
+    created_at = now()
+    stamp = re.sub(r"\D", "", created_at)[:20]
+    run_id = f"{stamp[:8]}-{stamp[8:14]}-{stamp[14:]}-{recipe}-{secrets.token_hex(3)}"
+    staged = runs_root() / f".{run_id}"
+    (staged / "parts").mkdir(parents=True)
+    write_json(staged / "job.json", dict(run_id=run_id, recipe=recipe, config=config, created_at=created_at,
+                                         code_version=__version__, plant=plant, by=by))
+    write_json(staged / "state.json", dict(state="pending" if state == "staged" else state, message="", attempt=1,
+                                           started_at=None, finished_at=None, pid=None))
+    return staged if state == "staged" else publish(staged)
+
+
+def publish(staged: Path) -> Path:
+    """Give a staged run its name; from now on readers see it."""
+    path = staged.with_name(staged.name.removeprefix("."))
+    os.rename(staged, path)
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step, its bytes on disk before its name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
+    try:
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, json.dumps(value, ensure_ascii=False, default=str).encode())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def set_state(run_dir: Path, state: str, **more: Any) -> None:
+    """Replace the state. Only the run's owner calls it: the submitter, then the worker, then the supervisor."""
+    assert state in OPEN_STATES + END_STATES, state
+    write_json(run_dir / "state.json", {**read_json(run_dir / "state.json"), "state": state, **more})
+
+
+def write_part(run_dir: Path, table: str, rows: list[dict[str, Any]] | pa.Table, number: int | None = None) -> Path | None:
+    """Write rows of one table as the run's next part, or as part `number`. No rows: no file, None.
+
+    Raises pyarrow.ArrowInvalid where rows do not fit the table's schema.
+    """
+    schema = SCHEMAS[table]
+    data = rows.select(schema.names).cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema)
+    if not data.num_rows:
+        return None
+    number = len(parts(run_dir, table)) + 1 if number is None else number
+    path = run_dir / "parts" / f"{table}-{number:06d}.parquet"
+    temporary = path.with_name(f".{path.name}")
+    pq.write_table(data, temporary, compression="zstd")
+    with open(temporary, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def parts(run_dir: Path, table: str | None = None) -> list[Path]:
+    """The run's finished parts, in order of table and number."""
+    return sorted((run_dir / "parts").glob(f"{table or '*'}-[0-9]*.parquet"))
+
+
+def read_part(path: Path) -> pa.Table:
+    return pq.read_table(path, schema=SCHEMAS[path.name.rsplit("-", 1)[0]], partitioning=None)
+
+
+def rows(run_dir: Path, table: str) -> pa.Table:
+    """All rows of one table that this run wrote."""
+    return pa.concat_tables([SCHEMAS[table].empty_table(), *map(read_part, parts(run_dir, table))])
+
+
+def find(*recipes: str) -> Iterator[Path]:
+    """Run directories of these recipes (none given: all), newest first."""
+    names = sorted((e.name for e in os.scandir(runs_root()) if _RUN_ID.fullmatch(e.name)), reverse=True) \
+        if runs_root().exists() else []
+    return (runs_root() / n for n in names if not recipes or recipe_of(n) in recipes)
+
+
+def completed(*recipes: str) -> Iterator[Path]:
+    return (p for p in find(*recipes) if read_json(p / "state.json")["state"] == "completed")
+
+
+def undone() -> set[str]:
+    """Ids of inline runs that a later `undo` took back."""
+    return {read_json(p / "job.json")["config"]["run_id"] for p in completed("undo")}
+
+
+def find_snapshot(name: str) -> Path:
+    """Run directory of the newest snapshot with this dataset name or snapshot id. Raises NotFoundError."""
+    for path in completed("import"):
+        head = read_json(path / "snapshot.json")
+        if name in (head["name"], head["snapshot_id"]):
+            return path
+    raise NotFoundError(f"There is no dataset called {name!r}. Import it first.")
+
+
+def find_model(name: str) -> Path:
+    """Folder of a deployed model (model.onnx + model.json) by name or id; empty: the promoted one. Raises NotFoundError."""
+    name = name or promoted_model()
+    for folder in model_folders():
+        head = read_json(folder / "model.json")
+        if name in (head["name"], head["model_id"]):
+            return folder
+    raise NotFoundError(f"There is no model called {name!r}." if name else "No model is in use yet. Train one, then promote it.")
+
+
+def model_folders() -> Iterator[Path]:
+    """Folders of all deployed models, newest first; the demo model, which comes with the program, last."""
+    yield from (p / "model" for p in completed("train-detector", "demo-model") if (p / "model" / "model.json").exists())
+    if (demo_assets() / "model" / "model.json").exists():
+        yield demo_assets() / "model"
+
+
+def promoted_model() -> str:
+    """Id of the model in use: the newest promotion not undone, else the demo model's, else ''."""
+    taken_back = undone()
+    for path in completed("promote"):
+        if path.name not in taken_back:
+            return str(read_json(path / "job.json")["config"]["model_id"])
+    demo = demo_assets() / "model" / "model.json"
+    return str(read_json(demo)["model_id"]) if demo.exists() else ""
