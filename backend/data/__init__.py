@@ -1,0 +1,11 @@
+"""Images and annotations in: safe reading, layouts, splits, snapshots; and the demo plant.
+
+    files       a file, folder, zip or inbox as a list of entries; nothing is ever unpacked to disk
+    images      bytes to an upright RGB picture, or one plain sentence why not; the store of kept images
+    catalog     entries to records: which layout, which class, which marks (with layouts, one reader each)
+    splits      train, val and test: from lists, from folders, or drawn by group of alike pictures
+    snapshot    the immutable result of an import, written and read
+    importer    the recipe that ties these together
+    dataset     a snapshot as a YOLO folder
+    demo        pictures of a plant that does not exist
+"""
