@@ -1,0 +1,145 @@
+"""Entries become records: which layout is this, which pictures, which marks on them, which split if folders say so.
+
+`read` looks for the layouts in the order of `ORDER` and says what it recognised and why. The readers are in `layouts_*`.
+Nothing is decoded here, except a few masks to see that they are masks. Knows nothing of sizes, hashes or snapshots.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from backend.data.files import Entry, Refusal, named_beside, printable
+from backend.data.marks import Mark, Notes
+from backend.errors import InputError
+
+SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+                 "test": "test", "testing": "test"}
+GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree"}
+ORDER = ("mvtec", "voc", "coco", "yolo", "mask-beside", "images")
+CALLED = {"mvtec": "MVTec AD", "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "mask-beside": "pictures with masks beside them",
+          "images": "pictures without labels"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of a dataset: where its bytes are, what marks it carries, which split its folder names ('' none)."""
+
+    entry: Entry
+    marks: tuple[Mark, ...] = ()
+    split: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+
+@dataclass
+class Catalog:
+    """What a layout's reader found. `classes` only where the layout declares their order."""
+
+    layout: str
+    explanation: str
+    records: list[Record]
+    classes: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+
+
+class Tree:
+    """All entries by name, with the look-ups that the readers share. A name met twice gets a number."""
+
+    def __init__(self, entries: list[Entry | Refusal]) -> None:
+        self.refused = [e for e in entries if isinstance(e, Refusal)]
+        self.entries: dict[str, Entry] = {}
+        for entry in entries:
+            if isinstance(entry, Entry):
+                name = entry.name
+                while name in self.entries:
+                    name += " (again)"
+                self.entries[name] = replace(entry, name=name)
+        self.pictures = [n for n, e in self.entries.items() if not named_beside(e)]
+        self._by_file: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self.pictures:
+            path = PurePosixPath(name)
+            self._by_file.setdefault(path.name, []).append(name)
+            self._by_stem.setdefault(path.stem, []).append(name)
+
+    def files(self, *suffixes: str) -> list[Entry]:
+        return [e for e in self.entries.values() if e.suffix in suffixes]
+
+    def picture(self, wanted: str, near: str) -> str | None:
+        """The picture that a label file at `near` calls `wanted` (a path, a name or a stem); of several, the closest."""
+        path = PurePosixPath(wanted.replace("\\", "/"))
+        candidates = self._by_file.get(path.name) or self._by_stem.get(path.name, [])
+        exact = [c for c in candidates if f"/{c}".endswith(f"/{path}")]
+        return max(exact or candidates, key=lambda c: _shared(c, near), default=None)
+
+
+def _shared(a: str, b: str) -> int:
+    """How many leading folders two names share."""
+    pairs = zip(PurePosixPath(a).parts[:-1], PurePosixPath(b).parts[:-1], strict=False)
+    return next((i for i, (x, y) in enumerate(pairs) if x != y), min(a.count("/"), b.count("/")))
+
+
+def folder_split(name: str) -> str:
+    """The split that a folder in this path names; '' if none does."""
+    return next((SPLIT_FOLDERS[p.lower()] for p in PurePosixPath(name).parts[:-1] if p.lower() in SPLIT_FOLDERS), "")
+
+
+def is_good(folder: str) -> bool:
+    return folder.lower().replace("-", "_").replace(" ", "_") in GOOD
+
+
+def class_name(text: Any) -> str:
+    name = printable(str(text).strip())
+    if not name:
+        raise ValueError("it has a class without a name")
+    return name
+
+
+def records_of(tree: Tree, marks: dict[str, list[Mark]], bad: dict[str, str], names: Iterable[str] | None = None,
+               splits: Callable[[str], str] = folder_split) -> tuple[list[Record], list[Refusal]]:
+    """Records of these pictures (none given: all), and refusals of those whose labels are bad."""
+    names = list(tree.pictures if names is None else names)
+    return ([Record(tree.entries[n], tuple(marks.get(n, ())), splits(n)) for n in names if n not in bad],
+            [Refusal(n, bad[n]) for n in names if n in bad])
+
+
+def note_unlabelled(notes: Notes, records: list[Record], marks: dict[str, list[Mark]]) -> None:
+    missing = [r.name for r in records if r.name not in marks]
+    if missing:
+        notes.add("Pictures without an annotation; they count as free of defects", *missing)
+
+
+def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
+    from backend.data import layouts_boxes, layouts_masks, layouts_yolo  # they use this module's records
+
+    return {"mvtec": layouts_masks.mvtec, "voc": layouts_boxes.voc, "coco": layouts_boxes.coco, "yolo": layouts_yolo.yolo,
+            "mask-beside": layouts_masks.mask_beside, "images": layouts_masks.pictures}
+
+
+def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
+    """Recognise the layout, or insist on one. Raises InputError where nothing can be read."""
+    tree = Tree(entries)
+    if not tree.pictures:
+        raise InputError(f"There is no picture in it{_first(tree.refused)}.")
+    for name in ORDER if layout == "auto" else (layout,):
+        found = _readers()[name](tree)
+        if found is not None:
+            return _without_lost_labels(found, tree.refused)
+    raise InputError(f"It does not look like {CALLED[layout]}: no such labels were found. Try the layout 'auto'.")
+
+
+def _without_lost_labels(catalog: Catalog, refused: list[Refusal]) -> Catalog:
+    """Refuse pictures without marks whose label file, to judge by its name, was itself refused: they may well be defective."""
+    lost = {PurePosixPath(r.name).stem: r.name for r in refused if r.name.lower().endswith((".xml", ".txt", ".json", ".png"))}
+    hit = {r.name: lost[stem] for r in catalog.records if not r.marks and (stem := PurePosixPath(r.name).stem) in lost}
+    catalog.records = [r for r in catalog.records if r.name not in hit]
+    catalog.refused = refused + catalog.refused + [Refusal(n, f"Its label file {label} was refused.") for n, label in hit.items()]
+    return catalog
+
+
+def _first(refused: list[Refusal]) -> str:
+    return f"; {refused[0].name} was refused: {refused[0].reason.rstrip('.')}" if refused else ""

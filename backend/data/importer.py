@@ -1,0 +1,165 @@
+"""The recipe `import`: a folder, zip or upload becomes an immutable snapshot.
+
+files -> catalog (layout, marks) -> splits by list or folder -> measured (decoded, hashed, boxes) -> duplicates, drawn splits
+-> snapshot. One bad picture is refused with its reason; the rest goes on.
+"""
+
+import shutil
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backend.config import Import
+from backend.data import alike, catalog, files, images, snapshot, splits
+from backend.data.catalog import Catalog, Record
+from backend.data.files import Refusal
+from backend.data.marks import Notes, boxes
+from backend.data.snapshot import Picture
+from backend.device import cores
+from backend.errors import ConfigError, InputError
+
+MIN_SIDE = 10                      # pixels; the trainer refuses smaller pictures
+
+
+def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str, Any]:
+    """Import `config.path`, or the run's inbox where no path is given. Returns what stands in snapshot.json."""
+    where = _where(config, run_dir)
+    report(step=0, total=1, message="Looking at the files")
+
+    # Which pictures are there, what marks them, and which split was given to them.
+    with files.listing(where) as entries:
+        found = catalog.read(entries, config.layout)
+        given, splits_from = _given(config, found)
+        records = [replace(r, split=given[r.name]) for r in found.records if r.name in given]
+        if splits_from == "drawn" and (lists := [e.name for e in entries if e.name.endswith("train.txt")]):
+            found.notes.add("Split lists lie in the data but were not asked for; the split was drawn", *lists)
+        if len(records) < len(found.records):
+            found.notes.add("Pictures in no split, left out", *(r.name for r in found.records if r.name not in given))
+
+        # Every picture is decoded once, on all cores, and kept under its content's hash.
+        pictures = _measure(records, found, report)
+    if not pictures:
+        raise InputError(f"None of the {len(records):,} pictures can be used. {found.refused[0].name}: {found.refused[0].reason}")
+
+    # The same content twice, alike pictures, and the splits that are still to be drawn.
+    report(step=len(records), total=len(records), message="Comparing the pictures")
+    pictures = _doubles(pictures, found.notes, keep=splits_from == "lists")
+    pictures = _divided(pictures, splits_from, config.seed, found.notes)
+
+    classes = found.classes or sorted({m.class_name for r in records for m in r.marks if m.class_name})
+    about = dict(name=config.name.strip(), layout=found.layout, explanation=found.explanation, seed=config.seed, splits_from=splits_from,
+                 notes=found.notes.lines())
+    head = snapshot.write(run_dir, pictures, classes, found.refused, about)
+    shutil.rmtree(run_dir / "inbox", ignore_errors=True)
+    return head
+
+
+def _where(config: Import, run_dir: Path) -> Path:
+    if not config.name.strip():
+        raise ConfigError("Give the dataset a name.")
+    if config.path:
+        return Path(config.path).expanduser()
+    if (run_dir / "inbox" / "inbox.json").exists():
+        return run_dir / "inbox"
+    raise ConfigError("Choose a folder or zip file to read.")
+
+
+def _given(config: Import, found: Catalog) -> tuple[dict[str, str], str]:
+    """Split of each picture to import, '' where it is still to be drawn, and where the splits come from."""
+    if config.splits is not None:
+        names = [r.name for r in found.records] + [r.name for r in found.refused]
+        return splits.from_lists(Path(config.splits).expanduser(), config.split_prefix, names), "lists"
+    if splits.by_folders([r.split for r in found.records]):
+        return {r.name: r.split for r in found.records if r.split}, "folders"
+    return {r.name: "" for r in found.records}, "drawn"
+
+
+def _measure(records: list[Record], found: Catalog, report: Callable[..., None]) -> list[Picture]:
+    pictures: list[Picture] = []
+    with ThreadPoolExecutor(cores()) as pool:
+        for done, (result, notes) in enumerate(_ahead(pool, _picture, records), 1):
+            for what, names in notes.names.items():
+                found.notes.add(what, *names)
+            if isinstance(result, Picture):
+                pictures.append(result)
+            else:
+                found.refused.append(result)
+            if done % 20 == 0 or done == len(records):
+                report(step=done, total=len(records), message="Reading pictures")
+    return pictures
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[Record], Any], items: Iterable[Record]) -> Iterator[Any]:
+    """Results in order, a few items ahead only: `pool.map` would read the whole dataset before the first is used."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 4 * cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:                          # a cancel unwinds through here
+            future.cancel()
+
+
+def _picture(record: Record) -> tuple[Picture | Refusal, Notes]:
+    """One picture decoded, hashed, kept, its marks as boxes."""
+    notes = Notes()
+    try:
+        data = record.entry.read()
+        image = images.decode(data, record.name)
+        if min(image.size) < MIN_SIDE:
+            raise InputError(f"It is only {image.width} × {image.height} pixels; at least {MIN_SIDE} a side are needed.")
+        found = boxes(record.marks, image.size, record.name, notes)
+    except InputError as error:
+        return Refusal(record.name, str(error)), Notes()
+    if image.info["changed"]:
+        notes.add(f"Pictures {image.info['changed']}", record.name)
+    image_id = images.sha256(data)
+    images.keep(data, image_id, str(image.format))
+    return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split), notes
+
+
+def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]:
+    """One record for each content. Across splits test keeps it, then val, so that nothing leaks into train.
+
+    `keep`: lists say where each file belongs, so both stay, and it is only said.
+    """
+    same: dict[str, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        same[picture.image_id].append(picture)
+    dropped: set[int] = set()
+    for twins in (t for t in same.values() if len(t) > 1):
+        crosses = len({p.split for p in twins}) > 1
+        where = "in two splits" if crosses else "in one split" if twins[0].split else "twice"
+        done = "kept as listed" if keep else "kept once, test before val before train" if crosses else "kept once"
+        names = " = ".join(p.file_name for p in twins)
+        notes.add(f"Same content {where}, {done}", names)
+        if any(p.boxes != twins[0].boxes for p in twins):
+            notes.add("Same content with different boxes", names)
+        best = min(twins, key=lambda p: (("test", "val", "train", "").index(p.split), -len(p.boxes), p.file_name))
+        dropped |= set() if keep else {id(p) for p in twins if p is not best}
+    return [p for p in pictures if id(p) not in dropped]
+
+
+def _divided(pictures: list[Picture], splits_from: str, seed: int, notes: Notes) -> list[Picture]:
+    """Groups of alike pictures, and a split for every picture that has none yet."""
+    groups = alike.groups([p.image_id for p in pictures], [p.phash for p in pictures])
+    classes = [p.classes for p in pictures]
+    if splits_from == "drawn":
+        chosen = splits.draw(groups, classes, splits.SHARES, seed)
+    else:
+        chosen, drawn = splits.complete([p.split for p in pictures], groups, classes, seed)
+        for split in drawn:
+            notes.add(f"No {split} split was given: {splits.HELD_OUT:.0%} of train became {split}, drawn with seed {seed}")
+    across: dict[str, set[str]] = defaultdict(set)
+    for group, split in zip(groups, chosen, strict=True):
+        across[group].add(split)
+    if n := sum(len(s) > 1 for s in across.values()):
+        notes.add(f"Groups of alike pictures that cross splits as given: {n:,}")
+    return [replace(p, split=s, group_id=g) for p, s, g in zip(pictures, chosen, groups, strict=True)]

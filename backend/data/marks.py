@@ -1,0 +1,122 @@
+"""Marks on a picture, as a layout wrote them, and the boxes they become: absolute pixels of the upright picture.
+
+Between the layouts (which only read text) and the importer (which knows each picture's size). What had to be changed is
+said in notes, never done silently. Knows nothing of splits or snapshots.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from backend.data.files import Entry
+from backend.data.images import decode
+from backend.errors import InputError
+
+MASK_WHITE = 127                   # masks are anti-aliased: white is above the middle
+MIN_SPECK = 4                      # connected white pixels; fewer is dust of the resampling, not a defect
+_TOUCHING = np.ones((3, 3), bool)  # diagonal neighbours belong together
+
+
+@dataclass(frozen=True)
+class Box:
+    """x1 < x2, y1 < y2, inside the picture. `source` is 'box' or 'mask'."""
+
+    class_name: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    source: str = "box"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark as it was written: corners in pixels, corners as shares of the picture, or a mask to look into.
+
+    A mask with class '' is one that should be empty, since its picture lies in a folder of good ones.
+    """
+
+    class_name: str
+    corners: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    shares: bool = False
+    mask: Entry | None = None
+
+
+@dataclass
+class Notes:
+    """What a person should know, gathered by kind: 'Boxes cut at the picture's edge: 12, for example a, b, c.'"""
+
+    names: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, what: str, *names: str) -> None:
+        self.names[what].extend(names)
+
+    def lines(self) -> list[str]:
+        return [f"{what}: {len(n):,} ({'for example ' if len(n) > 3 else ''}{', '.join(n[:3])})." if n else f"{what}."
+                for what, n in self.names.items()]
+
+
+def boxes(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
+    """The boxes of one picture of this size (width, height). Raises InputError where a mask cannot be read."""
+    found: list[Box] = []
+    for mark in marks:
+        if mark.mask is not None:
+            found += _from_mask(mark, mark.mask, size, name, notes)
+        else:
+            found += _from_corners(mark, size, name, notes)
+    return found
+
+
+def _from_corners(mark: Mark, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
+    width, height = size
+    x1, y1, x2, y2 = (c * s for c, s in zip(mark.corners, (width, height) * 2 if mark.shares else (1, 1, 1, 1), strict=True))
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
+        notes.add("Boxes without an area, left out", name)
+        return []
+    clipped = Box(mark.class_name, max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
+    if clipped.x2 <= clipped.x1 or clipped.y2 <= clipped.y1:
+        notes.add("Boxes wholly outside their picture, left out", name)
+        return []
+    if max(-x1, -y1, x2 - width, y2 - height) > 1e-3 * max(size):     # less is rounding in relative labels
+        notes.add("Boxes that reached beyond their picture, cut at its edge", name)
+    return [clipped]
+
+
+def _from_mask(mark: Mark, mask: Entry, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
+    white = read_mask(mask)
+    regions, specks = components(white)
+    if not mark.class_name:
+        if regions:
+            notes.add("Good pictures whose mask is not empty; the mask was ignored", name)
+        return []
+    if specks:
+        notes.add(f"Masks with specks of fewer than {MIN_SPECK} pixels, which were dropped", name)
+    if not regions:
+        notes.add("Pictures of a defect whose mask is empty, or dust only; they carry no box", name)
+    height, width = white.shape
+    if (width, height) != size:
+        notes.add("Masks of another size than their picture; their boxes were scaled", name)
+    across, down = size[0] / width, size[1] / height
+    return [Box(mark.class_name, x1 * across, y1 * down, x2 * across, y2 * down, "mask") for x1, y1, x2, y2 in regions]
+
+
+def read_mask(entry: Entry) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """A mask as booleans, (H, W). Masks drawn with 0 and 1 count 1 as white. Raises InputError."""
+    try:
+        grey = np.asarray(decode(entry.read(), entry.name).convert("L"))
+    except InputError as error:
+        raise InputError(f"Its mask {entry.name} cannot be used. {error}") from error
+    return np.asarray(grey > (0 if grey.max() == 1 else MASK_WHITE))
+
+
+def components(white: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[list[tuple[int, int, int, int]], int]:
+    """Boxes of the connected white regions, and how many specks were too small to be one."""
+    labelled, n = ndimage.label(white, structure=_TOUCHING)
+    areas = np.bincount(labelled.ravel(), minlength=n + 1)[1:]
+    found = [(s[1].start, s[0].start, s[1].stop, s[0].stop)
+             for s, area in zip(ndimage.find_objects(labelled), areas, strict=True) if area >= MIN_SPECK]
+    return found, int((areas < MIN_SPECK).sum())

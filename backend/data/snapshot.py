@@ -1,0 +1,123 @@
+"""A dataset as it was on one day, never changed again: pictures by content, boxes, splits.
+
+An import run's directory holds `manifest.json` (classes, and for each picture its content's hash, split, origin and boxes, in
+one order), `snapshot.json` (what a person wants to know) and parts for the store. The snapshot's id is the manifest's SHA-256,
+first 16 digits: names and dates are not in it, so the same content has the same id, and anybody can check it.
+Knows nothing of layouts or of how splits came about.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from backend import rundir
+from backend.data import images
+from backend.data.files import Refusal
+from backend.data.marks import Box
+from backend.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a snapshot with its boxes."""
+
+    image_id: str
+    file_name: str
+    width: int
+    height: int
+    phash: str
+    boxes: tuple[Box, ...] = ()
+    split: str = ""
+    group_id: str = ""
+    origin: str = "real"
+    parent: str = ""
+
+    @property
+    def classes(self) -> set[str]:
+        return {b.class_name for b in self.boxes}
+
+    @property
+    def path(self) -> Path:
+        """Where its bytes are. Raises NotFoundError."""
+        path = images.path_of(self.image_id)
+        if path is None:
+            raise NotFoundError(f"The picture {self.file_name} of this dataset is missing from the data folder. Import the dataset again.")
+        return path
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot read back: `head` is snapshot.json."""
+
+    head: dict[str, Any]
+    pictures: list[Picture]
+    images: pa.Table                   # records.SCHEMAS["snapshot_images"]
+    labels: pa.Table                   # records.SCHEMAS["labels"]
+    classes: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", list(self.head["classes"]))
+
+    @property
+    def snapshot_id(self) -> str:
+        return str(self.head["snapshot_id"])
+
+    def by_split(self, split: str) -> list[Picture]:
+        """Pictures of one split, by file name."""
+        return sorted((p for p in self.pictures if p.split == split), key=lambda p: p.file_name)
+
+
+def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: list[Refusal], about: dict[str, Any]) -> dict[str, Any]:
+    """Write manifest, parts and snapshot.json; returns what stands in snapshot.json. `about`: name, layout, explanation, seed ..."""
+    pictures = sorted(pictures, key=lambda p: json.dumps(_entry(p)))
+    manifest = json.dumps(dict(classes=classes, images=[_entry(p) for p in pictures]), separators=(",", ":")).encode()
+    snapshot_id = hashlib.sha256(manifest).hexdigest()[:16]
+    created_at = rundir.now()
+    head = dict(snapshot_id=snapshot_id, **about, created_at=created_at, classes=classes, counts=box_counts(pictures, classes),
+                images={s: sum(p.split == s for p in pictures) for s in ("train", "val", "test")},
+                labels=sum(len(p.boxes) for p in pictures), refused=len(refused))
+    rundir.write_bytes(run_dir / "manifest.json", manifest)
+    # Numbered parts: an import that was interrupted and starts again replaces its own.
+    rundir.write_part(run_dir, "snapshots", [dict(
+        snapshot_id=snapshot_id, name=about["name"], layout=about["layout"], created_at=datetime.fromisoformat(created_at), classes=classes,
+        seed=about["seed"], splits_from=about["splits_from"], images=len(pictures), labels=head["labels"], refused=len(refused))], 1)
+    rundir.write_part(run_dir, "snapshot_images", [dict(
+        snapshot_id=snapshot_id, image_id=p.image_id, file_name=p.file_name, split=p.split, origin=p.origin, parent=p.parent,
+        generator_run="", width=p.width, height=p.height, group_id=p.group_id, phash=p.phash) for p in pictures], 1)
+    rundir.write_part(run_dir, "labels", [dict(
+        snapshot_id=snapshot_id, image_id=p.image_id, class_name=b.class_name, x1=b.x1, y1=b.y1, x2=b.x2, y2=b.y2, source=b.source)
+        for p in pictures for b in p.boxes], 1)
+    rundir.write_part(run_dir, "refused", [dict(file_name=r.name, reason=r.reason) for r in refused], 1)
+    rundir.write_json(run_dir / "snapshot.json", head)
+    return head
+
+
+def _entry(p: Picture) -> dict[str, Any]:
+    """A picture as the manifest has it. The file's name is left out: content decides."""
+    boxes = sorted([b.class_name, *(round(v, 3) for v in (b.x1, b.y1, b.x2, b.y2)), b.source] for b in p.boxes)
+    return dict(split=p.split, image_id=p.image_id, origin=p.origin, parent=p.parent, boxes=boxes)
+
+
+def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[str, int]]:
+    """Boxes by split and class, every class named."""
+    found = Counter((p.split, b.class_name) for p in pictures for b in p.boxes)
+    return {s: {c: found[s, c] for c in classes} for s in ("train", "val", "test")}
+
+
+def read(run_dir: Path) -> Snapshot:
+    """The snapshot that an import run made. Boxes come from the manifest, picture by picture."""
+    head = rundir.read_json(run_dir / "snapshot.json")
+    manifest = rundir.read_json(run_dir / "manifest.json")
+    table = rundir.rows(run_dir, "snapshot_images")
+    pictures = []
+    for row, entry in zip(table.to_pylist(), manifest["images"], strict=True):
+        assert row["image_id"] == entry["image_id"], "manifest and parts are written in one order"
+        kept = {k: row[k] for k in ("image_id", "file_name", "width", "height", "phash", "split", "group_id", "origin", "parent")}
+        pictures.append(Picture(boxes=tuple(Box(*b) for b in entry["boxes"]), **kept))
+    return Snapshot(head, pictures, table, rundir.rows(run_dir, "labels"))

@@ -1,0 +1,337 @@
+"""The recipe from a folder to an immutable snapshot: splits, duplicates, what is written, and the real sets."""
+
+import hashlib
+import json
+import shutil
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from backend import rundir
+from backend.config import Import
+from backend.data import alike, dataset, images, importer, snapshot, splits
+from backend.errors import Canceled, ConfigError, InputError
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
+
+
+def imported(path: Path | str, **more: Any) -> tuple[dict[str, Any], Path]:
+    config = Import(path=str(path), **{"name": "set", **more})
+    run = rundir.create("import", config.to_json())
+    return importer.run(config, run, quiet), run
+
+
+def quiet(*, step: int, total: int, message: str = "") -> None:
+    """A report that nobody reads, as strict about its arguments as the worker's."""
+    assert 0 <= step <= total
+
+
+def pixels(seed: int) -> np.ndarray:
+    """Smooth and unlike any other seed's, so that only what is meant to be alike is."""
+    small = np.random.default_rng(seed).integers(0, 255, (8, 8), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((48, 48), Image.Resampling.BICUBIC))
+
+
+def save(path: Path, array: np.ndarray, form: str = "PNG", **more: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out = BytesIO()
+    Image.fromarray(array).save(out, form, **more)
+    path.write_bytes(out.getvalue())
+
+
+def voc(root: Path, name: str, array: np.ndarray, *classes: str) -> None:
+    save(root / f"{name}.png", array)
+    objects = "".join(f"<object><name>{c}</name><bndbox><xmin>{4 + i}</xmin><ymin>5</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>"
+                      for i, c in enumerate(classes))
+    (root / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+
+def write_lists(folder: Path, **lists: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    for name, entries in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{e}\n" for e in entries))
+    return folder
+
+
+# ---- splits
+
+def test_lists_take_stems_names_and_paths_and_leave_the_rest_out(tmp_path: Path) -> None:
+    for i in range(6):
+        voc(tmp_path / "in" / "a", f"p.{i}", pixels(i), "pit")
+    lists = write_lists(tmp_path / "lists", **{"det-train": ["p.0", "", "a/p.1"], "det-val": ["p.2.png"], "det-test": ["a/p.3.png"]})
+    head, run = imported(tmp_path / "in", splits=str(lists), split_prefix="det-")
+    assert head["splits_from"] == "lists" and head["images"] == {"train": 2, "val": 1, "test": 1}
+    assert any(n.startswith("Pictures in no split, left out: 2 (a/p.4.png, a/p.5.png)") for n in head["notes"])
+    assert len(list((tmp_path / "data" / "images").rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(("lists", "message"), [
+    (dict(train=["p0", "x1", "x2", "x3", "x4"]), "not in the data: x1, x2, x3 and 1 more"),
+    (dict(train=["p0", "same"]), "fit more than one picture; write more of the path: same"),
+    (dict(train=["p0"], test=["p0.png"]), "put one picture into two splits: p0.png"),
+    (dict(other=["p0"]), "There is no train.txt, val.txt or test.txt")])
+def test_lists_that_do_not_fit_are_an_error(tmp_path: Path, lists: dict[str, list[str]], message: str) -> None:
+    for name in ("p0", "a/same", "b/same"):
+        save(tmp_path / "in" / f"{name}.png", pixels(len(name)))
+    with pytest.raises(InputError, match=message):
+        imported(tmp_path / "in", splits=str(write_lists(tmp_path / "lists", **lists)))
+
+
+def test_a_listed_picture_that_is_damaged_is_refused_not_unknown(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / "in" / f"{i}.png", pixels(i))
+    (tmp_path / "in" / "3.png").write_bytes(b"damaged")
+    head, _ = imported(tmp_path / "in", splits=str(write_lists(tmp_path / "lists", train=["0", "3"], val=["1"], test=["2"])))
+    assert head["refused"] == 1 and head["images"] == {"train": 1, "val": 1, "test": 1}
+
+
+def test_what_was_not_given_is_drawn_from_train_and_said(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / "in" / ("train" if i < 30 else "test") / "good" / f"{i}.png", pixels(i))
+    head, run = imported(tmp_path / "in", seed=3)
+    assert head["splits_from"] == "folders" and head["images"] == {"train": 26, "val": 4, "test": 10}
+    assert any("No val split was given: 15% of train became val, drawn with seed 3" in n for n in head["notes"])
+    assert {p.file_name.split("/")[0] for p in snapshot.read(run).by_split("val")} == {"train"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sets(st.sampled_from("abc"))), min_size=1, max_size=200), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_drawn_splits_keep_groups_whole_and_repeat(pictures: list[tuple[int, set[str]]], seed: int) -> None:
+    groups, classes = [f"g{g}" for g, _ in pictures], [c for _, c in pictures]
+    drawn = splits.draw(groups, classes, splits.SHARES, seed)
+    assert drawn == splits.draw(groups, classes, splits.SHARES, seed)
+    assert len(set(zip(groups, drawn, strict=True))) == len(set(groups))
+    if len(set(groups)) >= 3:
+        assert set(drawn) == set(splits.SPLITS)
+
+
+def test_drawn_shares_hold_for_every_class_and_the_seed_matters() -> None:
+    classes = [{"rare"}] * 40 + [{"common"}] * 400 + [set()] * 200
+    groups = [f"g{i:03d}" for i in range(len(classes))]
+    drawn = splits.draw(groups, classes, splits.SHARES, 0)
+    for kind, n in (({"rare"}, 40), ({"common"}, 400), (set(), 200)):
+        for split, share in splits.SHARES.items():
+            got = sum(s == split and c == kind for s, c in zip(drawn, classes, strict=True))
+            assert abs(got - share * n) <= 2, (kind, split, got)
+    assert drawn != splits.draw(groups, classes, splits.SHARES, 1)
+
+
+# ---- alike pictures
+
+def test_the_same_scene_at_another_exposure_is_one_group_and_others_are_not(tmp_path: Path) -> None:
+    for i in range(12):
+        for exposure in (1.0, 0.7, 0.4):
+            save(tmp_path / "in" / f"{i}-{exposure}.png", (pixels(i) * exposure).astype(np.uint8))
+    head, run = imported(tmp_path / "in")
+    data = snapshot.read(run)
+    groups = {p.file_name.split("-")[0]: p.group_id for p in data.pictures}
+    assert all(groups[p.file_name.split("-")[0]] == p.group_id for p in data.pictures) and len(set(groups.values())) == 12
+    assert len({(p.group_id, p.split) for p in data.pictures}) == 12 and all(head["images"].values())
+
+
+def test_near_pairs_agree_with_counting_bits_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values = np.unique(np.concatenate([(base := rng.integers(0, 2**63, 40, np.uint64)), base ^ np.uint64(0b10110), base ^ np.uint64(0x1F)]))
+    expected = {(i, j) for i, a in enumerate(values) for j, b in enumerate(values) if (int(a) ^ int(b)).bit_count() <= alike.NEAR}
+    assert set(zip(*(x.tolist() for x in alike.near_pairs(values)), strict=True)) == expected > {(i, i) for i in range(len(values))}
+
+
+def test_ten_thousand_hashes_are_grouped_in_seconds() -> None:
+    values = np.random.default_rng(1).integers(0, 2**63, 10_000, np.uint64)
+    start = time.monotonic()
+    found = alike.groups([images.sha256(str(i).encode()) for i in range(len(values))], [f"{v:016x}" for v in values])
+    assert len(set(found)) > 9_990 and time.monotonic() - start < 20
+
+
+def test_double_content_is_kept_once_test_first(tmp_path: Path) -> None:
+    for i in range(12):
+        voc(tmp_path / "in" / ("train", "val", "test")[i % 3], f"{i}", pixels(i), "pit")
+    voc(tmp_path / "in" / "train", "leak", pixels(2), "pit", "rust")
+    voc(tmp_path / "in" / "val", "leak", pixels(2), "pit")
+    voc(tmp_path / "in" / "train", "twin", pixels(0), "pit", "rust")
+    head, run = imported(tmp_path / "in")
+    data = snapshot.read(run)
+    assert len({p.image_id for p in data.pictures}) == len(data.pictures) == 12 and head["images"] == dict(train=4, val=4, test=4)
+    kept = {p.file_name for p in data.pictures}
+    assert "test/2.png" in kept and "train/twin.png" in kept and not kept & {"train/leak.png", "val/leak.png", "train/0.png"}
+    assert any(n.startswith("Same content in two splits, kept once, test before val before train: 1") for n in head["notes"])
+    assert any(n.startswith("Same content with different boxes: 2") for n in head["notes"])
+
+
+def test_double_content_stays_where_lists_put_it(tmp_path: Path) -> None:
+    for i in range(4):
+        voc(tmp_path / "in", f"{i}", pixels(i), "pit")
+    voc(tmp_path / "in", "again", pixels(0), "rust", "rust")
+    head, run = imported(tmp_path / "in", splits=str(write_lists(tmp_path / "lists", train=["0", "1"], val=["2"], test=["3", "again"])))
+    assert head["images"] == {"train": 2, "val": 1, "test": 2} and head["labels"] == 6
+    assert "Groups of alike pictures that cross splits as given: 1." in head["notes"]
+    data = snapshot.read(run)
+    assert {p.file_name: sorted(b.class_name for b in p.boxes) for p in data.pictures if p.image_id == data.by_split("test")[1].image_id} \
+        == {"0.png": ["pit"], "again.png": ["rust", "rust"]}
+
+
+# ---- what is written
+
+def test_the_snapshot_is_its_content(tmp_path: Path) -> None:
+    """Id from the manifest's bytes; names, place and date do not matter, a moved box does."""
+    for i in range(8):
+        voc(tmp_path / "in", f"{i}", pixels(i), *["pit", "rust"][: i % 3])
+    head, run = imported(tmp_path / "in", name=" first ")
+    assert head["name"] == "first"
+    assert head["snapshot_id"] == hashlib.sha256((run / "manifest.json").read_bytes()).hexdigest()[:16]
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "in")
+    again, _ = imported(tmp_path / "packed.zip", name="second")
+    assert again["snapshot_id"] == head["snapshot_id"] and again["counts"] == head["counts"]
+    xml = tmp_path / "in" / "1.xml"
+    xml.write_text(xml.read_text().replace("<xmax>20", "<xmax>21"))
+    assert imported(tmp_path / "in")[0]["snapshot_id"] != head["snapshot_id"]
+    assert imported(tmp_path / "packed.zip", seed=5)[0]["seed"] == 5
+
+
+def test_parts_json_and_read_agree(tmp_path: Path) -> None:
+    for i in range(20):
+        voc(tmp_path / "in", f"{i}", pixels(i), *["pit", "rust"][: i % 3])
+    (tmp_path / "in" / "bad.png").write_bytes(b"")
+    head, run = imported(tmp_path / "in")
+    data = snapshot.read(run)
+    assert json.loads((run / "snapshot.json").read_text()) == head == data.head
+    assert head["labels"] == data.labels.num_rows == sum(len(p.boxes) for p in data.pictures)
+    assert rundir.rows(run, "snapshots").to_pylist()[0]["labels"] == head["labels"]
+    assert data.images.num_rows == sum(head["images"].values()) == 20 and data.classes == ["pit", "rust"]
+    assert sum(n for by in head["counts"].values() for n in by.values()) == head["labels"]
+    assert rundir.rows(run, "refused").to_pylist() == [dict(file_name="bad.png", reason="The file is empty.")]
+    for p in data.pictures:
+        assert images.sha256(p.path.read_bytes()) == p.image_id and (p.width, p.height) == (48, 48) and p.group_id and len(p.phash) == 16
+    assert {p.split for p in data.pictures} == {"train", "val", "test"}
+
+
+def test_an_inbox_is_read_then_removed_and_an_interrupted_import_starts_again(tmp_path: Path) -> None:
+    config = Import(name="uploaded")
+    run = rundir.create("import", config.to_json())
+    (run / "inbox").mkdir()
+    for i in range(30):
+        save(run / "inbox" / f"{i:06d}.bin", pixels(i))
+    rundir.write_json(run / "inbox" / "inbox.json", [dict(file=f"{i:06d}.bin", name=f"part {i}.png") for i in range(30)])
+
+    def cancel(step: int = 0, **_: Any) -> None:
+        if step:
+            raise Canceled
+    with pytest.raises(Canceled):
+        importer.run(config, run, cancel)
+    assert (run / "inbox").exists()
+    head = importer.run(config, run, quiet)
+    assert sum(head["images"].values()) == 30 and not (run / "inbox").exists()
+    assert len(rundir.parts(run, "snapshot_images")) == 1 and head["layout"] == "images"
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    for i in range(45):
+        save(tmp_path / "in" / f"{i}.png", pixels(i))
+    config, told = Import(path=str(tmp_path / "in"), name="x"), []
+    importer.run(config, rundir.create("import", config.to_json()), lambda **k: told.append((k["step"], k.get("total"))))
+    assert told == [(0, 1), (20, 45), (40, 45), (45, 45), (45, 45)]
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    (dict(name=" ", path="x"), "Give the dataset a name"), (dict(name="x"), "Choose a folder or zip")])
+def test_settings_that_are_missing(values: dict[str, str], message: str) -> None:
+    config = Import(**values)
+    with pytest.raises(ConfigError, match=message):
+        importer.run(config, rundir.create("import", config.to_json()), quiet)
+
+
+def test_what_was_changed_and_lists_that_were_not_used_are_said(tmp_path: Path) -> None:
+    for i in range(3):
+        save(tmp_path / "in" / f"{i}.png", pixels(i))
+    save(tmp_path / "in" / "deep.png", np.random.default_rng(0).integers(0, 4000, (48, 48), np.uint16))
+    write_lists(tmp_path / "in" / "splits", train=["0"])
+    notes = imported(tmp_path / "in")[0]["notes"]
+    assert "Pictures scaled to 8 bits: 1 (deep.png)." in notes
+    assert "Split lists lie in the data but were not asked for; the split was drawn: 1 (splits/train.txt)." in notes
+
+
+def test_the_yolo_folder(tmp_path: Path) -> None:
+    """Grey stays grey and is linked; what another reader would see otherwise is written as we see it."""
+    for i in range(12):
+        voc(tmp_path / "in", f"{i}", pixels(i), *["pit"] * (i % 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "in" / "turned.jpg", np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8), "JPEG", exif=exif)
+    save(tmp_path / "in" / "deep.png", np.random.default_rng(1).integers(0, 4000, (48, 48), np.uint16))
+    _, run = imported(tmp_path / "in")
+    data = snapshot.read(run)
+    head = yaml.safe_load(dataset.yolo_folder(run, tmp_path / "out").read_text())
+    assert head["names"] == {0: "pit"} and Path(head["path"]) == (tmp_path / "out").resolve()
+    for split in splits.SPLITS:
+        wanted = {p.image_id: p for p in data.by_split(split)}
+        written = {p.stem: p for p in (tmp_path / "out" / head[split]).iterdir()}
+        assert written.keys() == wanted.keys() == {p.stem for p in (tmp_path / "out" / "labels" / split).iterdir()}
+        for image_id, path in written.items():
+            with Image.open(path) as image:
+                assert np.array_equal(np.asarray(image.convert("RGB")), np.asarray(images.load(image_id)))
+                assert image.mode == ("RGB" if wanted[image_id].file_name in ("turned.jpg", "deep.png") else "L")
+            lines = (tmp_path / "out" / "labels" / split / f"{image_id}.txt").read_text().splitlines()
+            assert len(lines) == len(wanted[image_id].boxes)
+            for line, box in zip(lines, wanted[image_id].boxes, strict=True):
+                kind, cx, cy, w, h = map(float, line.split())
+                assert kind == 0 and np.allclose([(cx - w / 2) * 48, (cy - h / 2) * 48, (cx + w / 2) * 48, (cy + h / 2) * 48],
+                                                 [box.x1, box.y1, box.x2, box.y2], atol=1e-3)
+    assert dataset.yolo_folder(run, tmp_path / "out").exists()          # a second time, over the first
+
+
+def test_a_trainer_that_repairs_jpegs_in_place_never_reaches_the_store(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "in" / f"{i}.jpg", pixels(i), "JPEG")
+        with open(tmp_path / "in" / f"{i}.jpg", "ab") as f:
+            f.write(b"\0\0")                            # harmless bytes after the last marker
+    _, run = imported(tmp_path / "in")
+    dataset.yolo_folder(run, tmp_path / "out")
+    written = [p for p in (tmp_path / "out" / "images").rglob("*") if p.is_file()]
+    assert len(written) == 4 and all(p.suffix == ".png" and p.stat().st_nlink == 1 for p in written)
+
+
+# ---- the real sets
+
+def real(name: str) -> Path:
+    if not (REAL / name).exists():
+        pytest.skip(f"{name} is not here")
+    return REAL / name
+
+
+def test_neu_det(tmp_path: Path) -> None:
+    start = time.monotonic()
+    head, run = imported(real("NEU-DET"), splits=str(REAL / "NEU-DET" / "splits"))
+    assert time.monotonic() - start < 40
+    assert head["layout"] == "voc" and head["images"] == {"train": 1260, "val": 180, "test": 360} and head["labels"] == 4189
+    assert head["classes"] == ["crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"] and head["refused"] == 0
+    assert head["notes"][0].startswith("Same content in one split, kept as listed: 1 (IMAGES/patches_101.jpg = IMAGES/patches_105.jpg)")
+    assert {p.file_name.removeprefix("IMAGES/").removesuffix(".jpg") for p in snapshot.read(run).by_split("test")} \
+        == set((REAL / "NEU-DET" / "splits" / "test.txt").read_text().split())
+
+
+def test_magnetic_tile_detection_lists() -> None:
+    head, run = imported(real("magnetic-tile"), splits=str(REAL / "magnetic-tile" / "splits"), split_prefix="det-")
+    assert head["layout"] == "mask-beside" and head["images"] == {"train": 800, "val": 143, "test": 401}
+    assert head["classes"] == ["Blowhole", "Break", "Crack", "Fray", "Uneven"]
+    assert [sum("MT_Free" in p.file_name for p in snapshot.read(run).by_split(s)) for s in splits.SPLITS] == [571, 95, 286]
+    assert not any(p.boxes for p in snapshot.read(run).pictures if "MT_Free" in p.file_name)
+
+
+def test_piped_has_no_val_so_it_is_drawn_from_train() -> None:
+    kind = real("PIPED/PA_ZPB01_RL")
+    head, run = imported(kind, splits=str(kind / "splits"))
+    assert head["layout"] == "mvtec" and head["images"]["test"] == 64 and head["images"]["train"] + head["images"]["val"] == 32
+    assert head["images"]["val"] in (4, 5) and head["counts"]["test"]["defect"] > 48 and head["classes"] == ["defect"]
