@@ -132,7 +132,7 @@ def write_part(run_dir: Path, table: str, rows: list[dict[str, Any]] | pa.Table,
 
 def parts(run_dir: Path, table: str | None = None) -> list[Path]:
     """The run's finished parts, in order of table and number."""
-    return sorted((run_dir / "parts").glob(f"{table or '*'}-[0-9]*.parquet"))
+    return sorted((run_dir / "parts").glob(f"{table or '[a-z]*'}-[0-9]*.parquet"))      # '*' would match a dotted, half-written one
 
 
 def read_part(path: Path) -> pa.Table:

@@ -1,0 +1,195 @@
+"""`python -m backend <recipe>`: every recipe as a command, made from its config class; and rebuild, worker, run.
+
+A recipe runs here in the foreground, in an ordinary run directory. With no app running it is ingested at once; otherwise the
+app does that. With --json the last line is one JSON document; any failure is one sentence and an exit code that is not 0.
+`DIFFSPECT_DATA` chooses the data folder. Knows nothing of what recipes do.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+import types
+import typing
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from backend import rundir
+from backend.config import RECIPES, Config, Import, data_root
+from backend.errors import DiffspectError, StoreError
+from backend.jobs import events, supervisor, worker
+
+PATHS = {"path", "splits", "weights", "images", "list", "out"}      # settings that name a file: resolved from where the person stands
+ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser("--json" in given).parse_args(given))
+    command, as_json = options.pop("command"), options.pop("json", False)
+    try:
+        if command == "run":
+            return worker.main(options["run_id"])
+        if command == "worker":
+            return supervisor.main()
+        return rebuild(as_json) if command == "rebuild" else run(command, options, as_json)
+    except DiffspectError as error:
+        return fail(str(error), as_json)
+    except KeyboardInterrupt:
+        return fail("Stopped.", as_json, 130)
+
+
+def run(recipe: str, options: dict[str, Any], as_json: bool) -> int:
+    """Carry out a recipe here, then take its rows in. Returns the exit code."""
+    config = RECIPES[recipe].from_json({k: absolute(k, v) for k, v in options.items()})
+    there = events.demo_run() if recipe == "demo" else None
+    if there is not None:
+        return tell(there, as_json, "The demo plant is there already.")
+    signal.signal(signal.SIGTERM, interrupt)
+    events.set_calendar()
+    plant = "demo" if recipe == "demo" else str(getattr(config, "plant", "real"))
+    with contextlib.closing(Echo()) as echo:
+        run_dir = worker.foreground(config, plant, echo)
+    ingest()
+    return tell(run_dir, as_json)
+
+
+def absolute(key: str, value: Any) -> Any:
+    return str(Path(value).expanduser().resolve()) if key in PATHS and isinstance(value, str) and value else value
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends a run as Ctrl-C does; a second one may not disturb the ending."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def ingest() -> None:
+    """Take in what is new, unless the app has the database: then it does so itself, within seconds."""
+    from backend.store import database
+    from backend.store import ingest as store
+
+    try:
+        opened = database.Database(data_root() / "inspection.duckdb")
+    except StoreError:
+        return
+    try:
+        store.ingest(opened)
+    finally:
+        opened.close()
+
+
+def rebuild(as_json: bool) -> int:
+    """Make the database again from the run directories."""
+    from backend.store import database
+    from backend.store import ingest as store
+
+    opened = database.Database(data_root() / "inspection.duckdb")
+    try:
+        parts = store.rebuild(opened)
+    finally:
+        opened.close()
+    print(json.dumps({"parts": parts}) if as_json else f"The database was made again from {parts} parts.")
+    return 0
+
+
+def tell(run_dir: Path, as_json: bool, note: str = "") -> int:
+    """Say how the run ended. Returns the exit code."""
+    state = rundir.read_json(run_dir / "state.json")
+    if state["state"] in ("failed", "canceled"):
+        more = {"run_id": run_dir.name, "state": state["state"]}
+        return fail(state["message"], as_json, 130 if state["state"] == "canceled" else 1, more)
+    result = rundir.read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else {}
+    if as_json:
+        print(json.dumps({"run_id": run_dir.name, "state": state["state"], "result": result}, ensure_ascii=False), flush=True)
+        return 0
+    print(note or f"Done: {run_dir.name}")
+    for key, value in result.items():
+        if not isinstance(value, (dict, list)):
+            print(f"  {key.replace('_', ' ')}: {value}")
+    return 0
+
+
+def fail(message: str, as_json: bool, code: int = 1, more: dict[str, Any] | None = None) -> int:
+    print(message, file=sys.stderr)
+    if (more or {}).get("state") == "failed":
+        print(f"The log is {rundir.run_path((more or {})['run_id']) / 'log.txt'}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message, **(more or {})}, ensure_ascii=False), flush=True)
+    return code
+
+
+class Echo:
+    """Progress on the person's terminal: one line that rewrites itself, or now and then a line where there is no terminal.
+
+    Writes to a copy of stderr, because the run's output goes to its log meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.stream = open(os.dup(sys.stderr.fileno()), "w", errors="replace")
+        self.rewrites = self.stream.isatty()
+        self.last = time.monotonic()
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        if not self.rewrites and time.monotonic() < self.last + ECHO_S:
+            return
+        self.last = time.monotonic()
+        left = f", about {duration(progress['eta_s'])} left" if progress["eta_s"] else ""
+        line = f"{progress['step']} of {progress['total']}{left}  {progress['message']}"
+        self.stream.write(f"\r{line[:110]:<110}" if self.rewrites else f"{line}\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        with self.stream:
+            self.stream.write("\n" if self.rewrites else "")
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def parser(as_json: bool) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            if as_json:
+                print(json.dumps({"error": message}), flush=True)
+            super().error(message)
+
+    top = Parser(prog="python -m backend", description="Surface inspection from the command line. DIFFSPECT_DATA chooses the data folder.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    for name, config in RECIPES.items():
+        about = (config.__doc__ or name).splitlines()[0]
+        add_fields(commands.add_parser(name, help=about, description=about), config)
+    again = commands.add_parser("rebuild", help="Make the database again from the run directories.")
+    again.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
+    inner = commands.add_parser("run")                           # without help: it is the supervisor's
+    inner.add_argument("run_id", nargs="?")
+    inner.add_argument("--warm", action="store_true")
+    return top
+
+
+def add_fields(to: argparse.ArgumentParser, config: type[Config]) -> None:
+    """One flag a setting, with dashes or underscores; only those given reach the config, which has the defaults."""
+    to.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    hints = typing.get_type_hints(config)
+    for f in dataclasses.fields(config):
+        hint = hints[f.name]
+        kind = next(k for k in typing.get_args(hint) if k is not type(None)) if isinstance(hint, types.UnionType) else hint
+        default = "" if f.default in ("", None) else f" (default: {f.default})"
+        more: dict[str, Any] = dict(help=(f.metadata["help"] + default).replace("%", "%%"), type=kind, choices=f.metadata.get("choices"))
+        if (config, f.name) == (Import, "path"):
+            to.add_argument("path", **more)
+        else:
+            flags = dict.fromkeys((f"--{f.name.replace('_', '-')}", f"--{f.name}"))
+            shown = None if more["choices"] else kind.__name__.upper()
+            to.add_argument(*flags, dest=f.name, default=argparse.SUPPRESS, metavar=shown, **more)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What the app process keeps open, once: the database, the thread that ingests, the supervisor.
+
+Opens at the first call from any page. Where another process owns the database, runs can still be submitted and followed;
+what needs the database says so. Knows nothing of pages.
+"""
+
+import atexit
+import logging
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend import rundir
+from backend.config import data_root
+from backend.errors import ConfigError, StoreError
+from backend.jobs import events, executor, locks, runs, supervisor
+
+if TYPE_CHECKING:
+    from backend.store.database import Database
+
+BUSY_S, IDLE_S = 0.3, 2.0               # between two looks for new parts: while runs are open, and otherwise
+START_S = 5.0                           # how long a supervisor may take to come up before another is started
+END_S = 20.0                            # longer than the supervisor takes to end a stuck run
+log = logging.getLogger(__name__)
+_guard = threading.RLock()
+_opened: "House | None" = None
+_started: "list[tuple[float, Path, subprocess.Popen[bytes]]]" = []      # supervisors: when, where, which; they outlive us
+
+
+def opened() -> "House":
+    """The open house of the current data folder."""
+    global _opened
+    with _guard:
+        if _opened is None or _opened.root != data_root():
+            close()
+            _opened = House(data_root())
+        return _opened
+
+
+def database() -> "Database":
+    """The process's one database. Raises StoreError while another process has it."""
+    return opened().database()
+
+
+def close() -> None:
+    """Let go of everything but the supervisor, which lives on."""
+    global _opened
+    with _guard:
+        if _opened is not None:
+            _opened.close()
+            _opened = None
+
+
+atexit.register(close)
+
+
+class House:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._database: Database | None = None
+        self._complaint = ""
+        self._opening, self._ingesting = threading.Lock(), threading.Lock()
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        try:
+            self.database()
+            events.move_in()
+        except StoreError as error:
+            self._complain(str(error))
+        self._keep_supervisor()
+        self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
+        self._thread.start()
+
+    def database(self) -> "Database":
+        from backend.store.database import Database
+
+        with self._opening:
+            if self._database is None:
+                self._database = Database(self.root / "inspection.duckdb")
+            return self._database
+
+    def ingest(self, wait_s: float = 15.0) -> bool:
+        """Take in what is new, now. False where that has to wait: another thread is at it, or another process has the database."""
+        from backend.store import ingest
+
+        if not self._ingesting.acquire(timeout=wait_s):
+            return False
+        try:
+            ingest.ingest(self.database())
+            return True
+        except StoreError as error:
+            self._complain(str(error))
+            return False
+        finally:
+            self._ingesting.release()
+
+    def remove(self, plant: str) -> None:
+        """Take a plant's run directories and rows away. Its open runs are canceled first; raises ConfigError where one does not end."""
+        gone = [p for p in rundir.find() if runs.job(p)["plant"] == plant]
+        _end(gone)
+        hidden = [p.rename(p.with_name(f".{p.name}")) for p in gone]
+        self.ingest()                                            # drops the rows of runs that it no longer sees
+        for path in hidden:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def wake(self) -> None:
+        """Look now rather than at the next turn."""
+        self._wake.set()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(30)
+        with self._opening, self._ingesting:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _work(self) -> None:
+        while not self._stopping.is_set() and self.root == data_root():
+            try:
+                self._keep_supervisor()
+                self.ingest()
+                pace = BUSY_S if runs.open_runs() else IDLE_S
+            except Exception:                                    # a thread that died silently would freeze every chart
+                log.exception("Taking in results failed; the next turn tries again.")
+                pace = IDLE_S
+            self._wake.wait(pace)
+            self._wake.clear()
+
+    def _complain(self, message: str) -> None:
+        """Once, not at every turn."""
+        if message != self._complaint:
+            log.warning("%s", message)
+        self._complaint = message
+
+    def _keep_supervisor(self) -> None:
+        """Start one if there is none. Two that start at once settle it by the lock."""
+        if os.environ.get("DIFFSPECT_SUPERVISOR") != "off" and not worker_alive():
+            _started.append((time.monotonic(), self.root, executor.spawn("worker")))
+
+
+def _end(paths: list[Path]) -> None:
+    """Cancel these runs and wait until nobody works on them."""
+    for path in paths:
+        runs.cancel(path.name)
+    until = time.monotonic() + END_S
+    while any(locks.holder(path / "lock") is not None for path in paths):
+        if time.monotonic() > until:
+            raise ConfigError("One of its runs is still going on. Try again when it has ended.")
+        time.sleep(0.05)
+
+
+def worker_alive() -> bool:
+    """Whether somebody carries out runs; one that is just starting counts."""
+    running = [(at, root) for at, root, process in _started if process.poll() is None]
+    return any(root == data_root() and time.monotonic() < at + START_S for at, root in running) or supervisor.alive()

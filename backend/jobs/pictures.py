@@ -1,0 +1,68 @@
+"""A picture with its boxes, encoded for the browser: drawn here in the dashboard's process, by Pillow alone.
+
+Which boxes are drawn the store says (today's rules), or a threshold that a person is trying out. Knows nothing of pages.
+"""
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from backend.errors import NotFoundError
+from backend.store import engineering, queries
+from backend.store.database import Database
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ENCODINGS: dict[str, dict[str, Any]] = {"webp": dict(quality=85, method=2), "jpeg": dict(quality=90), "png": dict(compress_level=3)}
+
+
+def picture(db: Database, inspection_id: int | None, image_id: str | None, boxes: bool, width: int | None,
+            threshold: float | Mapping[str, float] | None, format: str) -> bytes:
+    if inspection_id is not None:
+        image_id = str(queries.inspection(db, inspection_id)["image_id"])
+        found = passing(rows(queries.detections(db, [inspection_id])), threshold) if boxes else []
+    else:
+        assert image_id is not None, "an inspection or an image"
+        found = _labels(db, image_id) if boxes else []
+    return encode(drawn(image_id, found, width), format)
+
+
+def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None) -> "Image":
+    """Raises NotFoundError where the picture was not kept."""
+    from backend.data import images
+    from backend.inspection import annotate
+
+    return annotate.draw(images.load(image_id), found, width)
+
+
+def passing(detections: list[dict[str, Any]], threshold: float | Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """Detections to draw: those that pass, or that would with another threshold (for all classes, or for some)."""
+    if threshold is None:
+        return [d for d in detections if d["passes"]]
+    at = threshold if isinstance(threshold, Mapping) else {}
+    flat = None if isinstance(threshold, Mapping) else threshold
+    return [{**d, "passes": True} for d in detections
+            if d["action"] != "ignore" and d["side"] >= d["min_side"]
+            and d["confidence"] >= (at.get(d["class_name"], d["threshold"]) if flat is None else flat)]
+
+
+def encode(image: "Image", format: str = "webp") -> bytes:
+    out = BytesIO()
+    image.save(out, format.upper(), **ENCODINGS[format])
+    return out.getvalue()
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _labels(db: Database, image_id: str) -> list[dict[str, Any]]:
+    """Labels of the newest dataset that has the picture; a person drew them, so they are certain."""
+    try:
+        snapshot = engineering.newest_snapshot_of(db, image_id)
+    except NotFoundError:
+        return []
+    return [{**row, "confidence": 1.0} for row in rows(engineering.labels(db, snapshot, [image_id]))]

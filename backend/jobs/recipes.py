@@ -1,0 +1,52 @@
+"""Which function carries out which recipe, and in which lane. Resolved by name, in the worker only.
+
+`DIFFSPECT_RECIPES` is the seam for recipes of one's own: names of modules, separated by spaces, that call `add` when
+imported. They get a form, a command and a queue like the built-in ones. Knows nothing of processes.
+"""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from backend.config import RECIPES, Config
+
+Recipe = Callable[..., dict[str, Any]]
+
+FUNCTIONS: dict[str, str] = {
+    "import": "backend.data.importer:run",
+    "train-detector": "backend.detection.train:run",
+    "inspect": "backend.inspection.inspect:run",
+    "predict": "backend.inspection.inspect:predict",
+    "demo": "backend.data.demo_plant:run",
+    "demo-model": "backend.detection.demo_model:run",
+}
+HEAVY = {"train-detector", "demo-model"}          # one at a time per device; the rest goes past them in the light lane
+INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
+
+
+def add(name: str, config: type[Config], function: str, *, heavy: bool = False) -> None:
+    """Add a recipe: its name (a-z and dashes), its config class, its "module:function"."""
+    RECIPES[name] = config
+    FUNCTIONS[name] = function
+    if heavy:
+        HEAVY.add(name)
+
+
+def lane(recipe: str) -> str:
+    return "heavy" if recipe in HEAVY else "light"
+
+
+def load(recipe: str) -> Recipe:
+    module, _, function = FUNCTIONS[recipe].partition(":")
+    found: Recipe = getattr(import_module(module), function)
+    return found
+
+
+def name_of(config: Config) -> str:
+    """The recipe that a config belongs to."""
+    return next(name for name, kind in RECIPES.items() if type(config) is kind)
+
+
+for _module in os.environ.get("DIFFSPECT_RECIPES", "").split():
+    import_module(_module)

@@ -1,0 +1,220 @@
+"""The reading side of runs: status, lists, queue places, logs, live curves, time estimates. From files alone, never DuckDB.
+
+Fast with thousands of runs: names say the recipe and the order, a state is read again only when its file has changed,
+and a list stops at its limit. The two changes made from the outside, cancel and resume, are here as well.
+Knows nothing of processes.
+"""
+
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend import rundir
+from backend.config import RECIPES, Config, TrainDetector
+from backend.device import cores
+from backend.errors import ConfigError, DiffspectError
+from backend.jobs import locks, recipes
+from backend.records import RunStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ASK_S = 2.0                             # a worker that starts or ends holds the lock; a supervisor does for a moment
+_states: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
+
+
+def state(run_dir: Path) -> dict[str, Any]:
+    """state.json, read only if it is another file than last time (each write is a new file)."""
+    path = run_dir / "state.json"
+    seen = path.stat()
+    signature = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    known = _states.get(path)
+    if known is None or known[0] != signature:
+        known = _states[path] = (signature, rundir.read_json(path))
+    return known[1]
+
+
+@lru_cache(maxsize=20_000)
+def job(run_dir: Path) -> dict[str, Any]:
+    """job.json, which never changes."""
+    head: dict[str, Any] = rundir.read_json(run_dir / "job.json")
+    return head
+
+
+def status(run_id: str) -> RunStatus:
+    return _status(rundir.run_path(run_id), queue())
+
+
+def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = None, open_only: bool = False) -> list[RunStatus]:
+    """Newest first; inline runs are not among them."""
+    places = queue()
+    found: list[RunStatus] = []
+    for path in _all(names):
+        if len(found) == limit:
+            break
+        try:
+            wanted = (not open_only or state(path)["state"] in rundir.OPEN_STATES) and (plant is None or job(path)["plant"] == plant)
+            found += [_status(path, places)] if wanted else []
+        except FileNotFoundError:       # taken away while we looked: the demo was removed
+            continue
+    return found
+
+
+def open_runs() -> list[tuple[Path, dict[str, Any]]]:
+    """Pending and running runs with their states, oldest first."""
+    found = []
+    for path in _all():
+        try:
+            now = state(path)
+        except FileNotFoundError:
+            continue
+        if now["state"] in rundir.OPEN_STATES:
+            found.append((path, now))
+    return found[::-1]
+
+
+def queue() -> dict[str, int]:
+    """run_id -> place in its lane's queue, 1 is next."""
+    places: dict[str, int] = {}
+    waiting = {"heavy": 0, "light": 0}
+    for path, now in open_runs():
+        if now["state"] == "pending":
+            lane = recipes.lane(rundir.recipe_of(path.name))
+            waiting[lane] += 1
+            places[path.name] = waiting[lane]
+    return places
+
+
+def _all(names: tuple[str, ...] = ()) -> Iterator[Path]:
+    return rundir.find(*(names or tuple(RECIPES)))
+
+
+def _status(path: Path, places: dict[str, int]) -> RunStatus:
+    head, now = job(path), state(path)
+    progress = _json(path / "progress.json")
+    running = now["state"] == "running"
+    return RunStatus(
+        run_id=path.name, recipe=head["recipe"], name=name(head["recipe"], head["config"]), state=now["state"],
+        message=progress.get("message", "") if running else now["message"], plant=head["plant"], config=head["config"],
+        created_at=head["created_at"], started_at=now["started_at"], finished_at=now["finished_at"], attempt=now["attempt"],
+        step=progress.get("step", 0), total=progress.get("total", 0), eta_s=progress.get("eta_s") if running else None,
+        position=places.get(path.name), result=_json(path / "result.json"),
+        canceling=now["state"] in rundir.OPEN_STATES and (path / "cancel").exists())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = rundir.read_json(path)
+        return content
+    except FileNotFoundError:
+        return {}
+
+
+def name(recipe: str, config: dict[str, Any]) -> str:
+    """What a person calls a run: the dataset, the model, the batch."""
+    if recipe in ("demo", "demo-model"):
+        return "Demo plant" if recipe == "demo" else "Demo model"
+    if config.get("name"):
+        return str(config["name"])
+    where = [str(config[k]) for k in ("line", "product", "lot") if config.get(k)]
+    folder = config.get("images") or config.get("path")
+    return " · ".join(where) or (Path(str(folder)).name if folder else "Upload")
+
+
+def log_tail(run_id: str, lines: int = 200) -> str:
+    """The end of the log. Of a progress bar that rewrites its line, the last state."""
+    path = rundir.run_path(run_id) / "log.txt"
+    if not path.exists():
+        return ""
+    with open(path, "rb") as f:
+        f.seek(max(0, os.fstat(f.fileno()).st_size - 400 * lines))
+        text = f.read().decode(errors="replace")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")[-lines - 1:]).strip("\n")
+
+
+def live_metrics(run_id: str) -> "pd.DataFrame":
+    """step, name, value. A step that a resumed run repeats counts once, as it was the last time."""
+    import pandas as pd  # half a second that a starting worker need not pay
+
+    path = rundir.run_path(run_id) / "metrics.jsonl"
+    values: dict[tuple[int, str], float | None] = {}
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:      # what follows the last newline is half a line
+        point = json.loads(line)
+        values.update({(point["step"], k): v for k, v in point.items() if k != "step"})
+    rows = [(step, k, v) for (step, k), v in sorted(values.items())]
+    return pd.DataFrame(rows, columns=["step", "name", "value"]).astype({"step": "int64", "name": "str", "value": "float64"})
+
+
+def cancel(run_id: str) -> None:
+    """Ask a run to stop; a pending one is canceled on the spot. A finished one stays as it is."""
+    path = rundir.run_path(run_id)
+    if state(path)["state"] not in rundir.OPEN_STATES:
+        return
+    (path / "cancel").touch()
+    with locks.hold(path / "lock") as taken:
+        if taken and rundir.read_json(path / "state.json")["state"] == "pending":
+            rundir.set_state(path, "canceled", message="Canceled.", finished_at=rundir.now())
+
+
+def resume(run_id: str) -> None:
+    """Queue a run again. Its recipe goes on from its last good checkpoint, or from the start where it has none."""
+    path = rundir.run_path(run_id)
+    with locks.hold(path / "lock", ASK_S) as taken:
+        now = rundir.read_json(path / "state.json")
+        if not taken or now["state"] in rundir.OPEN_STATES:
+            raise ConfigError("This run is still going on. Wait for it to end, or cancel it first.")
+        if now["state"] == "completed":
+            raise ConfigError("This run is complete; there is nothing to resume.")
+        (path / "cancel").unlink(missing_ok=True)
+        rundir.set_state(path, "pending", message="", attempt=now["attempt"] + 1, finished_at=None)
+
+
+def estimate(config: Config) -> float | None:
+    """Seconds a run will take: from the pace of runs that finished here, else a rule of thumb; None where the size is unknown."""
+    recipe = recipes.name_of(config)
+    size = _size(config)
+    if size is None:
+        return None
+    paces = [p for path in list(rundir.completed(recipe))[:5] if (p := _pace(path))]
+    return round(statistics.median(paces) * size, 1) if paces else _rule_of_thumb(recipe, size)
+
+
+def _size(config: Config) -> float | None:
+    """How much there is to do, in images; for training in images of 224 px, once through."""
+    try:
+        if isinstance(config, TrainDetector):
+            images = rundir.rows(rundir.find_snapshot(config.dataset), "snapshot_images")
+            train = sum(split == "train" for split in images["split"].to_pylist())
+            return float(train * config.epochs * (config.imgsz / 224) ** 2 * {"n": 1.0, "s": 3.2, "m": 10.0}[config.size])
+        folder = getattr(config, "images", "") or getattr(config, "path", "")
+        return float(_count(Path(folder))) if isinstance(folder, str) and folder else None
+    except (DiffspectError, OSError):
+        return None
+
+
+def _count(path: Path) -> int:
+    from backend.data import images  # Pillow: only where it is asked for
+
+    return int(images.count(path))
+
+
+def _pace(path: Path) -> float | None:
+    """Seconds an image took in a run that went through in one go."""
+    now, head = state(path), job(path)
+    if now["attempt"] != 1 or not now["started_at"] or not now["finished_at"]:
+        return None
+    seconds = (datetime.fromisoformat(now["finished_at"]) - datetime.fromisoformat(now["started_at"])).total_seconds()
+    training = head["recipe"] == "train-detector"
+    size = _size(TrainDetector.from_json(head["config"])) if training else _json(path / "progress.json").get("total")
+    return seconds / size if size else None
+
+
+def _rule_of_thumb(recipe: str, size: float) -> float | None:
+    """Core seconds an image, guessed for a core of 2020: YOLO11n at 224 px is 0.8 GFLOP forward and three times that to train."""
+    core_s = {"train-detector": 0.08, "inspect": 0.06, "predict": 0.06, "import": 0.02}.get(recipe)
+    return round(10 + core_s * size / cores(), 1) if core_s is not None else None

@@ -1,0 +1,200 @@
+"""The supervisor: starts pending runs, watches them, ends those that must end. One per data folder, by its lock.
+
+`python -m backend worker`. It lives on when no page is open and may die at any time: all it knows is in the run
+directories, and runs that outlive it are adopted by the next. Two lanes, heavy and light, so that a small upload goes at
+once while a training runs. State is changed only under the run's lock. Knows nothing of recipes beyond their lane.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from backend import __version__, rundir
+from backend.config import data_root
+from backend.jobs import executor, locks, memory, recipes, runs
+from backend.jobs.worker import NOT_MINE
+
+POLL_S = 0.25
+GRACE_S = float(os.environ.get("DIFFSPECT_CANCEL_GRACE", 10))     # from the wish to cancel to SIGTERM
+KILL_S = float(os.environ.get("DIFFSPECT_KILL_GRACE", 5))         # from SIGTERM to SIGKILL
+WARM = os.environ.get("DIFFSPECT_WARM", "on") != "off"            # off: no inspector kept ahead, where memory is scarce
+REST_S = 60.0                                                     # before a warm worker that died by itself is replaced
+log = logging.getLogger("supervisor")
+
+
+def lock_path() -> Path:
+    return data_root() / "supervisor.lock"
+
+
+def alive() -> bool:
+    return locks.holder(lock_path()) is not None
+
+
+def main() -> int:
+    """Supervise this data folder until SIGTERM. Runs that go on then are left to themselves and adopted later."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    data_root().mkdir(parents=True, exist_ok=True)
+    with locks.hold(lock_path()) as taken:
+        if not taken:
+            log.info("Another supervisor works on %s already.", data_root())
+            return 0
+        rundir.write_json(data_root() / "supervisor.json",
+                          dict(pid=os.getpid(), code_version=__version__, started_at=rundir.now()))
+        sweep()
+        Supervisor(executor.Local()).serve()
+    return 0
+
+
+def sweep() -> None:
+    """Remove what a killed submit or removal left half done: dotted run directories that nothing has touched for a day."""
+    for path in rundir.runs_root().glob(".*"):
+        if path.is_dir() and path.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass
+class Watch:
+    """A run that this supervisor started, or found running."""
+
+    job: executor.Job | None                                     # None: adopted, some other process's child
+    kills: int = field(default_factory=memory.kills)
+    asked_at: float | None = None                                # when the wish to cancel was seen
+    signaled: int = 0                                            # the last signal sent
+
+
+class Supervisor:
+    def __init__(self, local: executor.Local) -> None:
+        self.executor = local
+        self.watched: dict[str, Watch] = {}
+        self.ready: executor.Job | None = None                   # the warm worker
+        self.warm_from = 0.0                                     # when one may be started again, after one that died
+        self.stopping = False
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        held = os.stat(lock_path()).st_ino
+        while not self.stopping and self._is_ours(held):
+            try:
+                self.step()
+            except OSError:                                      # a full disk must not end it
+                log.exception("A round failed; the next one tries again.")
+                time.sleep(2)
+            time.sleep(POLL_S)
+        if self.ready is not None:
+            self.ready.dismiss()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _is_ours(self, inode: int) -> bool:
+        """False once the data folder was removed or replaced under us."""
+        with suppress(FileNotFoundError):
+            return os.stat(lock_path()).st_ino == inode
+        return False
+
+    def step(self) -> None:
+        """One round."""
+        self._reap()
+        waiting = []
+        for run_dir, state in runs.open_runs():
+            if state["state"] == "pending":
+                waiting.append(run_dir)
+            elif run_dir.name not in self.watched:
+                self._adopt(run_dir, state)
+        for run_id, watch in self.watched.items():
+            self._escalate(rundir.runs_root() / run_id, watch)
+        for run_dir in waiting:
+            self._claim(run_dir)
+        self._keep_warm()
+
+    def _reap(self) -> None:
+        """Settle the runs whose process has ended. An adopted one has when its lock is free."""
+        for run_id, watch in list(self.watched.items()):
+            run_dir = rundir.runs_root() / run_id
+            code = watch.job.poll() if watch.job is not None else None
+            if code is not None or (watch.job is None and locks.holder(run_dir / "lock") is None):
+                del self.watched[run_id]
+                if run_dir.exists():                             # it is not after the demo was removed
+                    self._settle(run_dir, watch, code)
+
+    def _settle(self, run_dir: Path, watch: Watch, code: int | None) -> None:
+        """Give a run its last state where its worker could not, and end what it left behind."""
+        with locks.hold(run_dir / "lock", 1) as taken:
+            if not taken or code == NOT_MINE:
+                return
+            executor.signal_remaining(run_dir, signal.SIGKILL)
+            if rundir.read_json(run_dir / "state.json")["state"] in rundir.OPEN_STATES:
+                state, message = verdict(run_dir, code, memory.kills() > watch.kills)
+                log.info("%s: %s. %s", run_dir.name, state, message)
+                rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
+
+    def _adopt(self, run_dir: Path, state: dict[str, Any]) -> None:
+        """Watch a run that someone else started: an earlier supervisor, or a command line. Dead ones settle next round."""
+        log.info("%s: found running as process %s", run_dir.name, state["pid"])
+        self.watched[run_dir.name] = Watch(None)
+
+    def _escalate(self, run_dir: Path, watch: Watch) -> None:
+        """A wish to cancel: the recipe may stop by itself, then SIGTERM, then SIGKILL, to all that belongs to the run."""
+        if not (run_dir / "cancel").exists():
+            return
+        now = time.monotonic()
+        watch.asked_at = watch.asked_at or now
+        due = signal.SIGKILL if now > watch.asked_at + GRACE_S + KILL_S else signal.SIGTERM if now > watch.asked_at + GRACE_S else 0
+        if due and due != watch.signaled:
+            log.info("%s: does not stop by itself; sent %s", run_dir.name, signal.Signals(due).name)
+            watch.signaled = due
+            self._signal(run_dir, watch, due)
+
+    def _signal(self, run_dir: Path, watch: Watch, number: int) -> None:
+        if watch.job is not None:
+            watch.job.signal(number)
+        elif (holder := locks.holder(run_dir / "lock")) is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(holder, number)
+        executor.signal_remaining(run_dir, number)
+
+    def _claim(self, run_dir: Path) -> None:
+        """Start a pending run if its lane is free. The lock makes it the worker's: a second start ends at once."""
+        recipe = rundir.recipe_of(run_dir.name)
+        if run_dir.name in self.watched or self._busy(recipes.lane(recipe)) or locks.holder(run_dir / "lock") is not None:
+            return
+        start = self._hand_over if recipe in recipes.INSPECTOR else self.executor.start
+        self.watched[run_dir.name] = Watch(start(run_dir.name))
+
+    def _busy(self, lane: str) -> bool:
+        """The heavy lane is the device's: a training started on the command line fills it too."""
+        return any(recipes.lane(rundir.recipe_of(run_id)) == lane and (w.job is not None or lane == "heavy")
+                   for run_id, w in self.watched.items())
+
+    def _hand_over(self, run_id: str) -> executor.Job:
+        ready, self.ready = self.ready, None
+        if ready is not None and ready.hand(run_id):
+            return ready
+        return self.executor.start(run_id)
+
+    def _keep_warm(self) -> None:
+        if self.ready is not None and self.ready.poll() is not None:
+            log.info("The warm worker died (exit code %s).", self.ready.poll())
+            self.ready, self.warm_from = None, time.monotonic() + REST_S
+        if WARM and self.ready is None and time.monotonic() >= self.warm_from:
+            self.ready = self.executor.warm()
+
+
+def verdict(run_dir: Path, code: int | None, kernel_killed: bool) -> tuple[str, str]:
+    """State and message of a run whose worker is gone without a word. A result means it was finished."""
+    if (run_dir / "result.json").exists():
+        return "completed", ""
+    if (run_dir / "cancel").exists():
+        return "canceled", "Canceled."
+    if kernel_killed and code in (None, -signal.SIGKILL):
+        return "failed", memory.SENTENCE
+    how = f" ({signal.Signals(-code).name})" if code is not None and code < 0 else f" (exit code {code})" if code else ""
+    return "interrupted", f"The worker stopped before the run was finished{how}. Resume goes on from the last good checkpoint."

@@ -1,0 +1,131 @@
+"""The worker: carries out one run in this process, and leaves what it made in the run directory.
+
+Its lock says that it lives. Under the lock it takes a pending run, sends what is printed to log.txt, builds the config from
+job.json, calls the recipe, and writes result.json first and the state after it: a run with a result is a finished run,
+whoever dies in between. Knows recipes by name only; an import error is a failed run.
+"""
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from backend import rundir
+from backend.config import RECIPES, Config
+from backend.errors import Canceled, DiffspectError
+from backend.jobs import executor, locks, memory, recipes
+from backend.jobs.report import Reporter
+
+CODES = {"completed": 0, "failed": 1, "canceled": 3}
+NOT_MINE = 75                           # exit code: someone else has the run, or it is not pending
+GENTLE = 5                              # nice value of the heavy lane: an upload and the pages go first
+TAKE_S = 5.0                            # the app or supervisor may hold the lock for a moment
+
+Echo = Callable[[dict[str, Any]], None]
+
+
+def main(run_id: str | None) -> int:
+    """Carry out a pending run; without an id get warm, then wait for one on stdin. Returns the exit code."""
+    if run_id is None:
+        warm_up()
+        run_id = sys.stdin.readline().strip()
+        if not run_id:
+            return 0
+    if recipes.lane(rundir.recipe_of(run_id)) == "heavy":
+        os.nice(GENTLE)
+    run_dir = rundir.run_path(run_id)
+    with locks.hold(run_dir / "lock", TAKE_S) as taken:
+        if not taken or rundir.read_json(run_dir / "state.json")["state"] != "pending":
+            return NOT_MINE
+        return CODES[carry_out(run_dir)]
+
+
+def foreground(config: Config, plant: str, echo: Echo) -> Path:
+    """Make a run and carry it out here, in the caller's process. No supervisor can take it: it appears with its lock held."""
+    os.environ.update(executor.offline())
+    staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by="command line", state="staged")
+    with locks.hold(staged / "lock"):
+        rundir.set_state(staged, "running", pid=os.getpid(), started_at=rundir.now())
+        run_dir = rundir.publish(staged)
+        carry_out(run_dir, echo)
+    return run_dir
+
+
+def carry_out(run_dir: Path, echo: Echo | None = None) -> str:
+    """Run the recipe; the caller holds the lock. Returns the state it ended in."""
+    rundir.set_state(run_dir, "running", message="", pid=os.getpid(), started_at=rundir.now(), finished_at=None)
+    with printed_to(run_dir / "log.txt"):
+        state, message = outcome(run_dir, echo)
+    rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
+    return state
+
+
+def outcome(run_dir: Path, echo: Echo | None) -> tuple[str, str]:
+    killed_before = memory.kills()
+    try:
+        call(run_dir, Reporter(run_dir, echo))
+        return "completed", ""
+    except (Canceled, KeyboardInterrupt):
+        return "canceled", "Canceled."
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return "failed", sentence(error, memory.kills() > killed_before)
+
+
+def call(run_dir: Path, report: Reporter) -> None:
+    report.check()
+    job = rundir.read_json(run_dir / "job.json")
+    try:
+        recipe = recipes.load(job["recipe"])
+    except ImportError as error:
+        raise DiffspectError(f"The recipe {job['recipe']!r} cannot be loaded: {error}. The log has the details.") from error
+    result = recipe(RECIPES[job["recipe"]].from_json(job["config"]), run_dir, report)
+    report.flush()
+    rundir.write_json(run_dir / "result.json", result or {})
+
+
+def sentence(error: BaseException, kernel_killed: bool) -> str:
+    """Why the run failed, for the person who reads it."""
+    if kernel_killed or memory.ran_out(error):
+        return memory.SENTENCE
+    if isinstance(error, DiffspectError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full. Free some space, then resume."
+    first_line = f"{type(error).__name__}: {error}".splitlines()[0][:300].rstrip(". :")
+    return f"Something went wrong: {first_line}. The log has the details."
+
+
+@contextmanager
+def printed_to(log: Path) -> Iterator[None]:
+    """Send everything printed meanwhile, by C libraries and child processes too, to the end of the log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [(n, os.dup(n)) for n in (1, 2)]
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for n, _ in saved:
+        os.dup2(fd, n)
+    os.close(fd)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for n, before in saved:
+            os.dup2(before, n)
+            os.close(before)
+
+
+def warm_up() -> None:
+    """Load what an inspection needs, and the model in use, before there is one to do. Failing here costs only the warmth."""
+    try:
+        recipes.load("inspect")
+        import_module("backend.inspection.engine").load(rundir.find_model(""))       # kept there for the run that comes
+    except Exception as error:
+        logging.getLogger(__name__).warning("The worker stays cold: %s", error)

@@ -1,0 +1,71 @@
+"""What tests share: a data folder of their own, and an end to whatever they left running in it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _not_the_real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test ever touches `data/`, whatever it forgets."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("data")
+        patch.setenv("DIFFSPECT_DATA", str(root))
+        yield
+        settle_down(root)
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty data folder of a plant without the demo. No supervisor starts by itself: see `supervised`."""
+    from backend.jobs import events
+
+    root = (tmp_path / "data").resolve()
+    monkeypatch.setenv("DIFFSPECT_DATA", str(root))
+    monkeypatch.setenv("DIFFSPECT_SUPERVISOR", "off")
+    monkeypatch.setenv("DIFFSPECT_WARM", "off")
+    events.set_calendar()
+    yield root
+    settle_down(root)
+
+
+@pytest.fixture
+def supervised(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder whose supervisor starts with the first call of `backend.jobs`; it has the small recipes of tests.recipes."""
+    monkeypatch.setenv("DIFFSPECT_SUPERVISOR", "on")
+    monkeypatch.setenv("DIFFSPECT_RECIPES", "tests.recipes")
+    monkeypatch.setenv("DIFFSPECT_CANCEL_GRACE", "0.5")
+    monkeypatch.setenv("DIFFSPECT_KILL_GRACE", "0.5")
+    import tests.recipes  # noqa: F401
+
+    return data_folder
+
+
+def settle_down(root: Path) -> None:
+    """Close what this process holds of a data folder; end its supervisor and workers, and wait until they are gone."""
+    if "backend.jobs.house" in sys.modules:
+        sys.modules["backend.jobs.house"].close()
+    until = time.monotonic() + 20
+    for pid in processes(root):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while (left := list(processes(root))) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not left, f"still running: {left}"
+
+
+def processes(root: Path) -> Iterator[int]:
+    """Other processes whose environment names this data folder: the supervisor, its workers, and all that they forked."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE \
+                    and process.environ().get("DIFFSPECT_DATA") == str(root):
+                yield process.pid

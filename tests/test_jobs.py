@@ -1,0 +1,417 @@
+"""Runs from submit to end, with real processes: states, queues, cancel, resume, adoption, memory, logs, locks."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backend import jobs, rundir
+from backend.jobs import events, executor, house, locks, memory, recipes, report, runs, supervisor
+from tests.recipes import HeavyTrial, Trial
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.03)
+
+
+def wait_state(run_id: str, *states: str) -> jobs.RunStatus:
+    wait_for(lambda: jobs.status(run_id).state in states)
+    return jobs.status(run_id)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def child_of(run_id: str) -> int:
+    path = rundir.run_path(run_id) / "child"
+    wait_for(path.exists)
+    return int(path.read_text())
+
+
+# ends ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_completes(supervised: Path) -> None:
+    run_id = jobs.submit(Trial(do="count", steps=4, name="four"), by="me")
+    done = wait_state(run_id, "completed", "failed")
+    assert (done.state, done.result, done.step, done.total, done.attempt) == ("completed", {"steps": 4}, 4, 4, 1)
+    assert done.name == "four" and done.started_at and done.finished_at and not done.is_open and done.position is None
+    curve = jobs.live_metrics(run_id)
+    assert list(curve.columns) == ["step", "name", "value"]
+    assert curve["value"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4] and set(curve["name"]) == {"loss"}
+
+
+def test_each_way_to_fail_is_said(supervised: Path) -> None:
+    said = {"raise": "The folder is empty.", "plain": "Something went wrong: KeyError: 'missing'. The log has the details.",
+            "allocate": memory.SENTENCE, "kernel": memory.SENTENCE}
+    ids = {do: jobs.submit(Trial(do=do)) for do in said}
+    for do, run_id in ids.items():
+        ended = wait_state(run_id, "failed", "completed", "interrupted")
+        assert (ended.state, ended.message) == ("failed", said[do])
+    assert "KeyError" in jobs.log_tail(ids["plain"])
+
+
+def test_a_recipe_that_cannot_be_imported_is_a_failed_run(supervised: Path) -> None:
+    run_id = jobs.submit(jobs.RECIPES["trial-broken"]())
+    ended = wait_state(run_id, "failed", "completed", "interrupted")
+    assert ended.state == "failed" and "cannot be loaded: No module named 'tests.no_such_module'" in ended.message
+
+
+def test_what_is_printed_lands_in_the_log(supervised: Path) -> None:
+    run_id = jobs.submit(Trial(do="print"))
+    wait_state(run_id, "completed", "failed")
+    assert jobs.log_tail(run_id).splitlines() == ["from python", "from a child", "bar 2"]
+    assert jobs.log_tail(run_id, lines=1) == "bar 2"
+
+
+def test_uploaded_files_arrive_as_they_are(supervised: Path) -> None:
+    read_before = io.BytesIO(b"12345")
+    read_before.read()
+    names = ["a.png", "../../etc/passwd", "<b>\nx.png", "a.png"]
+    run_id = jobs.submit(Trial(do="files"), [(n, read_before if i == 0 else io.BytesIO(b"x" * i)) for i, n in enumerate(names)])
+    assert sorted(p.name for p in (rundir.run_path(run_id) / "inbox").iterdir())[:4] == [f"00000{i}.bin" for i in range(4)]
+    assert wait_state(run_id, "completed", "failed").result == {"a.png": 3, "../../etc/passwd": 1, "<b>\nx.png": 2}
+
+
+class Torn(io.RawIOBase):
+    def read(self, size: int = -1) -> bytes:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_torn_upload_leaves_nothing(data_folder: Path) -> None:
+    with pytest.raises(jobs.ResourceError, match="No space left on device. Nothing was submitted"):
+        jobs.submit(Trial(), [("a.png", Torn())])
+    assert [rundir.recipe_of(p.name) for p in (data_folder / "runs").iterdir()] == ["calendar"]
+
+
+# queue ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_lanes_and_places_in_the_queue(supervised: Path) -> None:
+    heavy = [jobs.submit(HeavyTrial(do="count", steps=1000, pause=0.1)) for _ in range(3)]
+    wait_state(heavy[0], "running")
+    light = jobs.submit(Trial(do="count", steps=2))
+    assert wait_state(light, "completed", "failed").state == "completed"
+    assert [jobs.status(r).state for r in heavy] == ["running", "pending", "pending"]
+    assert [jobs.status(r).position for r in heavy] == [None, 1, 2]
+    jobs.cancel(heavy[1])                                        # a pending one is canceled on the spot
+    assert jobs.status(heavy[1]).state == "canceled" and jobs.status(heavy[2]).position == 1
+    jobs.cancel(heavy[0])
+    asked = jobs.status(heavy[0])
+    assert asked.canceling or asked.state == "canceled"
+    assert wait_state(heavy[0], "canceled").message == "Canceled."
+    wait_state(heavy[2], "running")
+    assert [s.run_id for s in jobs.recent(open_only=True)] == [heavy[2]]
+
+
+def test_the_heavy_lane_is_nice(supervised: Path) -> None:
+    run_id = jobs.submit(HeavyTrial(do="count", steps=1000, pause=0.1))
+    wait_state(run_id, "running")
+    pid = locks.holder(rundir.run_path(run_id) / "lock")
+    assert pid is not None and psutil.Process(pid).nice() == os.nice(0) + 5
+
+
+def test_recent_filters_and_reads_little(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [rundir.create("trial", Trial(name=str(n)).to_json(), plant="demo" if n % 2 else "real").name for n in range(40)]
+    for n in range(20):
+        events.record("note", {"n": n})
+    assert [s.run_id for s in runs.recent(limit=3)] == ids[:-4:-1]
+    assert {s.name for s in runs.recent(plant="demo")} == {str(n) for n in range(1, 40, 2)}
+    assert runs.recent(names=("inspect",)) == []
+    read: list[Path] = []
+    real = rundir.read_json
+    monkeypatch.setattr(rundir, "read_json", lambda path: read.append(path) or real(path))
+    assert len(runs.recent(limit=5)) == 5
+    assert not [p for p in read if p.name in ("state.json", "job.json")]     # nothing has changed since
+    rundir.set_state(rundir.run_path(ids[0]), "failed", message="x")
+    assert runs.status(ids[0]).state == "failed"
+
+
+# cancel and resume ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stuck_run_ends_with_all_its_children(supervised: Path) -> None:
+    run_id = jobs.submit(Trial(do="stuck"))
+    child = child_of(run_id)
+    worker = locks.holder(rundir.run_path(run_id) / "lock")
+    assert worker is not None and not gone(child)
+    jobs.cancel(run_id)
+    assert wait_state(run_id, "canceled", "interrupted", "failed").state == "canceled"
+    wait_for(lambda: gone(child) and gone(worker))
+
+
+def test_a_run_leaves_no_child_behind(supervised: Path) -> None:
+    run_id = jobs.submit(Trial(do="leave"))
+    wait_state(run_id, "completed", "failed")
+    wait_for(lambda: gone(child_of(run_id)))
+    assert jobs.status(run_id).state == "completed"
+
+
+def test_interrupted_then_resumed_from_its_checkpoint(supervised: Path) -> None:
+    run_id = jobs.submit(Trial(do="write", steps=40, pause=0.05))
+    run_dir = rundir.run_path(run_id)
+    wait_for(lambda: len(rundir.parts(run_dir, "inspections")) >= 5)
+    worker = locks.holder(run_dir / "lock")
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    ended = wait_state(run_id, "interrupted", "failed", "completed", "canceled")
+    assert ended.state == "interrupted" and "SIGKILL" in ended.message and "Resume" in ended.message
+    jobs.resume(run_id)
+    done = wait_state(run_id, "completed", "failed")
+    assert done.attempt == 2 and done.result["began_with"] >= 5 and done.result["inspected"] == 400
+    assert jobs.live_metrics(run_id)["step"].tolist() == sorted(set(jobs.live_metrics(run_id)["step"]))
+
+
+def test_what_cannot_be_resumed(data_folder: Path) -> None:
+    waiting = jobs.submit(Trial())
+    with pytest.raises(jobs.ConfigError, match="still going on"):
+        jobs.resume(waiting)
+    jobs.cancel(waiting)
+    jobs.cancel(waiting)                                         # twice is as good as once
+    assert jobs.status(waiting).state == "canceled"
+    jobs.resume(waiting)
+    assert jobs.status(waiting).state == "pending" and not jobs.status(waiting).canceling
+    rundir.set_state(rundir.run_path(waiting), "completed")
+    with pytest.raises(jobs.ConfigError, match="nothing to resume"):
+        jobs.resume(waiting)
+    with pytest.raises(jobs.NotFoundError):
+        jobs.resume("../../etc")
+
+
+def test_a_command_line_run_can_be_canceled_from_a_page(supervised: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "backend", "trial", "--do", "stuck", "--json"], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL)
+    wait_for(lambda: jobs.recent(open_only=True))
+    run_id = jobs.recent()[0].run_id
+    child = child_of(run_id)
+    jobs.cancel(run_id)
+    assert wait_state(run_id, "canceled", "interrupted").state == "canceled"
+    wait_for(lambda: gone(child))
+    process.communicate(timeout=20)
+
+
+# the supervisor ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_supervisor_that_ends_when_asked(supervised: Path) -> None:
+    house.opened()
+    wait_for(supervisor.alive)
+    assert jobs.worker_alive()
+    second = subprocess.run([sys.executable, "-m", "backend", "worker"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert second.returncode == 0 and "Another supervisor" in second.stderr
+    house.close()                                                # or it would be started again
+    pid = locks.holder(supervisor.lock_path())
+    assert pid is not None and rundir.read_json(supervised / "supervisor.json")["pid"] == pid
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not supervisor.alive())
+
+
+def test_the_warm_worker_takes_an_inspection(supervised: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(recipes, "INSPECTOR", {"trial"})
+    monkeypatch.setattr(supervisor, "WARM", True)
+    run_dir = rundir.create("trial", Trial(do="count").to_json())
+    boss = supervisor.Supervisor(executor.Local())
+    boss._keep_warm()
+    warm = boss.ready
+    assert warm is not None
+    until = time.monotonic() + 60
+    while boss.watched or runs.state(run_dir)["state"] in rundir.OPEN_STATES:
+        boss.step()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert runs.state(run_dir)["state"] == "completed" and runs.state(run_dir)["pid"] == warm.process.pid
+    assert boss.ready is not None and boss.ready is not warm     # the next one is getting ready
+    boss.ready.dismiss()
+    assert boss.ready.process.returncode == 0
+
+
+def test_a_folder_that_goes_takes_its_supervisor_along(supervised: Path) -> None:
+    house.opened()
+    wait_for(supervisor.alive)
+    pid = locks.holder(supervisor.lock_path())
+    house.close()
+    supervised.rename(supervised.with_name("elsewhere"))
+    assert pid is not None
+    wait_for(lambda: gone(pid))
+
+
+def test_verdicts(tmp_path: Path) -> None:
+    assert supervisor.verdict(tmp_path, -9, kernel_killed=True) == ("failed", memory.SENTENCE)
+    assert supervisor.verdict(tmp_path, 1, kernel_killed=True)[0] == "interrupted"
+    assert "SIGSEGV" in supervisor.verdict(tmp_path, -11, kernel_killed=False)[1]
+    (tmp_path / "cancel").touch()
+    assert supervisor.verdict(tmp_path, -9, kernel_killed=True)[0] == "canceled"
+    (tmp_path / "result.json").write_text("{}")
+    assert supervisor.verdict(tmp_path, -9, kernel_killed=False) == ("completed", "")
+
+
+# pieces --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_is_one_process_wide_and_survives_a_rename(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "lock"
+    assert locks.holder(path) is None
+    ask = [sys.executable, "-c", "import sys; from pathlib import Path; from backend.jobs import locks; p = Path(sys.argv[1])\n"
+                                 "print(locks.holder(p))\nwith locks.hold(p) as taken: print(taken)"]
+    with locks.hold(path) as taken:
+        assert taken
+        (tmp_path / "a").rename(tmp_path / "b")
+        moved = tmp_path / "b" / "lock"
+        assert locks.holder(moved) == os.getpid()
+        with locks.hold(moved) as again:
+            assert not again                                     # and asking did not drop it:
+        told = subprocess.run([*ask, str(moved)], cwd=ROOT, capture_output=True, text=True, timeout=30).stdout.split()
+        assert told == [str(os.getpid()), "False"]
+    assert locks.holder(moved) is None
+
+
+def test_the_kernels_count_of_killed_processes(tmp_path: Path) -> None:
+    assert memory.kills(tmp_path) == 0
+    for path, text in {"proc/vmstat": "nr_free 1\noom_kill 2\n", "proc/self/cgroup": "4:memory:/box\n0::/slice/unit\n",
+                       "sys/fs/cgroup/slice/unit/memory.events": "oom 9\noom_kill 30\noom_group_kill 0\n",
+                       "sys/fs/cgroup/memory/memory.oom_control": "oom_kill_disable 0\noom_kill 400\n"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert memory.kills(tmp_path) == 432
+
+
+def test_memory_errors_are_recognised_by_cause_and_words() -> None:
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise ValueError("bad batch") from error
+    except ValueError as error:
+        assert memory.ran_out(error)
+    assert memory.ran_out(type("OutOfMemoryError", (RuntimeError,), {})("CUDA"))
+    assert not memory.ran_out(ValueError("the memory of an elephant"))
+
+
+def test_a_report_writes_the_last_progress_and_whole_lines(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    say = report.Reporter(tmp_path)
+    for step in range(2, 50):
+        say(step=step, total=100, loss=float("nan") if step == 3 else step)
+    say.flush()
+    assert rundir.read_json(tmp_path / "progress.json")["step"] == 49
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines[:3] == ['{"step": 1, "loss": 2.0}', '{"step": 2, "loss": 2.0}', '{"step": 3, "loss": null}'] and len(lines) == 49
+    (tmp_path / "cancel").touch()
+    with pytest.raises(jobs.Canceled):
+        say(step=50, total=100)
+    assert rundir.read_json(tmp_path / "progress.json")["step"] in (49, 50)
+
+
+def test_time_left_counts_from_where_this_attempt_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 100.0, 110.0, 110.0, 110.0])
+    monkeypatch.setattr(report.time, "monotonic", lambda: next(clock, 110.0))
+    say = report.Reporter(tmp_path)
+    say(step=50, total=100)
+    assert say.progress["eta_s"] is None
+    say(step=60, total=100)
+    assert say.progress["eta_s"] == 40.0
+
+
+def test_estimates_come_from_runs_that_finished_here(data_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    for n in range(100):
+        (folder / f"{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    config = jobs.Inspect(images=str(folder))
+    guess = jobs.estimate(config)
+    assert guess is not None and guess > 0
+    run_dir = rundir.create("inspect", config.to_json())
+    rundir.write_json(run_dir / "progress.json", {"step": 10, "total": 10})
+    rundir.set_state(run_dir, "completed", started_at="2026-01-01T00:00:00+00:00", finished_at="2026-01-01T00:00:20+00:00")
+    assert jobs.estimate(config) == 200.0
+    assert jobs.estimate(jobs.Inspect()) is None and jobs.estimate(jobs.TrainDetector(dataset="none")) is None
+
+
+def test_only_files_of_the_run_are_handed_out(data_folder: Path) -> None:
+    run_id = jobs.submit(Trial())
+    assert jobs.run_file(run_id, "job.json").name == "job.json"
+    (rundir.run_path(run_id) / "link").symlink_to("/etc/passwd")
+    for outside in ("../../supervisor.log", "/etc/passwd", "link", "missing", "", "a\0b"):
+        with pytest.raises(jobs.NotFoundError):
+            jobs.run_file(run_id, outside)
+
+
+def test_half_done_directories_are_swept_after_a_day(data_folder: Path) -> None:
+    old, young = rundir.create("trial", {}, state="staged"), rundir.create("trial", {}, state="staged")
+    os.utime(old, (0, 0))
+    supervisor.sweep()
+    assert not old.exists() and young.exists()
+
+
+def test_a_worker_starts_without_what_it_does_not_need() -> None:
+    script = "import sys, backend.__main__\nprint({'duckdb', 'pandas', 'torch', 'cv2', 'PIL', 'backend.jobs.results'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+# decisions and the demo ----------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_is_in_the_database_when_record_returns(data_folder: Path) -> None:
+    run_id = jobs.record("note", {"line": "L1", "at": rundir.now(), "text": "new lamp"}, by="me")
+    assert jobs.recent() == []                                   # it is no run to people
+    with house.database().cursor() as cursor:
+        assert cursor.execute("SELECT recipe FROM events WHERE run_id = ?", [run_id]).one() == "note"
+        undo = jobs.undo(run_id)
+        assert cursor.execute("SELECT undone FROM events WHERE run_id = ?", [run_id]).one() is True
+    assert rundir.read_json(rundir.run_path(undo) / "job.json")["config"] == {"run_id": run_id}
+    with pytest.raises(jobs.ConfigError, match="Only a decision"):
+        jobs.undo(jobs.submit(Trial()))
+
+
+def test_a_new_folder_gets_a_calendar_and_the_demo(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "new"))
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    assert [(s.recipe, s.plant, s.state) for s in jobs.recent()] == [("demo", "demo", "pending")]
+    calendar = rundir.read_json(next(rundir.find("calendar")) / "job.json")["config"]
+    assert calendar["time_zone"] == "Europe/Vienna" and [s["name"] for s in calendar["shifts"]] == ["Early", "Late", "Night"]
+    assert jobs.add_demo() == jobs.recent()[0].run_id            # there already
+    real = jobs.submit(Trial(name="mine"))
+    jobs.remove_demo()
+    assert [s.run_id for s in jobs.recent()] == [real]
+    house.close()
+    assert [s.run_id for s in jobs.recent()] == [real]           # and it does not come back by itself
+    assert jobs.add_demo() in [s.run_id for s in jobs.recent(plant="demo")]
+    house.close()
+
+
+def test_a_time_zone_that_is_none_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Middle/Earth")
+    assert events.time_zone() != "Middle/Earth"
+    monkeypatch.setenv("TZ", ":Asia/Tokyo")
+    assert events.time_zone() == "Asia/Tokyo"
+
+
+def test_where_another_process_has_the_database_runs_still_go(data_folder: Path) -> None:
+    hold = "from backend.store.database import Database\nd = Database()\nprint('held', flush=True)\ninput()"
+    other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    run_id = jobs.submit(Trial())
+    assert jobs.status(run_id).state == "pending"
+    with pytest.raises(jobs.StoreError, match="Another Diffspect"):
+        house.database()
+    other.communicate("\n", timeout=20)
+    with house.database().cursor() as cursor:
+        assert cursor.execute("SELECT 1").one() == 1

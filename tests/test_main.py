@@ -1,0 +1,133 @@
+"""The command line: JSON, exit codes, plain sentences, and the database in someone else's hands."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend import __main__ as command
+from backend import rundir
+from backend.config import RECIPES, Import
+from backend.store.database import Database
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _small_recipes(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSPECT_RECIPES", "tests.recipes")
+
+
+def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "backend", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def last(done: "subprocess.CompletedProcess[str]") -> Any:
+    assert "Traceback" not in done.stderr, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def counted() -> int:
+    database = Database()
+    try:
+        with database.cursor() as cursor:
+            return int(cursor.execute("SELECT count(*) FROM inspections").one())
+    finally:
+        database.close()
+
+
+def test_a_recipe_runs_here_and_takes_its_rows_in() -> None:
+    done = call("trial", "--do", "write", "--steps", "3", "--json")
+    told = last(done)
+    assert done.returncode == 0 and told["state"] == "completed" and told["result"] == {"began_with": 0, "inspected": 30}
+    assert rundir.read_json(rundir.run_path(told["run_id"]) / "job.json")["by"] == "command line"
+    assert counted() == 30
+
+
+def test_what_the_recipe_prints_does_not_mix_with_the_answer() -> None:
+    done = call("trial", "--do", "print", "--json")
+    assert len(done.stdout.splitlines()) == 1 and last(done)["state"] == "completed"
+    assert "from a child" in (rundir.run_path(last(done)["run_id"]) / "log.txt").read_text()
+
+
+def test_a_summary_for_people() -> None:
+    done = call("trial", "--do", "count")
+    assert done.returncode == 0 and done.stdout.startswith("Done: ") and "  steps: 3" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "sentence", "code"), [
+    (("trial", "--do", "raise"), "The folder is empty.", 1),
+    (("trial", "--do", "plain"), "Something went wrong: KeyError: 'missing'. The log has the details.", 1),
+    (("trial", "--steps", "-1"), "steps must be between 0 and 10000, not -1.", 1),
+    (("trial", "--steps", "many"), "argument --steps: invalid int value: 'many'", 2),
+    (("train-detector", "--size", "xxl"), "argument --size: invalid choice", 2),
+])
+def test_failures_are_one_sentence(arguments: tuple[str, ...], sentence: str, code: int) -> None:
+    done = call(*arguments, "--json")
+    assert done.returncode == code and last(done)["error"].startswith(sentence)
+    assert sentence in done.stderr
+
+
+def test_ctrl_c_cancels() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "backend", "trial", "--do", "count", "--steps", "1000", "--pause", "0.05", "--json"],
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not [p for p in rundir.find("trial") if (p / "progress.json").exists()]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and json.loads(out)["state"] == "canceled" and "Traceback" not in err
+    assert rundir.read_json(next(rundir.find("trial")) / "state.json")["state"] == "canceled"
+
+
+def test_with_the_database_in_other_hands_the_run_still_counts_later() -> None:
+    hold = "from backend.store.database import Database\nd = Database()\nprint('held', flush=True)\ninput()"
+    other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    done = call("trial", "--do", "write", "--steps", "2", "--json")
+    assert done.returncode == 0 and last(done)["result"]["inspected"] == 20
+    refused = call("rebuild", "--json")
+    assert refused.returncode == 1 and "Another Diffspect is using the database" in last(refused)["error"]
+    other.communicate("\n", timeout=20)
+    again = call("rebuild", "--json")
+    assert again.returncode == 0 and last(again)["parts"] > 0 and counted() == 20
+
+
+def test_the_demo_is_made_once() -> None:
+    there = rundir.create("demo", {}, plant="demo", state="completed")
+    done = call("demo", "--json")
+    assert done.returncode == 0 and last(done)["run_id"] == there.name
+    assert "there already" in call("demo").stdout
+
+
+def test_every_recipe_is_a_command_with_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, config in RECIPES.items():
+        with pytest.raises(SystemExit) as ended:
+            command.main([name, "--help"])
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        for field in config.__dataclass_fields__:
+            assert f"--{field.replace('_', '-')}" in text or (config is Import and field == "path")
+
+
+def test_flags_take_dashes_and_underscores_and_paths_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flag in ("--split-prefix", "--split_prefix"):
+        options = vars(command.parser(False).parse_args(["import", "pictures", "--name", "n", flag, "det-", "--splits", "lists"]))
+        assert options["split_prefix"] == "det-" and options["name"] == "n" and "seed" not in options
+    assert command.absolute("path", options["path"]) == str(tmp_path / "pictures")
+    assert command.absolute("name", "n") == "n" and command.absolute("images", 30) == 30 and command.absolute("out", "") == ""
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "ECHO_S", 0.0)
+    echo = command.Echo()
+    echo({"step": 3, "total": 10, "eta_s": 120.0, "message": "Reading"})
+    echo.close()
+    assert capfd.readouterr().err == "3 of 10, about 2 min left  Reading\n"
