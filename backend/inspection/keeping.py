@@ -1,0 +1,56 @@
+"""Which pictures stay on disk after they were inspected: all while there is room, then all rejects and a few good ones.
+
+Whether a good one stays is drawn from its own hash, so the same picture meets the same lot wherever it comes again.
+The chance is written down with each picture, so that shares of good ones can still be worked out. Knows nothing of models.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from backend.config import data_root
+from backend.data import images
+
+LEAST_FREE = 2 * 10**9
+LEAST_SHARE = 0.05
+GOOD_SHARE = 0.01                       # of the good ones, once the disk is at its limit
+EARLY = 2.0                             # warn at this many times the limit
+
+
+class Keeper:
+    """Keeps pictures of one batch. `look` at the disk now and then; `warnings` says what a person should know."""
+
+    def __init__(self, usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage) -> None:
+        self._usage = usage
+        self._warnings: dict[str, str] = {}
+        self.share = 1.0
+        self.look()
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(self._warnings.values())
+
+    def look(self) -> None:
+        """Measure the disk. Some other program may have filled or freed it."""
+        data_root().mkdir(parents=True, exist_ok=True)
+        total, _, free = self._usage(data_root())
+        limit = max(LEAST_FREE, LEAST_SHARE * total)
+        self.share = 1.0 if free >= limit else GOOD_SHARE
+        if free < limit:
+            self._warnings["disk"] = (f"The disk is nearly full: {free / 1e9:.1f} GB are free. Of good pictures only "
+                                      f"{GOOD_SHARE:.0%} are kept, drawn at random; all rejects are.")
+        elif free < EARLY * limit and "disk" not in self._warnings:
+            self._warnings["disk"] = (f"Disk space is getting low: {free / 1e9:.1f} GB are free. Below {limit / 1e9:.1f} GB "
+                                      f"only {GOOD_SHARE:.0%} of the good pictures will be kept.")
+
+    def keep(self, data: bytes, image_id: str, format: str, is_reject: bool) -> tuple[bool, float]:
+        """Keep a picture or not. Returns whether it is on disk, and the chance that a picture judged like it had to stay."""
+        chance = 1.0 if is_reject else self.share
+        if int(image_id[:8], 16) >= chance * 2**32:
+            return images.path_of(image_id) is not None, chance
+        try:
+            images.keep(data, image_id, format)
+        except OSError as e:                                      # a full disk must not cost the verdict
+            self._warnings["write"] = f"Some pictures could not be kept: {e.strerror}."
+            return False, chance
+        return True, chance

@@ -1,0 +1,92 @@
+"""From a listing of files to pictures ready for the engine: threads read, hash, decode and fit a bounded way ahead.
+
+Between `data.files` and the recipes. What cannot be used comes out as a `Refusal` in its place, so the order of the files
+is the order of the results. Knows nothing of runs or of what the engine finds.
+"""
+
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backend.data import files, images
+from backend.data.files import Entry, Refusal
+from backend.device import cores
+from backend.errors import ConfigError, ImageError
+from backend.inspection.engine import Engine, Prepared
+
+AHEAD = 40                              # files on their way: a group of 32 and the start of the next
+AHEAD_BYTES = 256 * 10**6               # of files and fitted pictures waiting for the engine
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file that decoded, fitted to the network."""
+
+    name: str
+    data: bytes
+    image_id: str
+    format: str
+    prepared: Prepared
+
+
+Items = Iterator[Picture | Refusal]
+
+
+def place(text: str) -> Path:
+    """What a person named as the pictures' place. Raises ConfigError for nothing at all: it would mean the current folder."""
+    if not text.strip():
+        raise ConfigError("Choose what to look at: pictures, a folder or a zip.")
+    return Path(text).expanduser()
+
+
+@contextmanager
+def pictures(entries: Iterable[Entry | Refusal], engine: Engine) -> Iterator[Items]:
+    """Pictures and refusals in the order of the entries; what is clearly no picture is passed over. Leaving ends the threads."""
+    with ThreadPoolExecutor(cores(), "decode") as pool, closing(_ahead(pool, entries, engine)) as found:
+        yield (item for item in found if item is not None)
+
+
+def left(entries: Iterable[Entry | Refusal], done: "Counter[str]") -> Iterator[Entry | Refusal]:
+    """Entries that are not yet done. Two uploads may share a name, hence counts."""
+    done = done.copy()
+    for entry in entries:
+        if done[entry.name]:
+            done[entry.name] -= 1
+        else:
+            yield entry
+
+
+def _ahead(pool: ThreadPoolExecutor, entries: Iterable[Entry | Refusal], engine: Engine) -> Generator[Picture | Refusal | None, None, None]:
+    waiting: deque[tuple[int, Future[Picture | Refusal | None]]] = deque()
+    held, fitted = 0, 3 * engine.imgsz**2
+    try:
+        for entry in entries:
+            size = fitted + (0 if isinstance(entry, Refusal) else entry.size)
+            waiting.append((size, pool.submit(_look, entry, engine)))
+            held += size
+            while len(waiting) > AHEAD or (held > AHEAD_BYTES and waiting):
+                size, future = waiting.popleft()
+                held -= size
+                yield future.result()
+        while waiting:
+            yield waiting.popleft()[1].result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _look(entry: Entry | Refusal, engine: Engine) -> Picture | Refusal | None:
+    """In a thread: the entry as a picture, a refusal, or None where it is clearly no picture."""
+    source = entry if isinstance(entry, Refusal) else files.source(entry)
+    if source is None or isinstance(source, Refusal):
+        return source
+    try:
+        image = images.decode(source.data, source.name)
+    except ImageError as e:
+        return Refusal(source.name, str(e))
+    return Picture(source.name, source.data, images.sha256(source.data), image.format or "", engine.prepare(np.asarray(image)))
