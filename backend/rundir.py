@@ -146,9 +146,9 @@ def rows(run_dir: Path, table: str) -> pa.Table:
 
 def find(*recipes: str) -> Iterator[Path]:
     """Run directories of these recipes (none given: all), newest first."""
-    names = sorted((e.name for e in os.scandir(runs_root()) if _RUN_ID.fullmatch(e.name)), reverse=True) \
-        if runs_root().exists() else []
-    return (runs_root() / n for n in names if not recipes or recipe_of(n) in recipes)
+    root = runs_root()
+    names = sorted((e.name for e in os.scandir(root) if _RUN_ID.fullmatch(e.name)), reverse=True) if root.exists() else []
+    return (root / n for n in names if not recipes or recipe_of(n) in recipes)
 
 
 def completed(*recipes: str) -> Iterator[Path]:

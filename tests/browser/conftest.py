@@ -101,7 +101,8 @@ def page(browser: Browser, app: App, request: pytest.FixtureRequest, tmp_path: P
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
     page = context.new_page()
     foreign: list[str] = []
-    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((app.url, app.url.replace("http", "ws"), "data:", "blob:")) else None)
+    ours = (app.url, app.url.replace("http", "ws"), "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(ours) else foreign.append(r.url))
     page.set_default_timeout(30_000)
     yield page
     page.screenshot(path=str(tmp_path / "last.png"), full_page=True)

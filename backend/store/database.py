@@ -1,0 +1,220 @@
+"""The one DuckDB connection of this process, and what is done when the file cannot be used.
+
+DuckDB lets one process hold a file and refuses every other open, read-only too. Inside the process each use takes a
+cursor of its own: 1.5.5 lets threads share a connection object silently and mixes their results up, so a cursor here
+refuses any thread but the one it was made for. The file is derived: where it is damaged or of another version of the schema it is set
+aside and an empty one takes its place, which ingest fills again. Knows nothing of run directories.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from backend.config import data_root
+from backend.device import cores
+from backend.errors import StoreError
+
+VERSION = 1          # raise it when the meaning of a derived column changes; a changed schema.sql is noticed by itself
+_SCHEMA = Path(__file__).with_name("schema.sql").read_text()
+_DIGEST = hashlib.sha256(_SCHEMA.encode()).hexdigest()[:16]
+_DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException,
+           duckdb.CatalogException, duckdb.BinderException)      # the last two: a log replayed onto other tables
+_log = logging.getLogger(__name__)
+
+
+class _Unusable(Exception):
+    """The file is damaged, or another schema's; whatever is in it can be made again."""
+
+
+class Cursor:
+    """One thread's view of the database for one use; results come out as Arrow, pandas or plain Python."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection, self._thread = connection, threading.get_ident()
+
+    def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Self:
+        assert threading.get_ident() == self._thread, "a cursor belongs to the thread that asked for it"
+        self._connection.execute(sql, parameters)
+        return self
+
+    def table(self) -> pa.Table:
+        assert threading.get_ident() == self._thread, "a cursor belongs to the thread that asked for it"
+        return self._connection.to_arrow_table()
+
+    def frame(self) -> pd.DataFrame:
+        """The result for pandas; by way of Arrow, because DuckDB's own `df()` warns under pandas 3."""
+        frame: pd.DataFrame = self.table().to_pandas()
+        return frame
+
+    def dicts(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.table().to_pylist()
+        return rows
+
+    def column(self) -> list[Any]:
+        """The values of the first column."""
+        values: list[Any] = self.table().column(0).to_pylist()
+        return values
+
+    def one(self) -> Any:
+        """The first value of the first row, None where there is no row."""
+        return next(iter(self.column()), None)
+
+    @contextmanager
+    def lend(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Let queries read an Arrow table under a name, meanwhile."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Database:
+    """The process's one read-write connection. `cursor()` to read, `write()` for one transaction at a time."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or data_root() / "inspection.duckdb"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.revision = 0                                # grows with every write: the pages' cache key
+        self.lock = threading.RLock()                    # whoever writes, or decides from reading what to write
+        self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
+        self._opening = threading.Lock()
+        try:
+            self._connection = _open(self.path)
+        except _Unusable as reason:
+            _set_aside(self.path, str(reason))
+            self._connection = _open(self.path)
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """A cursor for this use on this thread, closed afterwards."""
+        with self._opening:
+            try:
+                cursor = Cursor(self._connection.cursor())
+            except duckdb.ConnectionException as error:
+                raise StoreError("The database is closed; start the program again.") from error
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def write(self) -> Iterator[Cursor]:
+        """One transaction: all of it or nothing. Raises StoreError where the disk refuses."""
+        with self.lock, self.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                _roll_back(cursor)
+                if isinstance(error, duckdb.IOException):
+                    raise StoreError(f"The database cannot be written now: {error}") from error
+                raise
+            self.revision += 1
+
+    def clear(self) -> None:
+        """Empty every table."""
+        with self.write() as cursor:
+            for name in cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'about' AND NOT temporary").column():
+                cursor.execute(f"DELETE FROM {name}")
+        self.memory.clear()
+
+    def close(self) -> None:
+        with self.lock, self._opening:
+            self._connection.close()
+
+
+def _roll_back(cursor: Cursor) -> None:
+    try:
+        cursor.execute("ROLLBACK")
+    except duckdb.Error:            # a failed COMMIT has rolled back already
+        _log.debug("nothing to roll back", exc_info=True)
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    """Connect, lock the door to files and network, and see to the schema. Raises StoreError or _Unusable."""
+    connection = _connect(path)
+    try:
+        connection.execute("SET enable_external_access = false")         # not in `settings`: it would forbid temp_directory there
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET python_enable_replacements = false")     # no query reads a Python variable by its name
+        connection.execute("SET lock_configuration = true")
+        _schema(connection, path)
+        return connection
+    except duckdb.Error as error:
+        connection.close()
+        raise _explain(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 if hasattr(os, "sysconf") else 8192
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": str(min(cores(), 4)), "memory_limit": f"{min(max(memory // 4, 512), 4096)}MB",   # the rest is the workers'
+        "temp_directory": str(path.parent / ".duckdb-spill"),
+        "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false"}
+    try:
+        return duckdb.connect(str(path), config=settings)
+    except duckdb.Error as error:
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: duckdb.Error) -> Exception:
+    """What to raise for a failed open: only an error that damage can cause lets the file be set aside."""
+    message = str(error)
+    holder = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", message)
+    if holder or "Could not set lock" in message:
+        who = f"process {holder[1]}" if holder else "another process"
+        return StoreError(f"Another Diffspect is using the database {path.name} ({who}). Use its page in the browser, or stop it first.")
+    if "newer version of DuckDB" in message and "version number" in message:
+        return _too_new(path)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.R_OK | os.W_OK):
+        return StoreError(f"The database {path} cannot be read and written: check who may use this file and folder.")
+    damaged = isinstance(error, _DAMAGE) or "replaying WAL" in message       # a damaged log may even ask for absurd memory
+    return _Unusable(message) if damaged else StoreError(f"The database {path} cannot be opened: {message}")
+
+
+def _too_new(path: Path) -> StoreError:
+    return StoreError(f"A newer Diffspect wrote the database {path.name}. Update this one, or delete that file: "
+                      "it is made again from the results on disk.")
+
+
+def _schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Make the tables in a new file; check that an old one has the same. Raises StoreError or _Unusable."""
+    tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
+    if not tables:
+        connection.execute("BEGIN")
+        connection.execute(_SCHEMA)
+        connection.execute("INSERT INTO about VALUES (?, ?)", [VERSION, _DIGEST])
+        connection.execute("COMMIT")
+        return
+    found = connection.execute("SELECT version, digest FROM about").fetchone() if "about" in tables else None
+    if found and found[0] > VERSION:
+        raise _too_new(path)
+    if found != (VERSION, _DIGEST):
+        raise _Unusable("an earlier version of the program wrote it")
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Move the file and its write-ahead log out of the way, over what was set aside before."""
+    _log.warning("The database %s cannot be used (%s). It is set aside as %s.aside and made again from the results on disk.",
+                 path, reason, path.name)
+    for file in (path, path.with_name(path.name + ".wal")):
+        if file.exists():
+            os.replace(file, file.with_name(file.name + ".aside"))

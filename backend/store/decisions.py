@@ -1,0 +1,99 @@
+"""What people decided, as the pages show it: rules in force, reviews, notes, the calendar, and what can be taken back.
+
+How decisions turn into verdicts is `facts`; how they come in is `ingest`.
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from backend.store import calendar, facts
+from backend.store.database import Database
+from backend.store.engineering import MODELS, PROMOTED, frame
+
+
+def rules(db: Database, plant: str, product: str = "") -> pd.DataFrame:
+    """class_name, action, threshold, min_side, source (model | policy): what applies to each class of the model in use."""
+    with db.cursor() as cursor:
+        keys = ("SELECT $plant AS plant, $product AS product, model_id, unnest(classes) AS class_name "
+                f"FROM ({MODELS}) WHERE model_id = ({PROMOTED})")
+        return cursor.execute(f"SELECT class_name, action, threshold, min_side, source FROM ({facts.rules(keys)}) ORDER BY class_name",
+                              {"plant": plant, "product": product}).frame()
+
+
+def reviews(db: Database, plant: str) -> pd.DataFrame:
+    """run_id (to undo it), at, inspection_id, verdict, class_name, reviewer, is_defective (what the model said), line, file_name."""
+    return frame(db, """
+        SELECT e.run_id, e."at", f.inspection_id, (e.config->>'$.verdict') AS verdict,
+               coalesce((e.config->>'$.class_name'), '') AS class_name, coalesce((e.config->>'$.reviewer'), e."by", '') AS reviewer,
+               f.is_defective, f.line, f.file_name
+        FROM events e JOIN facts f ON f.inspection_id = try_cast((e.config->>'$.inspection_id') AS BIGINT)
+        WHERE e.recipe = 'review' AND NOT e.undone AND e.plant = ? ORDER BY e."at" DESC, e.event_id DESC""", [plant])
+
+
+def notes(db: Database, plant: str, line: str = "") -> pd.DataFrame:
+    """kind (note | acknowledge), at (the moment it speaks of), line, text, by; a note without a line belongs to all."""
+    return frame(db, """
+        SELECT recipe AS kind, coalesce(try_cast(coalesce((config->>'$.at'), (config->>'$.day')) AS TIMESTAMPTZ), "at") AS "at",
+               coalesce((config->>'$.line'), '') AS line, coalesce((config->>'$.text'), '') AS text, "by"
+        FROM events WHERE recipe IN ('note', 'acknowledge') AND NOT undone AND plant = $plant
+          AND ($line = '' OR coalesce((config->>'$.line'), '') IN ('', $line))
+        ORDER BY 2 DESC, event_id DESC""", {"plant": plant, "line": line})
+
+
+def changes(db: Database, plant: str, limit: int = 20) -> pd.DataFrame:
+    """run_id, at, text, by, undone: what people decided and can take back, for this plant or for all; without the demo's history."""
+    with db.cursor() as cursor:
+        rows = cursor.execute("""
+            SELECT run_id, "at", recipe, config, "by", undone FROM events
+            WHERE event_id = run_id AND recipe <> 'undo' AND (plant = ? OR recipe IN ('calendar', 'promote'))
+            ORDER BY event_id DESC LIMIT ?""", [plant, limit]).dicts()
+        names = {m["model_id"]: m["name"] for m in cursor.execute(f"SELECT model_id, name FROM ({MODELS})").dicts()}
+    for row in rows:
+        row["text"] = tell(row["recipe"], json.loads(row["config"]), names)
+    return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone"])
+
+
+def tell(recipe: str, config: dict[str, Any], models: dict[str, str]) -> str:
+    """A decision as a plain sentence."""
+    ids = config.get("inspection_ids") or []
+    pictures = f"{len(ids):,} picture{'s' if len(ids) != 1 else ''}" if ids else "a whole batch"
+    on = f" on line {config['line']}" if config.get("line") else ""
+    match recipe:
+        case "promote":
+            return f"Model {models.get(config.get('model_id', ''), config.get('name') or 'unknown')} was put to use."
+        case "policy":
+            return _policy(config)
+        case "correct":
+            fields = ", ".join(f"{k.replace('_', ' ')} to {v or 'none'}" for k, v in (config.get("fields") or {}).items())
+            return f"Details of {pictures} were corrected: {fields}."
+        case "exclude":
+            return f"Took {pictures} out of trends{': ' + config['reason'] if config.get('reason') else ''}."
+        case "include":
+            return f"Put {pictures} into trends."
+        case "review":
+            kind = f" ({config['class_name']})" if config.get("class_name") else ""
+            return f"A picture was judged {config.get('verdict', '')}{kind}."
+        case "calendar":
+            shifts = ", ".join(f"{s.get('name')} {s.get('start')}–{s.get('end')}" for s in config.get("shifts") or [])
+            return f"The calendar was set: {config.get('time_zone', 'UTC')}, {shifts or 'no shifts'}."
+        case "acknowledge":
+            return f"Known{on} since {config.get('day', '')}: {config.get('text', '')}"
+        case _:
+            return f"Note{on}: {config.get('text', '')}"
+
+
+def _policy(config: dict[str, Any]) -> str:
+    what = config.get("class_name") or "All defects"
+    where = f" on {config['product']}" if config.get("product") else ""
+    verb = {"ignore": "ignored", "minor": "noted as minor", "reject": "rejected"}.get(str(config.get("action")), "rejected")
+    least = f" from {float(config['threshold']):.0%}" if config.get("threshold") is not None else ""
+    size = f", {config['min_side']:g} pixels or more" if config.get("min_side") else ""
+    return f"{what[:1].upper()}{what[1:]}{where}: {verb}{least}{size}."
+
+
+def calendar_now(db: Database) -> dict[str, Any]:
+    """time_zone, day_start, shifts as in the `calendar` event."""
+    with db.cursor() as cursor:
+        return calendar.current(cursor).to_json()

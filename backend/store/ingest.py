@@ -1,0 +1,202 @@
+"""From run directories to raw tables, exactly once per (run_id, part), while runs still go on.
+
+Each look at the runs finds what is new (`scan`): parts, the end of a run, people's decisions. A lot of it goes in as one
+transaction, with the guard rows and the verdicts that follow from it, so a kill at any moment leaves all of it or none.
+Arrival order, wall clock and process leave no trace: `rebuild` gives the same rows. What cannot be read is named in
+the log, set aside, and does not keep the rest out. Knows nothing of processes or of what recipes do.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from backend import rundir
+from backend.errors import StoreError
+from backend.records import SCHEMAS
+from backend.store import facts, scan
+from backend.store.database import Cursor, Database
+from backend.store.scan import Item, Memory
+
+_TABLES = (*(t for t in SCHEMAS if t != "history"), "events", "runs", "metrics", "ingested", "set_aside")
+_EVENT = pa.schema([("event_id", pa.string()), ("run_id", pa.string()), ("recipe", pa.string()), ("plant", pa.string()),
+                    ("at", pa.timestamp("us", "UTC")), ("config", pa.string()), ("by", pa.string()), ("undone", pa.bool_())])
+# Not the fault of what is taken in: nothing is set aside for these.
+_OURS = (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException, duckdb.TransactionException)
+_log = logging.getLogger(__name__)
+
+
+def ingest(db: Database, run_ids: Iterable[str] | None = None) -> int:
+    """Take in what is new in these runs (none given: in all), and drop runs that are gone. Returns how many things went in."""
+    with db.lock:
+        try:
+            paths = list(rundir.find())[::-1] if run_ids is None else [rundir.runs_root() / r for r in sorted(set(run_ids))]
+            if run_ids is None and rundir.runs_root().exists():
+                forget(db, _memory(db).known() - {p.name for p in paths})
+            memory = _memory(db)
+            return sum(_take(db, lot, memory) for lot in scan.lots(scan.bundle(memory), *(scan.look(p, memory) for p in paths)))
+        except BaseException:
+            db.memory.clear()                            # it may be ahead of what was committed
+            raise
+
+
+def rebuild(db: Database) -> int:
+    """Drop everything and take all runs in again. Returns how many things went in."""
+    with db.lock:
+        db.clear()
+        return ingest(db)
+
+
+def forget(db: Database, run_ids: Iterable[str]) -> None:
+    """Drop every row of runs whose directories are gone, and derive again what that changes."""
+    gone = sorted(set(run_ids))
+    if not gone:
+        return
+    with db.lock:
+        with db.write() as cursor:
+            facts.begin(cursor)
+            for table in _TABLES:
+                cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?))", [gone])
+            facts.derive_all(cursor)
+        db.memory.clear()
+
+
+def remove_plant(db: Database, plant: str) -> None:
+    """Forget the runs of a plant, once their directories are gone."""
+    with db.cursor() as cursor:
+        runs = cursor.execute("SELECT run_id FROM runs WHERE plant = $p UNION SELECT run_id FROM events WHERE plant = $p "
+                              "UNION SELECT run_id FROM inspections WHERE plant = $p", {"p": plant}).column()
+    forget(db, runs)
+
+
+def _memory(db: Database) -> Memory:
+    """What is in, read once; after that it is kept up with each commit."""
+    if "ingest" not in db.memory:
+        with db.cursor() as cursor:
+            guards: dict[str, set[str]] = {}
+            for row in cursor.execute("SELECT run_id, part FROM ingested").dicts():
+                guards.setdefault(row["run_id"], set()).add(row["part"])
+            ends = {row["run_id"]: scan.end_of(row) for row in
+                    cursor.execute("SELECT run_id, state, attempt, finished_at FROM runs").dicts()}
+            events = set(cursor.execute("SELECT run_id FROM events WHERE event_id = run_id").column())
+        db.memory["ingest"] = Memory(guards, ends, events)
+    memory: Memory = db.memory["ingest"]
+    return memory
+
+
+# taking in -----------------------------------------------------------------------------------------------------------------
+
+
+def _take(db: Database, lot: list[Item], memory: Memory) -> int:
+    """One transaction. Where the database refuses a lot, each of it goes in alone, and what is refused alone is set aside."""
+    try:
+        with db.write() as cursor:
+            facts.begin(cursor)
+            _put_events(cursor, [i for i in lot if i.kind == "event"])
+            for item in lot:
+                if item.kind != "event":
+                    _PUT[item.kind](cursor, item)
+            facts.derive(cursor)
+    except _OURS as error:
+        raise StoreError(f"The database could not take in new results: {error}") from error
+    except (duckdb.Error, pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        if len(lot) > 1:
+            return sum(_take(db, [item], memory) for item in lot)
+        return _take(db, [Item(lot[0].run_id, "damaged", lot[0].name or lot[0].kind, reason=str(error))], memory)
+    for item in lot:
+        memory.keep(item)
+    return len(lot)
+
+
+def _put_part(cursor: Cursor, item: Item) -> None:
+    """Rows, guard, and whose verdict they touch."""
+    assert item.rows is not None
+    table = item.name.rsplit("-", 1)[0]
+    if table == "history":
+        _put_rows(cursor, "events", _history(item))
+    else:
+        rows = item.rows
+        for column in ("run_id", "part"):
+            rows = rows.append_column(column, pa.repeat(item.run_id if column == "run_id" else item.name, rows.num_rows))
+        _put_rows(cursor, table, rows)
+    cursor.execute("DELETE FROM set_aside WHERE run_id = ? AND part = ?", [item.run_id, item.name])
+    cursor.execute("INSERT INTO ingested VALUES (?, ?, ?)", [item.run_id, item.name, item.rows.num_rows])
+
+
+def _put_rows(cursor: Cursor, table: str, rows: pa.Table) -> None:
+    with cursor.lend("part_rows", rows):
+        cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM part_rows")
+        if table in ("inspections", "detections"):
+            cursor.execute("INSERT INTO touched SELECT DISTINCT inspection_id FROM part_rows")
+        elif table == "model_thresholds":
+            cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections SEMI JOIN detections USING (inspection_id) "
+                           "WHERE model_id IN (SELECT model_id FROM part_rows)")
+    if table == "events":
+        facts.touch_events(cursor, rows["event_id"].to_pylist())
+
+
+def _history(item: Item) -> pa.Table:
+    """Rows of a `history` part as events; the row's place is its name."""
+    assert item.rows is not None
+    n = item.rows.num_rows
+    more = {"event_id": [f"{item.run_id}/{item.name}/{i:06d}" for i in range(n)], "run_id": [item.run_id] * n,
+            "plant": [item.job["plant"]] * n, "undone": [False] * n}
+    return pa.table({**{c: item.rows[c] for c in item.rows.column_names}, **more}).select(_EVENT.names).cast(_EVENT)
+
+
+def _put_events(cursor: Cursor, items: list[Item]) -> None:
+    """Inline runs, in one go: thousands of reviews would otherwise be thousands of statements."""
+    if items:
+        rows = [dict(event_id=i.run_id, run_id=i.run_id, recipe=i.job["recipe"], plant=i.job["plant"], at=scan.moment(i.job["created_at"]),
+                     config=json.dumps(i.job["config"], ensure_ascii=False), by=i.job.get("by") or "", undone=False) for i in items]
+        _put_rows(cursor, "events", pa.Table.from_pylist(rows, _EVENT))
+
+
+def _put_end(cursor: Cursor, item: Item) -> None:
+    """The row of a run that ended, and its curves; over what was there when it ended before."""
+    _put_again(cursor, item)
+    job, state = item.job, item.state
+    cursor.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+        item.run_id, job["recipe"], job["plant"], state["state"], state.get("message") or "", state.get("attempt"),
+        *map(scan.moment, (job["created_at"], state.get("started_at"), state.get("finished_at"))),
+        json.dumps(job["config"], ensure_ascii=False), json.dumps(item.result, ensure_ascii=False),
+        job.get("code_version") or "", job.get("by") or ""])
+    assert item.rows is not None
+    with cursor.lend("curves", item.rows):
+        cursor.execute("INSERT INTO metrics SELECT ?, step, name, value FROM curves", [item.run_id])
+
+
+def _put_again(cursor: Cursor, item: Item) -> None:
+    """A run that had ended goes on: live state is not for the store."""
+    for table in ("runs", "metrics"):
+        cursor.execute(f"DELETE FROM {table} WHERE run_id = ?", [item.run_id])
+
+
+def _put_bundle(cursor: Cursor, item: Item) -> None:
+    """The demo model of this version of the program, instead of an earlier one's."""
+    cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections SEMI JOIN detections USING (inspection_id) "
+                   "WHERE model_id IN (SELECT model_id FROM model_thresholds WHERE run_id = '')")
+    for table in ("models", "model_thresholds", "ingested"):
+        cursor.execute(f"DELETE FROM {table} WHERE run_id = ''")
+    cursor.execute("INSERT INTO ingested VALUES ('', ?, 1)", [item.name])
+    head = item.job
+    row = {**head, **{k: json.dumps(head.get(k) or {}, ensure_ascii=False) for k in ("metrics", "settings")},
+           "created_at": scan.moment(head["created_at"]), "run_id": "", "part": item.name}
+    schema = SCHEMAS["models"].append(pa.field("run_id", pa.string())).append(pa.field("part", pa.string()))
+    _put_rows(cursor, "models", pa.Table.from_pylist([row], schema))
+    names = list(head["thresholds"])
+    _put_rows(cursor, "model_thresholds", pa.table({
+        "model_id": [head["model_id"]] * len(names), "class_name": pa.array(names, pa.string()),
+        "threshold": pa.array(head["thresholds"].values(), pa.float32()), "run_id": [""] * len(names), "part": [item.name] * len(names)}))
+
+
+def _put_damaged(cursor: Cursor, item: Item) -> None:
+    _log.warning("%s of the run %s cannot be read (%s). It is left out; everything else goes on.", item.name, item.run_id, item.reason)
+    cursor.execute("DELETE FROM set_aside WHERE run_id = ? AND part = ?", [item.run_id, item.name])
+    cursor.execute("INSERT INTO set_aside VALUES (?, ?, ?)", [item.run_id, item.name, item.reason])
+
+
+_PUT: dict[str, Any] = {"part": _put_part, "end": _put_end, "again": _put_again, "bundle": _put_bundle, "damaged": _put_damaged}

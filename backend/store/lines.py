@@ -1,0 +1,199 @@
+"""Each line at a glance: normal, look or act, and why, in a sentence for somebody who runs a plant.
+
+The rule. What is new is the line's last three shifts with data; usual is what the 28 days before them showed. In units:
+
+    act    the rate of the line, or of one kind of defect, is more than 3 standard errors above usual and at least 1.5 times
+           it, with 50 units or more
+    look   the rate of the line is more than 2 standard errors above usual, with 3 defective units or more; or nothing
+           came for 24 hours; or a shift that ended within 24 hours brought nothing, though it worked on that weekday in
+           at least three of the four weeks before
+    normal otherwise, also with fewer than 50 units to compare with
+
+The standard error is that of a difference between two shares, both at the usual rate. An acknowledgement stands beside
+the state and does not hide it. Control charts that know drift and overdispersion are another matter (quality).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backend.store import calendar
+from backend.store.database import Cursor, Database
+
+SHIFTS, USUAL_DAYS, OLD = 3, 28, timedelta(hours=24)
+ACT_SE, ACT_TIMES, ACT_UNITS, LOOK_SE, LOOK_DEFECTIVE = 3.0, 1.5, 50, 2.0, 3
+DEMO_STANDS_STILL = timedelta(days=2)       # the demo plant ends on the day it was made: no alarm about its age at first
+STATES = ("act", "look", "normal")                 # the worst first
+COLUMNS = ("line", "state", "reason", "inspected", "defective", "rate", "usual_rate", "last_captured_at", "class_name", "note",
+           "acknowledged")
+
+_EDGES = f"""
+WITH seen AS (
+    SELECT line, shift_start, max(captured_at) AS last, max(production_day) AS day,
+           row_number() OVER (PARTITION BY line ORDER BY shift_start DESC) AS back
+    FROM facts WHERE plant = $plant AND counted GROUP BY line, shift_start)
+SELECT line, min(shift_start) FILTER (back <= {SHIFTS}) AS since, min(day) FILTER (back <= {SHIFTS}) AS since_day,
+       max(last) AS last, timezone($zone, max(last)) AS last_local
+FROM seen GROUP BY line ORDER BY line
+"""
+# Units and defective units, recent and usual, of a line (class_name '') and of each of its kinds of defect.
+_COUNTS = f"""
+WITH near AS (
+    SELECT f.inspection_id, f.line, f.shift_start >= e.since AS recent, f.unit, f.is_defective
+    FROM facts f JOIN edges e USING (line)
+    WHERE f.plant = $plant AND f.counted AND f.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY),
+unit AS (SELECT line, recent, unit, bool_or(is_defective) AS bad FROM near GROUP BY ALL)
+SELECT line, recent, '' AS class_name, count(*) AS n, count(*) FILTER (bad) AS k FROM unit GROUP BY line, recent
+UNION ALL
+SELECT line, recent, class_name, 0, count(DISTINCT unit) FROM near JOIN defects USING (inspection_id) WHERE action = 'reject'
+GROUP BY line, recent, class_name
+"""
+
+
+@dataclass(frozen=True)
+class Rise:
+    """Recent against usual; class_name '' is the line's own rate."""
+
+    class_name: str
+    units: int
+    defective: int
+    usual_units: int
+    usual_defective: int
+
+    @property
+    def rate(self) -> float:
+        return self.defective / self.units if self.units else 0.0
+
+    @property
+    def usual(self) -> float:
+        return self.usual_defective / self.usual_units if self.usual_units else 0.0
+
+    @property
+    def errors(self) -> float:
+        """Standard errors above usual; a usual rate of 0 counts as one in all units seen, or anything would be infinitely far."""
+        share = max(self.usual, 1 / max(self.usual_units, 1))
+        return (self.rate - self.usual) / float(np.sqrt(share * (1 - min(share, 0.999)) * (1 / self.units + 1 / self.usual_units)))
+
+    @property
+    def comparable(self) -> bool:
+        return self.units > 0 and self.usual_units >= ACT_UNITS
+
+    @property
+    def act(self) -> bool:
+        return self.comparable and self.units >= ACT_UNITS and self.errors > ACT_SE and self.rate >= ACT_TIMES * self.usual
+
+    @property
+    def look(self) -> bool:
+        return self.comparable and self.defective >= LOOK_DEFECTIVE and self.errors > LOOK_SE
+
+    def sentence(self) -> str:
+        name = self.class_name.replace("_", " ").strip() or "defects"
+        are = "are" if name.endswith("s") and not name.endswith("ss") else "is"
+        return f"{name[:1].upper()}{name[1:]} {are} up: {percent(self.rate)} against usually {percent(self.usual)}"
+
+
+def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFrame:
+    """One row per line, the worst first. `at` is the present moment."""
+    with db.cursor() as cursor:
+        plan = calendar.current(cursor)
+        values = {"plant": plant, "zone": plan.time_zone}
+        edges = cursor.execute(_EDGES, values).table()
+        with cursor.lend("edges", edges):
+            counts = cursor.execute(_COUNTS, {"plant": plant}).dicts()
+        rows = edges.to_pylist()
+        now, local = _present(cursor, plan.time_zone, rows, plant, at)
+        notes = _notes(cursor, plant)
+        came = _came(cursor, plant, local)
+    complete = plan.complete(local)
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        line = row["line"]
+        missing = _age(row, now, local) or _missed(line, complete, came)
+        note, acknowledged = _note(notes, line, row["since_day"])
+        found.append(_judge(*_rises([c for c in counts if c["line"] == line]), missing)
+                     | dict(line=line, last_captured_at=row["last"], note=note, acknowledged=acknowledged))
+    found.sort(key=lambda r: (STATES.index(r["state"]), r["line"]))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _judge(whole: Rise, kinds: list[Rise], missing: str) -> dict[str, Any]:
+    """State, reason and figures of a line. The kind of defect that drives a rise speaks for it where it explains most of it."""
+    acting = [r for r in kinds if r.act]
+    driving = max(acting or kinds, key=lambda r: r.rate - r.usual, default=whole)
+    up = bool(whole.act or acting or whole.look)
+    explains = bool(acting) or driving.rate - driving.usual > (whole.rate - whole.usual) / 2
+    reasons = [(driving if explains else whole).sentence()] if up else []
+    state = "act" if whole.act or acting else "look" if up or missing else "normal"
+    reason = ". ".join([*reasons, missing] if missing else reasons) or _calm(whole)
+    return dict(state=state, reason=reason, inspected=whole.units, defective=whole.defective, rate=whole.rate,
+                usual_rate=whole.usual if whole.usual_units else None, class_name=driving.class_name if up and explains else "")
+
+
+def _age(row: dict[str, Any], now: datetime, local: datetime) -> str:
+    return f"Nothing has arrived since {_when(row['last_local'], local)}" if now - row["last"] > OLD else ""
+
+
+def _rises(counts: list[dict[str, Any]]) -> tuple[Rise, list[Rise]]:
+    """The line's own, and one for each kind of defect, in the order of names."""
+    got = {(c["class_name"], c["recent"]): (c["n"], c["k"]) for c in counts}
+    (n, k), (n0, k0) = (got.get(("", recent), (0, 0)) for recent in (True, False))
+    names = sorted({name for name, _ in got} - {""})
+    return Rise("", n, k, n0, k0), [Rise(c, n, got.get((c, True), (0, 0))[1], n0, got.get((c, False), (0, 0))[1]) for c in names]
+
+
+def _calm(whole: Rise) -> str:
+    if not whole.comparable:
+        return f"Too little to compare with so far: {percent(whole.rate)} of {whole.units:,} inspected"
+    return f"As usual: {percent(whole.rate)} against usually {percent(whole.usual)}"
+
+
+def _present(cursor: Cursor, zone: str, rows: list[dict[str, Any]], plant: str, at: datetime | None) -> tuple[datetime, datetime]:
+    """The present moment, in UTC and in plant time. The demo plant's stands still at its newest picture for two days."""
+    now = at or datetime.now(UTC)
+    newest = max((r["last"] for r in rows), default=now)
+    if plant == "demo" and now - newest < DEMO_STANDS_STILL:
+        now = newest
+    return now, cursor.execute("SELECT timezone(?, ?::TIMESTAMPTZ)", [zone, now.isoformat()]).one()
+
+
+def _came(cursor: Cursor, plant: str, local: datetime) -> set[tuple[str, str, Any]]:
+    """(line, shift, start) of every shift that brought anything, in the last five weeks."""
+    rows = cursor.execute("SELECT DISTINCT line, shift, shift_start FROM facts WHERE plant = ? AND counted AND shift_start >= ?",
+                          [plant, local - timedelta(days=36)]).dicts()
+    return {(r["line"], r["shift"], r["shift_start"]) for r in rows}
+
+
+def _missed(line: str, complete: list[tuple[str, datetime]], came: set[tuple[str, str, Any]]) -> str:
+    for name, start in complete:
+        weeks = sum((line, name, start - timedelta(days=7 * w)) in came for w in range(1, 5))
+        if (line, name, start) not in came and weeks >= 3:
+            return f"Nothing came from the {name} shift of {start:%A}"
+    return ""
+
+
+def _notes(cursor: Cursor, plant: str) -> list[dict[str, Any]]:
+    """What people wrote about lines, newest first."""
+    return cursor.execute("SELECT recipe, (config->>'$.line') AS line, (config->>'$.text') AS text, "
+                          "try_cast(coalesce((config->>'$.day'), (config->>'$.at')[:10]) AS DATE) AS day FROM events "
+                          "WHERE recipe IN ('note', 'acknowledge') AND NOT undone AND plant = ? ORDER BY \"at\" DESC, event_id DESC",
+                          [plant]).dicts()
+
+
+def _note(notes: list[dict[str, Any]], line: str, since: Any) -> tuple[str, str]:
+    """The newest note and the newest acknowledgement of what is shown: on a day of the last shifts, or later. '' where there is none."""
+    ours = [n for n in notes if n["line"] == line and n["day"] is not None and n["day"] >= since]
+    note, acknowledged = (next((n["text"] or "" for n in ours if n["recipe"] == kind), "") for kind in ("note", "acknowledge"))
+    return note, acknowledged
+
+
+def percent(share: float) -> str:
+    """5.8 %; two places below 1 %, where one would hide what matters."""
+    return f"{share * 100:.2f} %" if 0 < share < 0.01 else f"{share * 100:.1f} %"
+
+
+def _when(then: datetime, now: datetime) -> str:
+    """Tuesday 06:42; with the date where the weekday alone could be another week's."""
+    return f"{then:%A %H:%M}" if now - then < timedelta(days=6) else f"{then:%A} {then.day} {then:%B %Y}, {then:%H:%M}"

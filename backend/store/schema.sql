@@ -1,0 +1,89 @@
+-- The store: everything here is derived from run directories; delete the file and `python -m backend rebuild` makes it again.
+-- Raw tables hold the rows of Parquet parts (see backend/records.py) plus the run and part they came from.
+-- Derived tables (facts, defects) hold the verdict under today's rules; `facts.derive` makes them again where a rule changes.
+-- No keys on the raw tables: a run's (run_id, part) guards them, and an index of millions of ids would cost more memory than the rows.
+
+CREATE TABLE about (version INTEGER, digest VARCHAR);       -- which program wrote this file
+
+-- One row per run that has ended. Live state is in the run's directory, never here. Inline runs are in `events`.
+CREATE TABLE runs (
+    run_id VARCHAR PRIMARY KEY, recipe VARCHAR, plant VARCHAR, state VARCHAR, message VARCHAR, attempt INTEGER,
+    created_at TIMESTAMPTZ, started_at TIMESTAMPTZ, finished_at TIMESTAMPTZ,
+    config JSON, result JSON, code_version VARCHAR, "by" VARCHAR
+);
+CREATE TABLE metrics (run_id VARCHAR, step INTEGER, name VARCHAR, value DOUBLE);
+
+-- Which parts are in: the guard that makes ingest exactly-once.
+CREATE TABLE ingested (run_id VARCHAR, part VARCHAR, rows BIGINT, PRIMARY KEY (run_id, part));
+-- Which parts could not be read, and why; tried again when the program starts.
+CREATE TABLE set_aside (run_id VARCHAR, part VARCHAR, reason VARCHAR);
+
+-- Raw rows. The columns before run_id are those of records.SCHEMAS, in meaning and order.
+CREATE TABLE inspections (
+    inspection_id BIGINT, plant VARCHAR, image_id VARCHAR, file_name VARCHAR, unit_id VARCHAR,
+    line VARCHAR, product VARCHAR, lot VARCHAR, camera VARCHAR,
+    captured_at TIMESTAMPTZ, captured_source VARCHAR, ingested_at TIMESTAMPTZ, width INTEGER, height INTEGER,
+    model_id VARCHAR, runtime VARCHAR, counted BOOLEAN, not_counted_why VARCHAR, kept BOOLEAN, kept_share FLOAT,
+    run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE detections (
+    inspection_id BIGINT, class_name VARCHAR, confidence FLOAT, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT,
+    run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE refused (file_name VARCHAR, reason VARCHAR, run_id VARCHAR, part VARCHAR);
+CREATE TABLE snapshots (
+    snapshot_id VARCHAR, name VARCHAR, layout VARCHAR, created_at TIMESTAMPTZ, classes VARCHAR[], seed BIGINT,
+    splits_from VARCHAR, images BIGINT, labels BIGINT, refused BIGINT, run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE snapshot_images (
+    snapshot_id VARCHAR, image_id VARCHAR, file_name VARCHAR, split VARCHAR, origin VARCHAR, parent VARCHAR,
+    generator_run VARCHAR, width INTEGER, height INTEGER, group_id VARCHAR, phash VARCHAR, run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE labels (
+    snapshot_id VARCHAR, image_id VARCHAR, class_name VARCHAR, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT, source VARCHAR,
+    run_id VARCHAR, part VARCHAR
+);
+-- The demo model, which comes with the program and not from a run, has run_id ''.
+CREATE TABLE models (
+    model_id VARCHAR, name VARCHAR, kind VARCHAR, created_at TIMESTAMPTZ, snapshot_id VARCHAR, imgsz INTEGER,
+    classes VARCHAR[], metrics VARCHAR, settings VARCHAR, run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE model_thresholds (model_id VARCHAR, class_name VARCHAR, threshold FLOAT, run_id VARCHAR, part VARCHAR);
+
+-- What people decided: inline runs (event_id = run_id) and the rows of `history` parts (run_id/part/row).
+-- In force = not undone; where two speak of the same thing, the later `at` wins, then the larger event_id.
+-- An undo is final: it is not undone itself, the decision is made again.
+CREATE TABLE events (
+    event_id VARCHAR, run_id VARCHAR, recipe VARCHAR, plant VARCHAR, "at" TIMESTAMPTZ, config JSON, "by" VARCHAR, undone BOOLEAN
+);
+
+-- The verdict: one row per inspection, with corrections applied. captured_local is plant time, shift_start the plant time at which
+-- its shift (outside all shifts: its production day) began, weekday 1 (Monday) to 7 that of the production day.
+-- unit: a hash of line, product, lot and unit_id, so that counting units is cheap; the same serial number in another lot is another unit.
+-- top_confidence: of the most confident raw detection, also below its threshold; top_class: of the most confident one that rejects, else
+-- of that raw one; margin: how near the nearest detection is to its threshold.
+CREATE TABLE facts (
+    inspection_id BIGINT, run_id VARCHAR, plant VARCHAR, image_id VARCHAR, file_name VARCHAR, unit_id VARCHAR, unit UBIGINT,
+    line VARCHAR, product VARCHAR, lot VARCHAR, camera VARCHAR,
+    captured_at TIMESTAMPTZ, captured_source VARCHAR, ingested_at TIMESTAMPTZ,
+    captured_local TIMESTAMP, production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour TINYINT, weekday TINYINT,
+    width INTEGER, height INTEGER, model_id VARCHAR, kept BOOLEAN, counted BOOLEAN, why VARCHAR,
+    is_defective BOOLEAN, defects INTEGER, minor INTEGER, top_class VARCHAR, top_confidence FLOAT, margin FLOAT, review VARCHAR
+);
+-- Detections that pass their threshold and minimum size and are not ignored; action: minor | reject.
+CREATE TABLE defects (
+    inspection_id BIGINT, class_name VARCHAR, confidence FLOAT, action VARCHAR, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT
+);
+
+-- The policy in force for each product and class ('' = all). A NULL sets nothing: the next wider policy, then the model, decides.
+CREATE VIEW policies AS
+SELECT plant, coalesce((config->>'$.product'), '') AS product, coalesce((config->>'$.class_name'), '') AS class_name,
+       (config->>'$.action') AS action, try_cast((config->>'$.threshold') AS FLOAT) AS threshold,
+       try_cast((config->>'$.min_side') AS FLOAT) AS min_side
+FROM events WHERE recipe = 'policy' AND NOT undone
+QUALIFY row_number() OVER (
+    PARTITION BY plant, coalesce((config->>'$.product'), ''), coalesce((config->>'$.class_name'), '') ORDER BY "at" DESC, event_id DESC) = 1;
+
+-- One threshold per model and class, also where two runs delivered the same model.
+CREATE VIEW thresholds AS
+SELECT model_id, class_name, min(threshold) AS threshold FROM model_thresholds GROUP BY ALL;

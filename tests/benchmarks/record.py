@@ -1,0 +1,48 @@
+"""What every benchmark writes: results/<name>.json in the form that design and README's tables read."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).parent / "results"
+SHARED = ROOT.parent / "shared"
+
+
+def machine() -> str:
+    """Processor, cores and memory, in words; no name or path of the machine."""
+    names = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    model = next(names, f":{platform.machine()}").split(":")[1].strip()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, no GPU"
+
+
+def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
+          packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None) -> Path:
+    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat)."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=machine(), versions=versions, seeds=seeds,
+                                    arms=arms, comparisons=comparisons or [], notes=notes), indent=1) + "\n")
+    return path
+
+
+def product(data: Path, *words: str) -> dict[str, Any]:
+    """Run one command of the product on a data folder of its own and return its JSON. Raises CalledProcessError."""
+    done = subprocess.run([sys.executable, "-m", "backend", *words, "--json"],
+                          cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIFFSPECT_DATA": str(data)})
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def scored(predictions: Path, truth: Path, split: Path) -> dict[str, Any]:
+    """The published scorer's figures, in a process of its own."""
+    scorer = SHARED / "score" / "score_detection.py"
+    done = subprocess.run([sys.executable, str(scorer), str(predictions), str(truth), "--list", str(split)],
+                          check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
