@@ -139,3 +139,10 @@ def test_it_is_light() -> None:
     script = f"import sys, backend.inspection.annotate; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_persons_label_carries_no_share() -> None:
+    plain = dict(class_name="pits", confidence=None, x1=20, y1=20, x2=60, y2=60)
+    font_width = [annotate._text(d, 400, annotate._pen((200, 200)))[0] for d in (plain, {**plain, "confidence": 1.0})]
+    assert font_width == ["pits", "pits 100%"]
+    assert annotate.draw(Image.new("RGB", (200, 200)), [plain]).size == (200, 200)

@@ -20,7 +20,7 @@ _SALT = "136513"                        # found by trial: the kinds of the demo 
 _DARK, _LIGHT = (16, 16, 16), (255, 255, 255)
 _LONGEST = 24                           # characters of a class name on a label
 
-Detection = Mapping[str, Any]           # class_name, confidence, x1, y1, x2, y2; passes (default True), action (default 'reject')
+Detection = Mapping[str, Any]           # class_name, x1, y1, x2, y2; confidence (None: a person's label), passes (True), action ('reject')
 Box = tuple[float, float, float, float]
 
 
@@ -48,7 +48,7 @@ def draw(image: Image.Image, detections: Sequence[Detection], width: int | None 
     shown = image.convert("RGB")
     shown = shown.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS) if size != image.size else shown.copy()
     pen, brush = _pen(size), ImageDraw.Draw(shown)
-    ordered = sorted(detections, key=lambda d: (is_solid(d), d["confidence"]))         # the surest last, on top
+    ordered = sorted(detections, key=lambda d: (is_solid(d), _sure(d)))                # the surest last, on top
     boxes = [_fit(d, scale, size) for d in ordered]
     for detection, box in zip(ordered, boxes, strict=True):
         _outline(brush, box, colour(detection["class_name"]), pen, is_solid(detection))
@@ -122,10 +122,14 @@ def _label(brush: ImageDraw.ImageDraw, detection: Detection, box: Box, pen: Pen,
     return x, y, x + w, y + h
 
 
+def _sure(detection: Detection) -> float:
+    return 1.0 if detection.get("confidence") is None else float(detection["confidence"])
+
+
 def _text(detection: Detection, width: int, pen: Pen) -> tuple[str, ImageFont.FreeTypeFont]:
     """The label and its font, small enough for the picture's width; the class name is cut before the confidence is."""
     name = "".join(c if c.isprintable() else " " for c in str(detection["class_name"]))
-    share, font = f" {detection['confidence']:.0%}", _font(pen.text, name.isascii())
+    share, font = "" if detection.get("confidence") is None else f" {detection['confidence']:.0%}", _font(pen.text, name.isascii())
     for longest in (_LONGEST, 12, 6, 3):
         text = (name if len(name) <= longest else f"{name[:longest - 1]}…") + share
         if font.getlength(text) + pen.text <= width:

@@ -60,9 +60,9 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _labels(db: Database, image_id: str) -> list[dict[str, Any]]:
-    """Labels of the newest dataset that has the picture; a person drew them, so they are certain."""
+    """Labels of the newest dataset that has the picture; a person drew them, so they carry no confidence."""
     try:
         snapshot = engineering.newest_snapshot_of(db, image_id)
     except NotFoundError:
         return []
-    return [{**row, "confidence": 1.0} for row in rows(engineering.labels(db, snapshot, [image_id]))]
+    return [{**row, "confidence": None} for row in rows(engineering.labels(db, snapshot, [image_id]))]
