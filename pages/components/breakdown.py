@@ -1,0 +1,153 @@
+"""The charts of Trends with their tables, and what was picked in them, as changes to the filters.
+
+Bars and markers can be tapped; the same rows stand in a table below, for keyboards and for what a finger cannot hit.
+"""
+
+import calendar
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from backend import jobs
+from pages.components import charts, plant, text, words
+from pages.components.cached import cached
+
+STEPS = {"day": "Day", "shift": "Shift", "week": "Week"}
+SPLITS = {"line": "Line", "product": "Product", "shift": "Shift", "camera": "Camera", "lot": "Lot", "weekday": "Weekday", "hour": "Hour"}
+FILTERABLE = {"line", "product", "shift", "camera", "lot"}
+Picked = dict[str, Any]
+
+
+def trend(asked: jobs.Filters) -> Picked:
+    """The rate over time; what was picked in it as since, until and shift."""
+    with st.container(border=True, key="trend_card"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown("#### Defect rate", width="content")
+            by = st.segmented_control("By", list(STEPS), default="day", required=True, format_func=STEPS.get, key="by",
+                                      bind="query-params", label_visibility="collapsed")
+        frame = cached("trend", asked, by)
+        chosen = charts.show(charts.trend(frame, by, _notes(asked)), _key("trend", asked, by),
+                             "Share of defective parts over time, with its interval", partial(_touched, "trend"))
+        st.caption("Tap a point for its pictures. Band: the true rate, 19 times out of 20. Grey bars: how many were inspected.")
+        table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
+        row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), "trend")
+    bucket = chosen[0] if chosen else frame["bucket"].iloc[row].isoformat() if row is not None else None
+    return _span(bucket, by) if bucket else {}
+
+
+def _notes(asked: jobs.Filters) -> pd.DataFrame:
+    notes = cached("notes", asked.plant, asked.line)
+    rows = [(plant.local(at).replace(tzinfo=None), said) for at, said in zip(notes["at"], notes["text"], strict=True)]
+    inside = [(at, said) for at, said in rows if (asked.since or at.date()) <= at.date() <= (asked.until or at.date())]
+    return pd.DataFrame(inside, columns=["at", "text"])
+
+
+def _span(bucket: str, by: str) -> Picked:
+    """The filters of one bucket. A shift's bucket is its start on the plant's clock, which also tells its day and name."""
+    start = datetime.fromisoformat(bucket)
+    if by == "week":
+        return dict(since=start.date(), until=start.date() + timedelta(days=6))
+    if by == "day":
+        return dict(since=start.date(), until=start.date())
+    day, name = _shift_of(start)
+    return dict(since=day, until=day, shift=name)
+
+
+def _shift_of(start: datetime) -> tuple[date, str]:
+    clocks = cached("calendar")
+    clock = f"{start:%H:%M}"
+    name = next((s["name"] for s in clocks["shifts"] if s["start"] == clock), "")
+    return start.date() - timedelta(days=clock < clocks["day_start"]), name
+
+
+def parts(asked: jobs.Filters) -> Picked:
+    """What the rate is made of: by place or time, and by kind of defect."""
+    left, right = st.columns(2)
+    with left, st.container(border=True, height="stretch", key="split_card"):
+        split = _split(asked)
+    with right, st.container(border=True, height="stretch", key="kind_card"):
+        kind = _kinds(asked)
+    return {**split, **kind}
+
+
+def _split(asked: jobs.Filters) -> Picked:
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.markdown("#### Where and when", width="content")
+        open_ones = [name for name in SPLITS if not getattr(asked, name, "")]     # of what is filtered there would be one bar
+        by = st.selectbox("By", open_ones, format_func=SPLITS.get, key="where", bind="query-params", label_visibility="collapsed",
+                          width=150)
+    frame = cached("breakdown", asked, by)
+    if by == "weekday":
+        frame = frame.assign(value=[calendar.day_name[int(n) - 1] for n in frame["value"]])
+    chosen = charts.show(charts.bars(frame), _key("split", asked, by), f"Share of defective parts by {SPLITS[by].lower()}",
+                         partial(_touched, "parts") if by in FILTERABLE else None)
+    if len(frame) > charts.MOST_BARS:
+        st.caption(f"The first {charts.MOST_BARS} of {len(frame):,}; all of them in the table.")
+    row = _table(frame, "value", SPLITS[by], _key("split_rows", asked, by), "parts" if by in FILTERABLE else "")
+    value = chosen[0] if chosen else str(frame["value"].iloc[row]) if row is not None else ""
+    return {by: value} if value else {}
+
+
+def _kinds(asked: jobs.Filters) -> Picked:
+    st.markdown("#### Kinds of defect")
+    frame = cached("pareto", asked)
+    if frame.empty:
+        st.caption(":material/check_circle: No defect found.")
+        return {}
+    chosen = charts.show(charts.pareto(frame), _key("kinds", asked), "Kinds of defect by number, with their running share",
+                         partial(_touched, "parts"))
+    st.caption("Orange: running share of all defects." + (" Hatched: minor, they reject nothing." if frame["minor"].any() else ""))
+    row = _table(frame, "class_name", "Kind", _key("kind_rows", asked), "parts")
+    value = chosen[0] if chosen else str(frame["class_name"].iloc[row]) if row is not None else ""
+    return {"class_name": value} if value else {}
+
+
+def _table(frame: pd.DataFrame, first: str, label: str, key: str, name: str) -> int | None:
+    """The same rows as a table; the number of the one that was picked. No name: nothing to pick."""
+    shares = [c for c in ("rate", "low", "high", "share", "cumulative") if c in frame]
+    percent = partial(st.column_config.NumberColumn, format="%.2f %%")
+    whole = partial(st.column_config.NumberColumn, format="localized")
+    config = {first: label, "inspected": whole("Inspected"), "defective": whole("Defective"), "rate": percent("Rate"),
+              "low": percent("at least"), "high": percent("at most"), "defects": whole("Defects"), "units": whole("Parts"),
+              "share": percent("Share"), "cumulative": percent("Running share")}
+    with st.expander("As a table", icon=":material/table_rows:"):
+        state = st.dataframe(frame.assign(**{c: 100 * frame[c] for c in shares}), hide_index=True, column_config=config, key=key,
+                             column_order=[c for c in config if c in frame], on_select=partial(_touched, name) if name else "ignore",
+                             selection_mode="single-row", alt=f"The numbers of the chart by {label.lower()}")
+    rows = state["selection"]["rows"] if name else []
+    return int(rows[0]) if rows else None
+
+
+def _key(chart: str, *asked: Any) -> str:
+    """New filters, new chart: what was picked under the old ones does not linger. `clear` turns the page for all."""
+    return f"{chart}|{'|'.join(map(str, asked))}|{st.session_state.get('picks', 0)}"
+
+
+def _touched(name: str) -> None:
+    st.session_state["picked_in"] = name
+
+
+def last_touched() -> str:
+    return str(st.session_state.get("picked_in", ""))
+
+
+def clear() -> None:
+    st.session_state["picks"] = st.session_state.get("picks", 0) + 1
+
+
+def said(asked: jobs.Filters, picked: Picked) -> None:
+    """What was picked, its number, and the way back."""
+    if not picked:
+        return
+    seen = cached("totals", asked.but(**picked))
+    with st.container(horizontal=True, vertical_alignment="center", border=True, key="picked"):
+        st.markdown(f":material/ads_click: **{_label(picked)}**: {text.share(seen['defective'], seen['units'])}", width="content")
+        st.button("Show all again", icon=":material/close:", type="tertiary", key="unpick", on_click=clear)
+
+
+def _label(picked: Picked) -> str:
+    days = [text.day(d) for d in dict.fromkeys(picked[k] for k in ("since", "until") if k in picked)]
+    return ", ".join([" to ".join(days)] * bool(days) + [*(words.plain(v, 40) for k, v in picked.items() if k not in ("since", "until"))])

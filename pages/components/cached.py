@@ -1,0 +1,34 @@
+"""Answers of the store, kept between reruns until something new is ingested.
+
+Stands between pages and `jobs.results`: the key is the store's revision, so a page never shows rows older than the last ingest
+and never asks twice for the same. Knows nothing of what is asked.
+"""
+
+from typing import Any
+
+import streamlit as st
+
+from backend import jobs
+
+# One entry is a table of at most some thousand rows (well under 1 MB); a picture is 5-200 kB. Both caps keep the app under 150 MB.
+_TABLES, _PICTURES = 300, 600
+
+
+def cached(fn_name: str, *args: Any, **kwargs: Any) -> Any:
+    """`jobs.results.<fn_name>(*args, **kwargs)`, asked again only after the next ingest. Errors are not kept."""
+    return _answer(fn_name, jobs.results.revision(), args, kwargs)
+
+
+def picture(inspection_id: int, width: int, boxes: bool = True, threshold: float | dict[str, float] | None = None) -> bytes:
+    """The image of an inspection as WEBP, `width` pixels wide at most. Raises NotFoundError where the image was not kept."""
+    return _picture(inspection_id, jobs.results.revision(), width, boxes, threshold)
+
+
+@st.cache_data(max_entries=_TABLES, show_spinner=False)
+def _answer(fn_name: str, revision: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return getattr(jobs.results, fn_name)(*args, **kwargs)
+
+
+@st.cache_data(max_entries=_PICTURES, show_spinner=False)
+def _picture(inspection_id: int, revision: int, width: int, boxes: bool, threshold: float | dict[str, float] | None) -> bytes:
+    return jobs.results.picture(inspection_id=inspection_id, width=width, boxes=boxes, threshold=threshold)

@@ -1,0 +1,154 @@
+"""Plotly figures of the store's tables, and the one call that shows them.
+
+Takes data frames as `jobs.results` gives them. Knows nothing of filters or pages: a chosen bar or point comes back as its `customdata`.
+Only bars and markers are selectable (lines and heat maps return nothing), so every figure here carries one of the two.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from plotly.subplots import make_subplots
+
+from pages.components import text
+
+# Mid tones that keep 3:1 on the light and on the dark page; told apart by every common kind of colour vision (after Okabe and Ito).
+BLUE, AMBER, RED, GREEN, GREY = "#2E7EBB", "#C98500", "#D1602B", "#159A7D", "#8A9299"
+SERIES = (BLUE, AMBER, GREEN, "#B565A7", RED, GREY)
+
+MOST_BARS = 24            # all hours of a day; more are told in the table
+_CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
+
+# Plotly swallows a finger's drag wherever points can be chosen, so a phone could not scroll past a chart. Kept from Plotly, the touch
+# scrolls the page; a tap still arrives, as the mouse click that the browser makes of it.
+_TOUCH = """<script>if (!window.chartsLetTouchScroll) { window.chartsLetTouchScroll = true;
+document.addEventListener("touchstart", e => { if (e.target.closest && e.target.closest(".stPlotlyChart")) e.stopPropagation(); },
+{capture: true, passive: true}); }</script>"""
+
+
+def show(figure: go.Figure, key: str, alt: str, on_select: Callable[[], None] | None = None) -> list[Any]:
+    """Show a figure. With `on_select`, a tap on a bar or marker calls it and reruns the page; the `customdata` chosen comes back."""
+    if on_select is None:
+        st.plotly_chart(figure, key=key, alt=alt, config=_CONFIG)
+        return []
+    state = st.plotly_chart(figure, key=key, alt=alt, config=_CONFIG, on_select=on_select, selection_mode="points")
+    return [p["customdata"] for p in state["selection"]["points"] if p.get("customdata") is not None]
+
+
+def let_touch_scroll() -> None:
+    """Once a page, at its end, where selectable charts are: see `_TOUCH`."""
+    st.html(_TOUCH, unsafe_allow_javascript=True)
+
+
+def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
+    """The look all figures share: still under wheel and finger, room only where there are labels."""
+    figure.update_layout(height=height, margin=dict(l=0, r=4, t=8, b=0), showlegend=False, bargap=0.25, **more)
+    figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    return figure
+
+
+def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None) -> go.Figure:
+    """Share of defective over time with its 95 % band; below it how many were inspected. `customdata`: the bucket, ISO."""
+    frame = _with_gaps(frame)
+    when = [bucket(b, by) for b in frame["bucket"]]
+    said = [f"{w}<br>{text.share(d, n)}" if n else w for w, d, n in zip(when, frame["defective"], frame["inspected"], strict=True)]
+    iso = [b.isoformat() for b in frame["bucket"]]
+    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.05)
+    _band(figure, frame)
+    figure.add_scatter(x=frame["bucket"], y=frame["rate"], mode="lines+markers", line=dict(color=BLUE, width=2), row=1, col=1,
+                       marker=dict(size=9 if len(frame) <= 60 else 6), customdata=iso, text=said, hovertemplate="%{text}<extra></extra>",
+                       unselected=dict(marker=dict(opacity=0.45)), selected=dict(marker=dict(size=14, color=AMBER)))
+    figure.add_bar(x=frame["bucket"], y=frame["inspected"], marker_color=GREY, opacity=0.55, customdata=iso, row=2, col=1,
+                   text=None, hovertext=said, hovertemplate="%{hovertext}<extra></extra>")
+    _mark(figure, notes)
+    figure.update_yaxes(tickformat=".1~%", rangemode="tozero", nticks=5, row=1, col=1)
+    figure.update_yaxes(tickformat=",~s", nticks=2, row=2, col=1)
+    return layout(figure, 340, hovermode="closest")
+
+
+def _with_gaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """An empty row where buckets are missing, so that the line breaks instead of telling a story about a shift nobody inspected."""
+    step = frame["bucket"].diff()
+    missing = frame.loc[step > 1.5 * step.median(), ["bucket"]] - step.median()
+    return pd.concat([frame, missing.assign(inspected=0, defective=0)]).sort_values("bucket") if len(missing) else frame
+
+
+def _band(figure: go.Figure, frame: pd.DataFrame) -> None:
+    edge = dict(x=frame["bucket"], mode="lines", line=dict(width=0), hoverinfo="skip")
+    figure.add_scatter(y=frame["high"], row=1, col=1, **edge)
+    figure.add_scatter(y=frame["low"], fill="tonexty", fillcolor="rgba(46,126,187,0.16)", row=1, col=1, **edge)
+
+
+def _mark(figure: go.Figure, notes: pd.DataFrame | None) -> None:
+    for at, words in zip(notes["at"], notes["text"], strict=True) if notes is not None else ():
+        figure.add_vline(x=at, line=dict(color=AMBER, width=1.5, dash="dot"), row=1, col=1)
+        figure.add_annotation(x=at, y=1, yref="y domain", text="note", hovertext=text.html(words), showarrow=False, yanchor="top",
+                              xanchor="left", font=dict(color=AMBER, size=11), row=1, col=1)
+
+
+def bucket(when: pd.Timestamp, by: str) -> str:
+    return {"day": text.day(when), "week": f"Week from {text.day(when)}"}.get(by, f"{text.day(when)}, {when:%H:%M}")
+
+
+def bars(frame: pd.DataFrame) -> go.Figure:
+    """Share of defective per value, the frame's first on top, with its 95 % interval. `customdata`: the value."""
+    frame = frame.head(MOST_BARS).iloc[::-1]
+    said = [text.share(d, n) for d, n in zip(frame["defective"], frame["inspected"], strict=True)]
+    figure = go.Figure(go.Bar(
+        x=frame["rate"], y=frame["value"].astype(str).replace("", "(none)"), orientation="h", marker_color=BLUE,
+        customdata=frame["value"].astype(str), hovertext=said, hovertemplate="%{y}<br>%{hovertext}<extra></extra>",
+        unselected=dict(marker=dict(opacity=0.45)),
+        error_x=dict(array=frame["high"] - frame["rate"], arrayminus=frame["rate"] - frame["low"], color=GREY, thickness=1.5)))
+    figure.update_xaxes(tickformat=".1~%", rangemode="tozero", nticks=5)
+    figure.update_yaxes(type="category")
+    return layout(figure, max(110, 50 + (34 if len(frame) <= 12 else 24) * len(frame)))
+
+
+def pareto(frame: pd.DataFrame) -> go.Figure:
+    """Kinds of defect by number, largest first, and their running share; minor ones after, hatched. `customdata`: the kind."""
+    frame = frame.sort_values(["minor", "defects"], ascending=[True, False])
+    names = [f"{c} (minor)" if m else c for c, m in zip(frame["class_name"], frame["minor"], strict=True)]
+    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    figure.add_bar(x=names, y=frame["defects"], customdata=frame["class_name"], marker_color=np.where(frame["minor"], GREY, BLUE),
+                   marker_pattern_shape=np.where(frame["minor"], "/", ""), unselected=dict(marker=dict(opacity=0.45)),
+                   hovertext=[f"{text.count(d)} defects on {text.count(u)} parts"
+                              for d, u in zip(frame["defects"], frame["units"], strict=True)],
+                   hovertemplate="%{x}<br>%{hovertext}<extra></extra>")
+    major = frame[~frame["minor"].astype(bool)]
+    figure.add_scatter(x=names[:len(major)], y=major["cumulative"], mode="lines+markers", line=dict(color=AMBER, width=2),
+                       marker=dict(size=5), hoverinfo="skip", secondary_y=True)
+    figure.update_yaxes(tickformat=",~s", nticks=4, secondary_y=False)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.05], showgrid=False, tickvals=[0, 0.5, 1], secondary_y=True)
+    return layout(figure, 300)
+
+
+def curves(frame: pd.DataFrame, names: list[str] | None = None, height: int = 260) -> go.Figure:
+    """Metrics over steps (columns step, name, value), one line each."""
+    figure = go.Figure()
+    for i, (name, rows) in enumerate(frame.groupby("name", sort=True)):
+        if names is None or name in names:
+            figure.add_scatter(x=rows["step"], y=rows["value"], mode="lines+markers", name=str(name), marker=dict(size=4),
+                               line=dict(color=SERIES[i % len(SERIES)], width=2), hovertemplate="%{y:.4g}")
+    return layout(figure, height, hovermode="x unified").update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
+
+
+def stacked(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) -> go.Figure:
+    """Counts as bars, one colour per group. `customdata`: [x, group]."""
+    figure = go.Figure()
+    for i, (name, rows) in enumerate(frame.groupby(group, sort=False)):
+        figure.add_bar(x=rows[x], y=rows[y], name=str(name), marker_color=SERIES[i % len(SERIES)], customdata=rows[[x, group]],
+                       hovertemplate="%{x}: %{y:,}<extra>" + text.html(str(name)) + "</extra>")
+    return layout(figure, height, barmode="stack").update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
+
+
+def scatter(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) -> go.Figure:
+    """One marker per row, one colour per group."""
+    figure = go.Figure()
+    for i, (name, rows) in enumerate(frame.groupby(group, sort=True)):
+        figure.add_scatter(x=rows[x], y=rows[y], mode="markers", name=str(name),
+                           marker=dict(size=5, opacity=0.6, color=SERIES[i % len(SERIES)]))
+    return layout(figure, height).update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))

@@ -1,0 +1,74 @@
+"""What a person is looking at: one row of filters that lives in the URL, so that a link shows the same numbers to a colleague.
+
+Every widget is bound to a query parameter of its own name. Knows nothing of the charts below it.
+"""
+
+from datetime import date, timedelta
+from typing import Any
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import words
+
+# query parameter -> (field of Filters, list in `choices`, what stands there when nothing is chosen)
+FIELDS = {
+    "line": ("line", "lines", "All lines"),
+    "kind": ("class_name", "classes", "All kinds of defect"),
+    "product": ("product", "products", "All products"),
+    "shift": ("shift", "shifts", "All shifts"),
+    "camera": ("camera", "cameras", "All cameras"),
+    "lot": ("lot", "lots", "All lots"),
+}
+LABELS = {"line": "Line", "kind": "Kind of defect", "product": "Product", "shift": "Shift", "camera": "Camera", "lot": "Lot"}
+PERIODS = {"7 days": 7, "28 days": 28, "90 days": 90, "All": 0}
+_ALWAYS = ("line", "kind")
+
+
+def bar(plant: str, choices: dict[str, Any]) -> jobs.Filters:
+    """Show the filters and return what they ask for. Line, kind and period are in sight, the rest one tap away."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
+        asked = {name: _choose(name, choices) for name in _ALWAYS}
+        days = st.segmented_control("Period", list(PERIODS), default="28 days", required=True, key="period", bind="query-params")
+        with st.popover(_more_label(), icon=":material/tune:", key="more_filters"):
+            asked |= {name: _choose(name, choices) for name in FIELDS if name not in _ALWAYS}
+            since, until = _day("From day", "since", choices), _day("To day", "until", choices)
+        st.button("Clear", icon=":material/filter_alt_off:", type="tertiary", key="clear_filters", on_click=clear)
+    fields: dict[str, Any] = {FIELDS[name][0]: value for name, value in asked.items()}
+    return jobs.Filters(plant=plant, since=since or _since(PERIODS[days], choices), until=until, **fields)
+
+
+def _choose(name: str, choices: dict[str, Any]) -> str:
+    _, known, nothing = FIELDS[name]
+    return st.selectbox(LABELS[name], ["", *choices[known]], format_func=lambda v: words.short(v) or nothing, key=name,
+                        bind="query-params", width=190) or ""
+
+
+def _day(label: str, name: str, choices: dict[str, Any]) -> date | None:
+    chosen: date | None = st.date_input(label, None, min_value=choices["first_day"], max_value=choices["last_day"], key=name,
+                                        bind="query-params")
+    return chosen
+
+
+def _since(days: int, choices: dict[str, Any]) -> date | None:
+    """The first day of a period that ends with the data, not with the clock: old data is still shown."""
+    last: date = choices["last_day"]
+    return last - timedelta(days=days - 1) if days else None
+
+
+def _more_label() -> str:
+    more = [n for n in (*FIELDS, "since", "until") if n not in _ALWAYS and st.session_state.get(n)]
+    return f"More filters ({len(more)})" if more else "More filters"
+
+
+def clear() -> None:
+    """Back to everything; runs before the page does, so the URL follows."""
+    for name in FIELDS:
+        st.session_state[name] = ""
+    st.session_state.update(since=None, until=None, period="28 days")
+
+
+def said(filters: jobs.Filters) -> str:
+    """'Line 2, pits, since Sat 24 Oct', for headings; escaped."""
+    chosen = [getattr(filters, f) for f, _, _ in FIELDS.values()]
+    return ", ".join(words.plain(v, 40) for v in chosen if v) or "the whole plant"

@@ -1,0 +1,154 @@
+"""One model, looked at: what it finds and misses on the locked test, its thresholds, its settings; and two models side by side.
+
+Compares only what was scored on the same locked test: the snapshot must be the same.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pandas as pd
+import streamlit as st
+
+from backend import jobs
+from pages.components import charts, text, words
+
+FILES = ("model.onnx", "model.json")
+# label, figure, and whether more of it is good
+COMPARED: tuple[tuple[str, str, Literal["normal", "inverse"]], ...] = (
+    ("Missed defects", "missed_images", "inverse"), ("False rejects", "false_rejects", "inverse"), ("mAP50", "map50", "normal"),
+    ("mAP50–95", "map50_95", "normal"))
+
+
+def usable(models: pd.DataFrame) -> pd.DataFrame:
+    """Models whose files are here: the demo plant's history names some that never were."""
+    def there(run_id: str) -> bool:
+        try:
+            return not run_id or all(jobs.run_file(run_id, f"model/{name}") for name in FILES)
+        except jobs.NotFoundError:
+            return False
+    return models[[there(run_id) for run_id in models["run_id"]]].reset_index(drop=True)
+
+
+def block(model: Any, part: str = "test") -> dict[str, Any]:
+    """The figures of one split; empty where there are none."""
+    found = (model.metrics or {}).get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def missed(figures: dict[str, Any]) -> float | None:
+    """Share of the defective pictures that would pass as good."""
+    value = figures.get("missed_images")
+    return None if value is None else float(value)
+
+
+def per_kind(model: Any, part: str = "test") -> pd.DataFrame:
+    """kind, AP50, missed: one row per kind."""
+    figures = block(model, part)
+    missing, found = figures.get("missed") or {}, figures.get("ap50") or {}
+    return pd.DataFrame({"kind": list(model.classes), "AP50": [found.get(k) for k in model.classes],
+                         "Missed": [missing.get(k) for k in model.classes]}).astype({"AP50": float, "Missed": float})
+
+
+def overview(models: pd.DataFrame) -> pd.DataFrame:
+    """The table of models, as shown."""
+    rows = list(models.itertuples(index=False))
+    return pd.DataFrame({
+        "In use": [bool(m.promoted) for m in rows], "Name": [words.short(m.name) for m in rows],
+        "Dataset": [words.short(m.dataset or "–") for m in rows], "Made": [words.when(m.created_at) for m in rows],
+        "mAP50 test": [block(m).get("map50") for m in rows], "mAP50 val": [block(m, "val").get("map50") for m in rows],
+        "Missed defects": [missed(block(m)) for m in rows], "Image side": [m.imgsz for m in rows]})
+
+
+def show(model: Any) -> None:
+    """Figures on the locked test, per kind, thresholds, settings."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(words.plain(model.name), anchor=False, width="content")
+        if model.promoted:
+            st.badge("In use", color="green", icon=":material/check:")
+    figures(model)
+    rows = per_kind(model)
+    if rows["AP50"].notna().any():
+        bars(rows, str(model.model_id))
+    with st.expander("Thresholds and settings", icon=":material/tune:"):
+        settings(model)
+
+
+def figures(model: Any) -> None:
+    test, val = block(model), block(model, "val")
+    grid = st.grid(4, min_column_width=140)
+    grid.metric("Missed defects", _percent(missed(test)), border=True,
+                help="Share of the defective test pictures that it would pass as good, at its thresholds.")
+    grid.metric("False rejects", _percent(test.get("false_rejects")), border=True,
+                help="Share of the good test pictures that it would reject; known only where the test split has good pictures.")
+    grid.metric("mAP50 on test", words.number(test.get("map50")), border=True,
+                help="Area under the precision-recall curve at half overlap, the mean over kinds, on the locked test pictures.")
+    grid.metric("mAP50 on val", words.number(val.get("map50")), border=True, help="The same on the pictures its thresholds were chosen on.")
+    if test:
+        st.caption(f"{text.count(test.get('images', 0))} locked test pictures with {text.count(test.get('boxes', 0))} labels, "
+                   f"of the dataset {words.plain(model.dataset or '–')}. mAP50–95 {words.number(test.get('map50_95'))}.")
+    else:
+        st.caption("It was not scored on a locked test.")
+
+
+def _percent(value: Any) -> str:
+    return "–" if value is None else text.percent(float(value))
+
+
+def bars(rows: pd.DataFrame, name: str) -> None:
+    long = rows.melt("kind", var_name="what", value_name="value").dropna()
+    figure = charts.stacked(long, "kind", "value", "what").update_layout(barmode="group")
+    figure.update_yaxes(range=[0, 1], tickformat=".0%").update_traces(hovertemplate="%{x}: %{y:.1%}")
+    charts.show(figure, f"kinds_{name}", "AP50 and share missed per kind of defect")
+
+
+def settings(model: Any) -> None:
+    chosen = {k: v for k, v in (model.settings or {}).items() if v is not None}
+    st.dataframe(pd.DataFrame({"Setting": list(chosen), "Value": [words.short(v, 120) for v in chosen.values()]}), hide_index=True,
+                 alt="Settings of the training")
+    st.caption(f"Model {words.plain(model.model_id)} · dataset version {words.plain(model.snapshot_id or '–')}")
+
+
+def comparable(new: Any, current: Any) -> str:
+    """'' where both were scored on the same locked test, else why they cannot be compared."""
+    if not block(new) or not block(current):
+        lacking = new if not block(new) else current
+        return f"{words.plain(lacking.name)} has no figures on a locked test, so the two cannot be compared."
+    if new.snapshot_id != current.snapshot_id:
+        sets = [words.plain(m.dataset or "another dataset") for m in (new, current)]
+        return (f"{words.plain(new.name)} was scored on the test pictures of {sets[0]}, {words.plain(current.name)} on those of {sets[1]}: "
+                "their figures do not compare. Train both on the same dataset to see which is better.")
+    return ""
+
+
+def compare(new: Any, current: Any) -> None:
+    """New against current, on the same locked test."""
+    why_not = comparable(new, current)
+    if why_not:
+        st.info(why_not, icon=":material/balance:")
+        return
+    a, b = block(new), block(current)
+    st.markdown(f"**{words.plain(new.name)}** against **{words.plain(current.name)}**, in use now, on the same "
+                f"{text.count(a.get('images', 0))} locked test pictures")
+    grid = st.grid(4, min_column_width=140)
+    for label, name, better in COMPARED:
+        x, y = a.get(name), b.get(name)
+        if x is not None and y is not None:
+            grid.metric(label, words.number(x), f"{x - y:+.3f}", delta_color=better, border=True, delta_description=f"from {y:.3f}")
+    rows = pd.concat([per_kind(m)[["kind", "AP50"]].assign(model=name) for m, name in ((new, "new"), (current, "in use"))])
+    figure = charts.stacked(rows.dropna(), "kind", "AP50", "model").update_layout(barmode="group")
+    figure.update_yaxes(range=[0, 1]).update_traces(hovertemplate="%{x}: %{y:.3f}")
+    charts.show(figure, f"compare_{new.model_id}", "AP50 per kind, new model and model in use")
+    st.caption("One training with one seed: a small difference may be chance.")
+
+
+def bundle(run_id: str) -> Callable[[], bytes]:
+    """ONNX and JSON in one zip, made when asked for."""
+    def make() -> bytes:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
+            for name in FILES:
+                z.write(jobs.run_file(run_id, f"model/{name}"), name)
+        return packed.getvalue()
+    return make

@@ -1,0 +1,185 @@
+"""Which plant a manager's page shows, the demo plant or the real one, and the states before there is anything to show.
+
+`begin` opens every plant page: title, choice, the band of the demo, and, where nothing can be shown yet, why. Demo and real
+data never share a page: it asks for one plant and passes that on with every question.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import text, words
+from pages.components.cached import cached
+
+STYLE = """<style>
+.st-key-demo_band {padding: .3rem .9rem; border-left: 4px solid currentColor; border-style: dashed dashed dashed solid;}
+</style>"""
+NAMES = {"real": "Your plant", "demo": "Demo plant"}
+
+
+def begin(title: str) -> str:
+    """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
+        st.title(title, anchor=False, width="content")
+        have, building = cached("plants"), demo_run()
+        plant = current(have, building)
+        if have.get("real") and (have.get("demo") or building):
+            plant = _choose(plant)
+    if plant == "demo":
+        _band()
+    if plant == "demo" and building:
+        _building(building)
+    if not have.get(plant):
+        _nothing(plant)
+    _watch(jobs.results.revision())
+    return plant
+
+
+def current(have: dict[str, int], building: jobs.RunStatus | None = None) -> str:
+    """The plant a person chose, else the real one as soon as it has data, else the demo where there is one."""
+    asked = st.session_state.get("plant") or st.query_params.get("plant")
+    if asked in NAMES and (have.get(asked) or (asked == "demo" and building)):
+        return str(asked)
+    return "demo" if not have.get("real") and (have.get("demo") or building) else "real"
+
+
+def demo_run() -> jobs.RunStatus | None:
+    """The run that builds the demo, as long as it is on its way, or failed without having built anything."""
+    for run in jobs.recent(limit=1, recipes=("demo",), plant="demo"):
+        if run.state != "completed":
+            return run
+    return None
+
+
+def _choose(plant: str) -> str:
+    st.session_state.setdefault("plant", plant)
+    chosen: str = st.segmented_control("Plant", list(NAMES), format_func=NAMES.get, required=True, key="plant",
+                                       label_visibility="collapsed", persist_state="session")
+    return chosen
+
+
+def _band() -> None:
+    st.html(STYLE)
+    with st.container(horizontal=True, vertical_alignment="center", border=True, gap="xsmall", key="demo_band"):
+        st.markdown(":material/science: **Demo plant: made-up data**", width="content")
+        with st.popover("Remove the demo", type="tertiary", key="remove_demo"):
+            st.markdown("This takes the demo plant and all its numbers off this machine. Your own data stays. "
+                        "You can bring the demo back at any time.")
+            st.button("Remove it", type="primary", icon=":material/delete:", key="remove_demo_now", on_click=_remove)
+
+
+def _remove() -> None:
+    with _spoken():
+        jobs.remove_demo()
+        st.session_state.pop("plant", None)
+
+
+def bring_back() -> None:
+    """The way back to the demo; nothing where it is there."""
+    if not cached("plants").get("demo") and demo_run() is None:
+        st.button("Show the demo plant", type="tertiary", icon=":material/science:", key="add_demo", on_click=_add)
+
+
+def _add() -> None:
+    with _spoken():
+        jobs.add_demo()
+
+
+@contextlib.contextmanager
+def _spoken() -> Iterator[None]:
+    """In a callback there is no place on the page: what went wrong is said in a toast."""
+    try:
+        yield
+    except jobs.DiffspectError as error:
+        st.toast(words.plain(error, 600), icon=":material/error:")
+
+
+@contextlib.contextmanager
+def sound() -> Iterator[None]:
+    """A page's body: an error worded for people ends the page with its sentence and a way to try again."""
+    try:
+        yield
+    except jobs.DiffspectError as error:
+        words.sorry(error)
+        st.button("Try again", icon=":material/refresh:", key="try_again")
+        st.stop()
+
+
+def _building(run: jobs.RunStatus) -> None:
+    """A skeleton with progress while the demo is made; ends the page."""
+    if run.is_open:
+        st.fragment(_progress, run_every=1.0)(run.run_id)
+    else:
+        st.error(f"The demo plant could not be built. {words.plain(run.message, 600)}", icon=":material/error:")
+        st.button("Try again", icon=":material/refresh:", key="demo_again", on_click=_add)
+    st.stop()
+
+
+def _progress(run_id: str) -> None:
+    run = demo_run()
+    if run is None or not run.is_open:
+        st.rerun()
+    assert run is not None
+    done = min(1.0, run.step / run.total) if run.total else 0.0
+    st.progress(done, text="Building the demo plant: 90 days of inspections of a plant that does not exist. This takes a minute or so.")
+    grid = st.grid(3, min_column_width=240)
+    for height in (180, 180, 180):
+        grid.skeleton(height)
+
+
+def _nothing(plant: str) -> None:
+    """The empty state; ends the page."""
+    if plant == "demo":
+        st.fragment(_almost, run_every=1.0)()
+        st.stop()
+    with st.container(border=True, key="empty"):
+        st.markdown("### :material/image_search: Nothing inspected yet")
+        st.markdown("Go to Inspection, drop pictures of your parts there and name their line. "
+                    "What is found appears here, line by line and day by day.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            link("inspection", "Go to Inspection", icon=":material/image_search:")
+            bring_back()
+    _watch(jobs.results.revision())
+    st.stop()
+
+
+def uncounted() -> None:
+    """Pictures are there, but no number to show."""
+    st.info("Pictures were inspected, but none of them counts in the plant's trends yet. On Inspection, give a batch its line.",
+            icon=":material/info:")
+
+
+def _almost() -> None:
+    """The demo is built and on its way into the charts."""
+    if jobs.results.plants().get("demo"):
+        st.rerun()
+    st.skeleton(180)
+
+
+def _watch(seen: int) -> None:
+    """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
+    st.fragment(_look, run_every=2.0 if jobs.recent(limit=1, open_only=True) else 5.0)(seen)
+
+
+def _look(seen: int) -> None:
+    if jobs.results.revision() != seen:
+        st.rerun()
+
+
+def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
+    """A link to another page, with its filters in the URL."""
+    st.page_link(f"pages/{page}.py", label=label, icon=icon, query_params=query or None)
+
+
+def zone() -> str:
+    """The plant's time zone, by its IANA name."""
+    return str(cached("calendar")["time_zone"])
+
+
+def local(when: datetime) -> datetime:
+    """An instant on the plant's clock; a time without zone is UTC, as the store keeps it."""
+    return text.moment(when).astimezone(ZoneInfo(zone()))

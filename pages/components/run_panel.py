@@ -1,0 +1,128 @@
+"""Follow one run: state, place in the queue, progress, time left, cancel, resume, log.
+
+Polls by fragment only while the run is open, and a few seconds longer, because its last rows are ingested just after it ends.
+Knows nothing of what the recipe does: a page passes `body` for that.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import words
+
+Body = Callable[[jobs.RunStatus], None]
+AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
+SETTLE_S = 4.0     # ingest polls every 0.3 s while a run is open and every 2 s otherwise
+
+
+def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
+    """The run's head and, below it, `body(status)`; both redrawn while it is open."""
+    try:
+        polling = unsettled(jobs.status(run_id))
+    except jobs.NotFoundError as error:
+        words.sorry(error)
+        return
+    st.fragment(_follow, run_every=every if polling else None)(run_id, polling, body)
+
+
+def unsettled(status: jobs.RunStatus) -> bool:
+    """Open, or ended so recently that rows may still be on their way."""
+    if status.is_open or not status.finished_at:
+        return status.is_open
+    return (datetime.now(UTC) - datetime.fromisoformat(status.finished_at)).total_seconds() < SETTLE_S
+
+
+def awaited(*recipes: str) -> bool:
+    """Is a finished run there, but its rows are not yet? Then say so and look again every second. Ask only where rows are missing."""
+    if not any(r.state == "completed" for r in jobs.recent(limit=20, recipes=recipes)):
+        return False
+    st.fragment(_await, run_every=1.0)(jobs.results.revision())
+    return True
+
+
+def _await(seen: int) -> None:
+    if jobs.results.revision() != seen:
+        st.rerun()
+    st.skeleton(160)
+    st.caption("Reading results into the database.")
+
+
+def _follow(run_id: str, polling: bool, body: Body | None) -> None:
+    try:
+        status = jobs.status(run_id)
+    except jobs.NotFoundError as error:     # the demo was removed while someone looked at it
+        words.sorry(error)
+        return
+    if polling and not unsettled(status):
+        st.rerun()                          # a whole run of the page ends the polling
+    head(status)
+    if body:
+        body(status)
+
+
+def head(status: jobs.RunStatus) -> None:
+    """One line of what it is and how it stands, progress while open, the reason when it ended badly."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        words.pill(status)
+        st.markdown(f"**{words.title_of(status)}**", width="content")
+        st.caption(timing(status), width="content")
+        _buttons(status)
+    if status.is_open:
+        st.progress(min(1.0, status.step / status.total) if status.total else 0.0, text=progress_text(status))
+    elif status.state == "failed":
+        st.error(words.plain(status.message or "It ended without saying why; the log may tell.", 600), icon=":material/error:")
+    elif status.state == "interrupted":
+        st.warning("It was cut off: the worker or the machine went down. Resume goes on from the last good state.",
+                   icon=":material/power_off:")
+
+
+    for warning in status.result.get("warnings", []):
+        st.warning(words.plain(warning, 600), icon=":material/info:")
+
+
+def timing(status: jobs.RunStatus) -> str:
+    if status.state == "pending":
+        return f"asked {words.when(status.created_at)}"
+    took = f"{words.when(status.started_at)} · {words.span(words.lasted(status))}"
+    return f"{took} · attempt {status.attempt}" if status.attempt > 1 else took
+
+
+def progress_text(status: jobs.RunStatus) -> str:
+    if status.canceling:
+        return "Stopping; this can take half a minute."
+    if status.state == "pending":
+        if status.position and status.position > 1:
+            ahead = status.position - 1
+            return f"Waiting: {ahead} other {'task' if ahead == 1 else 'tasks'} first."
+        return "Starts as soon as the machine is free." if jobs.worker_alive() else "Waiting for the worker to start."
+    parts = [words.plain(status.message[:1].upper() + status.message[1:])] if status.message else []
+    parts += [f"{status.step:,} of {status.total:,}"] if status.total else []
+    parts += [f"about {words.span(status.eta_s)} left"] if status.eta_s else []
+    return " · ".join(parts) or "Getting ready."
+
+
+def _buttons(status: jobs.RunStatus) -> None:
+    if status.is_open:
+        st.button("Cancel", key=f"cancel_{status.run_id}", icon=":material/stop_circle:", disabled=status.canceling,
+                  on_click=attempt, args=(jobs.cancel, status.run_id))
+    if status.state in AGAIN:
+        st.button(AGAIN[status.state], key=f"resume_{status.run_id}", icon=":material/play_arrow:",
+                  on_click=attempt, args=(jobs.resume, status.run_id))
+
+
+def attempt(action: Callable[[str], object], run_id: str) -> None:
+    """Do it; where it cannot be done, say why. The whole page runs again, so that polling starts or stops."""
+    try:
+        action(run_id)
+    except jobs.DiffspectError as error:
+        st.toast(words.plain(error, 600), icon=":material/error:")
+    st.rerun()
+
+
+def log(run_id: str, lines: int = 200) -> None:
+    """What the worker printed; read only while the expander is open."""
+    with st.expander("Log", key=f"log_{run_id}", icon=":material/terminal:", on_change="rerun") as box:
+        if box.open:
+            st.code(jobs.log_tail(run_id, lines) or "Nothing was printed yet.", language=None, height=320)

@@ -1,0 +1,135 @@
+"""Pictures in: files, a folder, a zip, a path on this machine or the sample pictures, and what is known about them.
+
+Hands open files to jobs.submit as they are, then changes the uploader's key, so that Streamlit lets go of their memory.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import form, model_view, words
+from pages.components.cached import cached
+
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "demo" / "samples"
+WAYS = {"files": "Files or a zip", "directory": "A folder"}
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a person chose to hand over."""
+
+    files: list[tuple[str, BinaryIO]] = field(default_factory=list)
+    path: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.path)
+
+    def __str__(self) -> str:
+        return self.path or f"{len(self.files):,} {'file' if len(self.files) == 1 else 'files'}"
+
+
+def drop_zone(name: str, what: str) -> list[tuple[str, BinaryIO]]:
+    """The uploader, under a key that `release` changes."""
+    way = st.segmented_control("What to upload", list(WAYS), default="files", required=True, format_func=WAYS.__getitem__,
+                               key=f"{name}_way", label_visibility="collapsed")
+    key = f"{name}_{way}_{st.session_state.get(f'{name}_round', 0)}"
+    found = st.file_uploader(f"Drop a folder of {what} here", accept_multiple_files="directory", key=key) if way == "directory" \
+        else st.file_uploader(f"Drop {what} or a zip here", accept_multiple_files=True, key=key)
+    return [(f.name, f) for f in found]
+
+
+def release(name: str) -> None:
+    """A new key: the uploader is empty again and its files' memory is free."""
+    st.session_state[f"{name}_round"] = st.session_state.get(f"{name}_round", 0) + 1
+
+
+def submit(config: jobs.Config, intake: Intake, name: str, plant: str = "real") -> str | None:
+    """Hand over and return the run's id; where it cannot start, say why and return None."""
+    try:
+        with st.spinner("Handing the pictures over …"):
+            run_id = jobs.submit(config, intake.files, plant=plant)
+    except jobs.DiffspectError as error:
+        words.sorry(error)
+        return None
+    release(name)
+    return run_id
+
+
+def samples() -> list[Path]:
+    """The sample pictures that come with the program."""
+    return sorted(p for p in SAMPLES.glob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def submit_samples(paths: list[Path]) -> str | None:
+    """The sample pictures, as a batch of the demo plant's line that needs a look."""
+    lines, products = cached("lines_now", "demo"), cached("choices", "demo")["products"]
+    worst = lines.iloc[lines["state"].map({"act": 0, "look": 1}).fillna(2).argmin()]["line"] if len(lines) else "Line 2"
+    config = jobs.Inspect(line=str(worst), product=products[0] if products else "", plant="demo")
+    with ExitStack() as stack:
+        return submit(config, Intake([(p.name, stack.enter_context(p.open("rb"))) for p in paths]), "batch", plant="demo")
+
+
+def last_time(plant: str) -> dict[str, Any]:
+    """The details given with the last batch of this plant."""
+    before = jobs.recent(limit=1, recipes=("inspect",), plant=plant)
+    return before[0].config if before else {}
+
+
+def details(plant: str) -> dict[str, Any]:
+    """Line, product, lot, camera, time, and whether the batch counts: fields of `Inspect`."""
+    known, last = cached("choices", plant), last_time(plant)
+    values: dict[str, Any] = {}
+    grid = st.grid(4, min_column_width=150)
+    for name in ("line", "product", "camera"):
+        values[name] = one_of(grid, name, known[f"{name}s"], last.get(name, ""))
+    values["lot"] = grid.text_input("Lot", last.get("lot", ""), key="batch_lot").strip()
+    values["captured_at"] = taken_at()
+    values["count"] = counting(values["line"])
+    return values
+
+
+def one_of(place: Any, name: str, options: list[str], start: str, key: str = "batch") -> str:
+    """Choose a known name or type a new one."""
+    names = sorted({*options, start} - {""})
+    chosen = place.selectbox(name.capitalize(), names, names.index(start) if start else None, key=f"{key}_{name}",
+                             accept_new_options=True, placeholder="Choose or type")
+    return (chosen or "").strip()
+
+
+def taken_at() -> str | None:
+    """A time is asked for only when the pictures do not know it; the plant's time, ISO 8601."""
+    ways = ["From the pictures", "I set it"]
+    if st.segmented_control("When were they taken?", ways, default=ways[0], required=True, key="batch_when",
+                            help="From the camera's data or the file name; where neither tells, the time of arrival stands.") == ways[0]:
+        return None
+    at = st.datetime_input("Taken at (plant time)", value="now", key="batch_at")
+    return at.isoformat() if at else None
+
+
+def counting(line: str) -> str:
+    """The switch that puts a batch into the plant's trends."""
+    if not line:
+        st.toggle("Count in plant trends", False, disabled=True, key="batch_count_off")
+        st.caption("Off: without a line these pictures have no place in the trends.")
+        return "no"
+    if not st.toggle("Count in plant trends", True, key="batch_count"):
+        st.caption("Off: you see the results here; the trends stay as they are.")
+        return "no"
+    anyway = st.checkbox("also pictures that belong to a dataset", key="batch_anyway",
+                         help="Pictures a model was trained or tested on say little about the plant, so they stay out unless you ask.")
+    return "yes" if anyway else "auto"
+
+
+def advanced() -> tuple[str, dict[str, Any]]:
+    """A path on this machine instead of an upload, the model, and patterns of file names."""
+    models = model_view.usable(cached("models"))
+    with st.expander("Advanced", icon=":material/tune:"):
+        path = st.text_input("Folder, zip or picture on this machine, instead of an upload", key="batch_path").strip()
+        ids = ["", *models["model_id"]]
+        names = dict(zip(models["model_id"], models["name"], strict=True))
+        model = st.selectbox("Model", ids, format_func=lambda i: words.short(names[i]) if i else "The one in use", key="batch_model")
+        return path, {"model": model, **form.fields(jobs.Inspect, ("captured_pattern", "unit_pattern"), "batch")}

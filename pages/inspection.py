@@ -1,0 +1,75 @@
+"""Inspect a batch: hand pictures over, watch what is found, decide what counts. The batch stands in the URL as `batch`."""
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import batch, batch_actions, plant, undo, upload, words
+from pages.components.cached import cached
+
+st.title("Inspection", anchor=False)
+
+
+def start() -> None:
+    """The form of a new batch."""
+    files = upload.drop_zone("batch", "pictures")
+    values = upload.details("real")
+    path, more = upload.advanced()
+    intake = upload.Intake(files, path)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        go = st.button(f"Inspect {intake}" if files else "Inspect", type="primary", icon=":material/search:", disabled=not intake, key="go")
+        if (samples := upload.samples()) and st.button(f"Use {len(samples)} sample pictures", icon=":material/science:", key="go_samples"):
+            opened(upload.submit_samples(samples))
+    if go:
+        opened(upload.submit(jobs.Inspect(**values, **more, images=words.short(path, 4000)), intake, "batch"))
+
+
+def opened(run_id: str | None) -> None:
+    if run_id:
+        forget()
+        st.query_params["batch"] = run_id
+        st.rerun()
+
+
+def forget() -> None:
+    """What was chosen for the batch before does not suit the next one."""
+    for key in ("try_on", "try_at", "try_kind", "batch_open", "batch_page", "batch_kind", "batch_verdict", "batch_order"):
+        st.session_state.pop(key, None)
+
+
+def model_note() -> None:
+    used = cached("models")
+    used = used[used["promoted"]]
+    if used.empty:
+        st.warning("No model is in use yet. Train one, then put it to use on the Models page.", icon=":material/model_training:")
+    else:
+        one = used.iloc[0]
+        demo = "" if one["run_id"] else " It learned from drawn demo pictures; for your own parts, train one of your own."
+        st.caption(f"Model in use: {words.plain(one['name'])}, which finds {words.plain(', '.join(one['classes']))}.{demo}")
+
+
+def before() -> None:
+    """The last batches, to come back to."""
+    runs = jobs.recent(limit=6, recipes=("inspect",))
+    if not runs:
+        st.info("Nothing has been inspected yet. Drop pictures above, or try the sample pictures.", icon=":material/add_photo_alternate:")
+        return
+    st.subheader("Last batches", anchor=False)
+    for run in runs:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"before_{run.run_id}"):
+            words.pill(run)
+            if st.button(words.title_of(run), type="tertiary", key=f"see_{run.run_id}"):
+                opened(run.run_id)
+            st.caption(words.when(run.created_at) + (" · demo" if run.plant == "demo" else ""), width="content")
+
+
+run_id = st.query_params.get("batch", "")
+undo.bar()
+with plant.sound():
+    with st.expander("New batch", icon=":material/upload:", expanded=not run_id, key=f"new_{run_id}"):
+        model_note()
+        start()
+    if run_id:
+        st.button("All batches", icon=":material/arrow_back:", type="tertiary", on_click=st.query_params.clear, key="all_batches")
+        batch.show(run_id, batch_actions.bar)
+    else:
+        before()

@@ -1,0 +1,56 @@
+"""Since when, where and what: the defect rate over time, what it is made of, and the pictures behind every bar and point.
+
+Filters live in the URL. A tap on a point or bar, or on a row of the table beside, narrows the pictures, not the charts.
+"""
+
+from typing import Any
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import breakdown, cards, charts, filters, gallery, history, plant, tour, undo
+from pages.components.cached import cached
+
+
+def trends(shown: str) -> None:
+    choices = cached("choices", shown)
+    if cached("lines_now", shown).empty:
+        plant.uncounted()
+        return
+    undo.bar()
+    asked = filters.bar(shown, choices)
+    head(shown, choices)
+    totals = cached("totals", asked)
+    if not totals["inspected"]:
+        st.info("Nothing was inspected that fits these filters. Clear them, or choose a longer period.", icon=":material/filter_alt_off:")
+        return
+    cards.totals(totals, filters.said(asked).capitalize())
+    follow(asked)
+
+
+def head(shown: str, choices: dict[str, Any]) -> None:
+    """How old the data is, whose clock it is, and what was changed by whom."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="trend_head"):
+        st.caption(f"Data {cards.data_until(choices['last_captured_at'])}", width="content")
+        history.clock()
+        history.changes(shown)
+
+
+def follow(asked: jobs.Filters) -> None:
+    """Charts, and the pictures behind what was tapped, right below the chart that was tapped last."""
+    over_time = breakdown.trend(asked)
+    near = st.container()
+    by_kind = breakdown.parts(asked)
+    picked = {**over_time, **by_kind}
+    if asked.line:
+        tour.done("line")
+    if picked or st.session_state.get("behind_open") is not None:
+        tour.done("picture")
+    with near if breakdown.last_touched() == "trend" and over_time else st.container():
+        breakdown.said(asked, picked)
+        gallery.behind(asked.but(**picked), "Pictures behind these numbers")
+    charts.let_touch_scroll()
+
+
+with plant.sound():
+    trends(plant.begin("Trends"))
