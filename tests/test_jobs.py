@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -415,3 +416,14 @@ def test_where_another_process_has_the_database_runs_still_go(data_folder: Path)
     other.communicate("\n", timeout=20)
     with house.database().cursor() as cursor:
         assert cursor.execute("SELECT 1").one() == 1
+
+
+def test_right_after_a_start_the_results_are_not_all_there_yet(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages ask, so that nobody reads "nothing inspected" while the database is being made again."""
+    from backend.store import ingest
+
+    going, real = threading.Event(), ingest.ingest
+    monkeypatch.setattr(ingest, "ingest", lambda db: (going.wait(20), real(db))[1])
+    assert not jobs.caught_up(wait_s=0.2)
+    going.set()
+    assert jobs.caught_up(wait_s=20)

@@ -34,7 +34,7 @@ from backend.errors import (
     StoreError,
 )
 from backend.jobs import events, house, recipes, runs
-from backend.jobs.house import worker_alive
+from backend.jobs.house import caught_up, worker_alive
 from backend.jobs.runs import estimate, live_metrics, log_tail
 from backend.records import Filters, RunStatus
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPES", "Canceled", "Config", "ConfigError", "Demo", "DemoModel", "DiffspectError", "Filters", "ImageError", "Import",
     "InputError", "Inspect", "NotFoundError", "Predict", "ResourceError", "RunStatus", "StoreError", "TrainDetector",
-    "add_demo", "cancel", "estimate", "live_metrics", "log_tail", "recent", "record", "remove_demo", "results", "resume",
+    "add_demo", "cancel", "caught_up", "estimate", "live_metrics", "log_tail", "recent", "record", "remove_demo", "results", "resume",
     "run_file", "status", "submit", "undo", "worker_alive",
 ]
 

@@ -50,7 +50,7 @@ def demo_run() -> Path | None:
 def set_calendar() -> None:
     """Where no calendar was ever chosen: three shifts in this machine's time zone."""
     if next(rundir.find("calendar"), None) is None:
-        record("calendar", dict(time_zone=time_zone(), day_start="06:00", shifts=SHIFTS))
+        record("calendar", dict(time_zone=time_zone(), day_start="06:00", shifts=SHIFTS), by="installation")
 
 
 def time_zone() -> str:

@@ -65,6 +65,7 @@ class House:
         self._complaint = ""
         self._opening, self._ingesting = threading.Lock(), threading.Lock()
         self._wake, self._stopping = threading.Event(), threading.Event()
+        self.caught_up = threading.Event()                       # once the first look at the run directories is done
         try:
             self.database()
             events.move_in()
@@ -90,6 +91,7 @@ class House:
             return False
         try:
             ingest.ingest(self.database())
+            self.caught_up.set()
             return True
         except StoreError as error:
             self._complain(str(error))
@@ -152,6 +154,11 @@ def _end(paths: list[Path]) -> None:
         if time.monotonic() > until:
             raise ConfigError("One of its runs is still going on. Try again when it has ended.")
         time.sleep(0.05)
+
+
+def caught_up(wait_s: float = 1.0) -> bool:
+    """Whether what stands in run directories is in the database: for seconds after a start, or a rebuild, it is not."""
+    return opened().caught_up.wait(wait_s)
 
 
 def worker_alive() -> bool:

@@ -47,7 +47,8 @@ def changes(db: Database, plant: str, limit: int = 20) -> pd.DataFrame:
     with db.cursor() as cursor:
         rows = cursor.execute("""
             SELECT run_id, "at", recipe, config, "by", undone FROM events
-            WHERE event_id = run_id AND recipe <> 'undo' AND (plant = ? OR recipe IN ('calendar', 'promote'))
+            WHERE event_id = run_id AND recipe <> 'undo' AND "by" <> 'installation'
+              AND (plant = ? OR recipe IN ('calendar', 'promote'))
             ORDER BY event_id DESC LIMIT ?""", [plant, limit]).dicts()
         names = {m["model_id"]: m["name"] for m in cursor.execute(f"SELECT model_id, name FROM ({MODELS})").dicts()}
     for row in rows:

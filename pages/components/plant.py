@@ -33,6 +33,8 @@ def begin(title: str) -> str:
         _band()
     if plant == "demo" and building:
         _building(building)
+    if not have.get(plant) and not jobs.caught_up():
+        _catching_up()
     if not have.get(plant):
         _nothing(plant)
     _watch(jobs.results.revision())
@@ -129,6 +131,19 @@ def _progress(run_id: str) -> None:
     grid = st.grid(3, min_column_width=240)
     for height in (180, 180, 180):
         grid.skeleton(height)
+
+
+def _catching_up() -> None:
+    """Right after a start what is on disk may not be in the charts yet: say so rather than "nothing"; ends the page."""
+    st.caption("Reading the results on this machine …")
+    st.skeleton(180)
+    st.fragment(_wait, run_every=0.5)()
+    st.stop()
+
+
+def _wait() -> None:
+    if jobs.caught_up():
+        st.rerun()
 
 
 def _nothing(plant: str) -> None:

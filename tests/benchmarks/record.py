@@ -19,7 +19,7 @@ def machine() -> str:
     names = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     model = next(names, f":{platform.machine()}").split(":")[1].strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, no GPU"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, no GPU"
 
 
 def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
