@@ -278,3 +278,9 @@ def test_a_chart_label_escapes_what_people_typed() -> None:
 def test_every_filter_has_its_word() -> None:
     assert set(filters.FIELDS) == set(filters.LABELS)
     assert {f for f, _, _ in filters.FIELDS.values()} <= set(jobs.Filters.__dataclass_fields__)
+
+
+def test_a_demo_that_is_built_but_not_in_the_charts_yet_is_not_nothing(plant_folder: Path) -> None:
+    run = rundir.create("demo", jobs.Demo().to_json(), plant="demo", state="completed")
+    at = page("review")
+    assert run.exists() and at.get("progress") and "Nothing inspected" not in words(at)

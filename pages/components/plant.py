@@ -25,7 +25,8 @@ def begin(title: str) -> str:
     """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
-        have, building = cached("plants"), demo_run()
+        have = cached("plants")
+        building = demo_run(have)
         plant = current(have, building)
         if have.get("real") and (have.get("demo") or building):
             plant = _choose(plant)
@@ -36,7 +37,7 @@ def begin(title: str) -> str:
     if not have.get(plant) and not jobs.caught_up():
         _catching_up()
     if not have.get(plant):
-        _nothing(plant)
+        _nothing()
     _watch(jobs.results.revision())
     return plant
 
@@ -49,10 +50,10 @@ def current(have: dict[str, int], building: jobs.RunStatus | None = None) -> str
     return "demo" if not have.get("real") and (have.get("demo") or building) else "real"
 
 
-def demo_run() -> jobs.RunStatus | None:
-    """The run that builds the demo, as long as it is on its way, or failed without having built anything."""
+def demo_run(have: dict[str, int]) -> jobs.RunStatus | None:
+    """The run that builds the demo, until its numbers are in the charts; or that failed without having built anything."""
     for run in jobs.recent(limit=1, recipes=("demo",), plant="demo"):
-        if run.state != "completed":
+        if run.state != "completed" or not have.get("demo"):
             return run
     return None
 
@@ -82,7 +83,8 @@ def _remove() -> None:
 
 def bring_back() -> None:
     """The way back to the demo; nothing where it is there."""
-    if not cached("plants").get("demo") and demo_run() is None:
+    have = cached("plants")
+    if not have.get("demo") and demo_run(have) is None:
         st.button("Show the demo plant", type="tertiary", icon=":material/science:", key="add_demo", on_click=_add)
 
 
@@ -113,21 +115,21 @@ def sound() -> Iterator[None]:
 
 def _building(run: jobs.RunStatus) -> None:
     """A skeleton with progress while the demo is made; ends the page."""
-    if run.is_open:
-        st.fragment(_progress, run_every=1.0)(run.run_id)
+    if run.is_open or run.state == "completed":
+        st.fragment(_progress, run_every=1.0)()
     else:
         st.error(f"The demo plant could not be built. {words.plain(run.message, 600)}", icon=":material/error:")
         st.button("Try again", icon=":material/refresh:", key="demo_again", on_click=_add)
     st.stop()
 
 
-def _progress(run_id: str) -> None:
-    run = demo_run()
-    if run is None or not run.is_open:
+def _progress() -> None:
+    run = demo_run(jobs.results.plants())
+    if run is None or run.state not in ("pending", "running", "completed"):
         st.rerun()
     assert run is not None
     done = min(1.0, run.step / run.total) if run.total else 0.0
-    st.progress(done, text="Building the demo plant: 90 days of inspections of a plant that does not exist. This takes a minute or so.")
+    st.progress(done, text="Building the demo plant: 90 days of inspections of a plant that does not exist. This takes half a minute.")
     grid = st.grid(3, min_column_width=240)
     for height in (180, 180, 180):
         grid.skeleton(height)
@@ -146,11 +148,8 @@ def _wait() -> None:
         st.rerun()
 
 
-def _nothing(plant: str) -> None:
+def _nothing() -> None:
     """The empty state; ends the page."""
-    if plant == "demo":
-        st.fragment(_almost, run_every=1.0)()
-        st.stop()
     with st.container(border=True, key="empty"):
         st.markdown("### :material/image_search: Nothing inspected yet")
         st.markdown("Go to Inspection, drop pictures of your parts there and name their line. "
@@ -166,13 +165,6 @@ def uncounted() -> None:
     """Pictures are there, but no number to show."""
     st.info("Pictures were inspected, but none of them counts in the plant's trends yet. On Inspection, give a batch its line.",
             icon=":material/info:")
-
-
-def _almost() -> None:
-    """The demo is built and on its way into the charts."""
-    if jobs.results.plants().get("demo"):
-        st.rerun()
-    st.skeleton(180)
 
 
 def _watch(seen: int) -> None:
