@@ -140,7 +140,7 @@ class DemoModel(Config):
     """Make demo images, train a detector on them, and write the committed bundle."""
 
     images: int = _f(900, "Images to draw.", low=30, high=100_000)
-    epochs: int = _f(60, "Passes over the training images.", low=1, high=2000)
+    epochs: int = _f(40, "Passes over the training images.", low=1, high=2000)
     imgsz: int = _f(224, "Side of the network input.", low=64, high=1024)
     seed: int = _f(0, "Seed.", low=0, high=2**31 - 1)
     out: str = _f("", "Folder for the bundle; empty: the run's own.")

@@ -1,0 +1,152 @@
+"""The recipe: a snapshot becomes a deployed detector. Start reading here.
+
+`run` finds the snapshot and lays it out; `make` trains, exports, chooses thresholds on val, and looks at test once, through
+the artifact that will be deployed. Killed and resumed, it goes on from the last finished epoch. Until it is done, all it
+writes lies in `<run>/training`. Knows nothing of jobs or the store.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import rundir
+from backend.config import TrainDetector
+from backend.data import images, snapshot
+from backend.data.dataset import yolo_folder
+from backend.data.snapshot import Picture
+from backend.data.splits import SPLITS
+from backend.detection import export, trainer
+from backend.errors import Canceled, ConfigError
+from backend.evaluation import detection as evaluation
+
+RULE = "the epoch whose averaged weights have the best mAP50-95 on val; thresholds with the best F1 at IoU 0.5 on val"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a model is made from and judged by. Boxes of test are here to score with, and for nothing else."""
+
+    dataset: str
+    snapshot_id: str
+    classes: list[str]
+    data: Path                                   # data.yaml of a YOLO folder with train and val
+    truth: dict[str, evaluation.Truth]           # per split
+    load: Callable[[str], np.ndarray]            # by file name: (H, W, 3) RGB uint8
+
+
+def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
+    check_settings(config)
+    report(step=0, total=config.epochs, message="laying out the images")
+    snapshot_run = rundir.find_snapshot(config.dataset)
+    material = from_snapshot(snapshot_run, run_dir / "training" / "data")
+    return make(config, material, run_dir, report)
+
+
+def check_settings(config: TrainDetector) -> None:
+    if not config.name:
+        raise ConfigError("Give the model a name.")
+    if config.imgsz % 32:
+        raise ConfigError(f"The image size must be a multiple of 32: {config.imgsz // 32 * 32} or {config.imgsz // 32 * 32 + 32}, "
+                          f"not {config.imgsz}.")
+
+
+def from_snapshot(snapshot_run: Path, folder: Path) -> Material:
+    """Lay a snapshot out for training. Raises ConfigError for one that cannot be trained on honestly."""
+    data = snapshot.read(snapshot_run)
+    refuse_leaks(data.pictures)
+    shutil.rmtree(folder, ignore_errors=True)                   # of an attempt that was killed
+    ids = {p.file_name: p.image_id for p in data.pictures}
+    truth = {split: {p.file_name: [(b.class_name, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1]) for b in p.boxes] for p in data.by_split(split)}
+             for split in SPLITS}
+    return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder), truth,
+                    lambda name: np.asarray(images.load(ids[name])))
+
+
+def refuse_leaks(pictures: Sequence[Picture]) -> None:
+    """The test split is real and locked: no synthetic image in it, none made from it, none that nearly equals one of it."""
+    test = [p for p in pictures if p.split == "test"]
+    ids, groups = {p.image_id for p in test}, {p.group_id for p in test if p.group_id}
+    if any(p.origin == "synthetic" for p in test):
+        raise ConfigError("The test split of this dataset holds synthetic images; a model may be scored on real ones only.")
+    leaks = [p for p in pictures if p.split != "test" and p.origin == "synthetic" and (p.parent in ids or p.group_id in groups)]
+    if leaks:
+        raise ConfigError(f"{len(leaks)} synthetic images of this dataset come from images of its test split, or nearly equal them, "
+                          f"for instance {leaks[0].file_name}. Make them from the training split.")
+
+
+def make(config: TrainDetector, material: Material, run_dir: Path, report: Any) -> dict[str, Any]:
+    """Train, deploy and score. Returns what the run's result says."""
+    for split in ("train", "val"):
+        if not any(material.truth[split].values()):
+            raise ConfigError(f"The {split} split of {material.dataset!r} has no labelled defect, so nothing can be learned or chosen.")
+    scratch = run_dir / "training"
+    scratch.mkdir(exist_ok=True)
+    try:
+        # the network, from the checkpoint if there is one
+        network, progress = trainer.fit(config, material.data, scratch, _telling(config, run_dir, report))
+
+        # the artifact, in scratch; from here on only what it answers counts
+        bundle = scratch / "model"
+        head = export.write_bundle(bundle, network, name=config.name, snapshot_id=material.snapshot_id, dataset=material.dataset,
+                                   classes=list(material.classes), imgsz=config.imgsz, settings=config.to_json(),
+                                   chosen=dict(rule=RULE, epoch=progress.best_epoch, epochs=progress.epoch))
+
+        # thresholds on val, then one look at test
+        report(step=config.epochs, total=config.epochs, message="scoring")
+        found = {split: _predict(bundle, material, split, config.epochs, report) for split in ("val", "test")}
+        head["thresholds"] = evaluation.choose_thresholds(found["val"], material.truth["val"], material.classes)
+        head["metrics"] = {split: score(found[split], material.truth[split], head) for split in ("val", "test")}
+        rundir.write_json(bundle / "model.json", head)
+    except Canceled:
+        shutil.rmtree(scratch)
+        raise
+
+    # under its name, whole
+    shutil.rmtree(run_dir / "model", ignore_errors=True)
+    bundle.rename(run_dir / "model")
+    export.write_parts(run_dir, head)
+    shutil.rmtree(scratch)
+    return summary(config, material, head, progress)
+
+
+def score(predictions: list[evaluation.Prediction], truth: evaluation.Truth, head: dict[str, Any]) -> dict[str, Any]:
+    return {**evaluation.evaluate(predictions, truth, head["classes"]), **evaluation.rates(predictions, truth, head["thresholds"])}
+
+
+def summary(config: TrainDetector, material: Material, head: dict[str, Any], progress: trainer.Progress) -> dict[str, Any]:
+    """`epoch_seconds` per image and pass is what an estimate of a later run starts from."""
+    images_, seconds = len(material.truth["train"]), sum(progress.seconds)
+    test = head["metrics"]["test"]
+    return dict(model_id=head["model_id"], name=head["name"], snapshot_id=head["snapshot_id"], dataset=head["dataset"],
+                chosen_epoch=progress.best_epoch, map50=test["map50"], map50_95=test["map50_95"], val_map50=head["metrics"]["val"]["map50"],
+                images=images_, epochs=progress.epoch, imgsz=config.imgsz, seconds=round(seconds, 1),
+                epoch_seconds=round(seconds / progress.epoch, 3), seconds_per_image_epoch=round(seconds / progress.epoch / images_, 6))
+
+
+def _predict(bundle: Path, material: Material, split: str, epochs: int, report: Any) -> list[evaluation.Prediction]:
+    names = sorted(material.truth[split])
+    return evaluation.predict(bundle, names, material.load, lambda n: report(
+        step=epochs, total=epochs, message=f"scoring on {split}, image {n + 1} of {len(names)}"))
+
+
+def _telling(config: TrainDetector, run_dir: Path, report: Any) -> trainer.Tell:
+    """What the trainer says, as progress. An epoch's curve is told once, though a resumed run tells its last one again."""
+    told = _told(run_dir / "metrics.jsonl")
+
+    def tell(epoch: int, message: str, metrics: dict[str, float]) -> None:
+        new = metrics if epoch not in told else {}
+        if new:
+            told.add(epoch)
+            print(f"{message}: " + ", ".join(f"{k} {v:.4g}" for k, v in new.items()), flush=True)
+        report(step=epoch, total=config.epochs, message=message, **new)
+
+    return tell
+
+
+def _told(path: Path) -> set[int]:
+    return {json.loads(line)["step"] for line in path.read_text().splitlines()} if path.exists() else set()
