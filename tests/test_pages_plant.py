@@ -281,6 +281,7 @@ def test_every_filter_has_its_word() -> None:
 
 
 def test_a_demo_that_is_built_but_not_in_the_charts_yet_is_not_nothing(plant_folder: Path) -> None:
-    run = rundir.create("demo", jobs.Demo().to_json(), plant="demo", state="completed")
+    run = rundir.create("demo", jobs.Demo().to_json(), plant="demo")
+    rundir.set_state(run, "completed", finished_at=rundir.now())
     at = page("review")
     assert run.exists() and at.get("progress") and "Nothing inspected" not in words(at)

@@ -60,6 +60,7 @@ def __getattr__(name: str) -> Any:
 
 def submit(config: Config, files: Iterable[tuple[str, BinaryIO]] = (), plant: str = "real", by: str = "") -> str:
     """Queue a run of the config's recipe and return its id. Files are copied into its inbox as they are, without a look inside."""
+    assert getattr(config, "plant", plant) == plant, "a run and its rows belong to one plant"
     opened = house.opened()
     staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by=by, state="staged")
     try:
@@ -124,6 +125,8 @@ def undo(run_id: str) -> str:
     target = rundir.read_json(rundir.run_path(run_id) / "job.json")
     if target["recipe"] in RECIPES:
         raise ConfigError("Only a decision can be undone, not a run. Take its images out of the trends instead.")
+    if target["recipe"] == "undo":
+        raise ConfigError("What was taken back stays so. Make the decision again instead.")
     return record("undo", {"run_id": run_id}, target["plant"])
 
 

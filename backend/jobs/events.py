@@ -5,6 +5,8 @@ folder gets. Knows nothing of DuckDB.
 """
 
 import os
+import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from zoneinfo import ZoneInfo
 
 from backend import rundir
 from backend.config import RECIPES, Demo
-from backend.jobs import runs
+from backend.jobs import locks, runs
 
 SHIFTS = [dict(name="Early", start="06:00", end="14:00"), dict(name="Late", start="14:00", end="22:00"),
           dict(name="Night", start="22:00", end="06:00")]
+_adding = threading.Lock()             # two visitors may ask for the demo at once
 
 
 def record(recipe: str, config: dict[str, Any], plant: str = "real", by: str = "") -> str:
@@ -38,8 +41,20 @@ def move_in() -> None:
 
 def add_demo() -> str:
     """Queue the demo plant, unless it is there or on its way."""
-    there = demo_run()
-    return there.name if there else rundir.create("demo", Demo().to_json(), plant="demo").name
+    with _adding:
+        there = demo_run()
+        if there is not None:
+            return there.name
+        clear_demo()
+        return rundir.create("demo", Demo().to_json(), plant="demo").name
+
+
+def clear_demo() -> None:
+    """Take away demo plants that were never finished: what is in of them would count beside the new one, twice the days."""
+    for path in list(rundir.find("demo")):
+        with locks.hold(path / "lock") as taken:
+            if taken and rundir.read_json(path / "state.json")["state"] in ("failed", "canceled", "interrupted"):
+                shutil.rmtree(path.rename(path.with_name(f".{path.name}")), ignore_errors=True)
 
 
 def demo_run() -> Path | None:

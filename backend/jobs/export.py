@@ -17,7 +17,7 @@ import pandas as pd
 
 from backend import __version__, rundir
 from backend.config import data_root
-from backend.errors import ConfigError, NotFoundError
+from backend.errors import ConfigError, ImageError, NotFoundError
 from backend.jobs import pictures
 from backend.records import Filters
 from backend.store import queries
@@ -90,12 +90,12 @@ def _zip(facts: pd.DataFrame, found: pd.DataFrame) -> Path:
             stem = re.sub(r"[^\w.-]+", "_", Path(row["file_name"]).stem).strip("._")[:80]
             try:
                 image = pictures.drawn(row["image_id"], boxes.get(row["inspection_id"], []))
-            except NotFoundError:
+            except (NotFoundError, ImageError):                  # not kept, or its file was damaged since
                 missing.append(row["file_name"])
                 continue
             z.writestr(f"{'defective' if row['is_defective'] else 'good'}/{number:06d}_{stem}.jpg", pictures.encode(image, "jpeg"))
         if missing:
-            z.writestr("missing.txt", "These pictures were not kept:\n" + "\n".join(missing))
+            z.writestr("missing.txt", "These pictures were not kept, or cannot be read any more:\n" + "\n".join(missing))
     return path
 
 

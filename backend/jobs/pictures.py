@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENCODINGS: dict[str, dict[str, Any]] = {"webp": dict(quality=85, method=2), "jpeg": dict(quality=90), "png": dict(compress_level=3)}
+WEBP_SIDE = 16_383                      # the format's limit
 
 
 def picture(db: Database, inspection_id: int | None, image_id: str | None, boxes: bool, width: int | None,
@@ -50,7 +51,9 @@ def passing(detections: list[dict[str, Any]], threshold: float | Mapping[str, fl
 
 
 def encode(image: "Image", format: str = "webp") -> bytes:
-    out = BytesIO()
+    out, longest = BytesIO(), max(image.size)
+    if format == "webp" and longest > WEBP_SIDE:
+        image = image.resize((max(1, image.width * WEBP_SIDE // longest), max(1, image.height * WEBP_SIDE // longest)))
     image.save(out, format.upper(), **ENCODINGS[format])
     return out.getvalue()
 

@@ -97,6 +97,11 @@ def calendar() -> dict[str, Any]:
 # batches, datasets, models -------------------------------------------------------------------------------------------------
 
 
+def settled(run_id: str) -> bool:
+    """Whether all of an ended run is in."""
+    return engineering.settled(house.database(), run_id)
+
+
 def batch(run_id: str) -> dict[str, Any]:
     return engineering.batch(house.database(), run_id)
 

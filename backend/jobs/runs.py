@@ -60,7 +60,7 @@ def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = Non
         try:
             wanted = (not open_only or state(path)["state"] in rundir.OPEN_STATES) and (plant is None or job(path)["plant"] == plant)
             found += [_status(path, places)] if wanted else []
-        except FileNotFoundError:       # taken away while we looked: the demo was removed
+        except (FileNotFoundError, ValueError):      # taken away while we looked (the demo was removed), or damaged: the store names it
             continue
     return found
 
@@ -71,7 +71,7 @@ def open_runs() -> list[tuple[Path, dict[str, Any]]]:
     for path in _all():
         try:
             now = state(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):      # one damaged file must not stop the rest
             continue
         if now["state"] in rundir.OPEN_STATES:
             found.append((path, now))

@@ -84,7 +84,7 @@ class Supervisor:
         while not self.stopping and self._is_ours(held):
             try:
                 self.step()
-            except OSError:                                      # a full disk must not end it
+            except (OSError, ValueError):                        # a full disk or one damaged file must not end it
                 log.exception("A round failed; the next one tries again.")
                 time.sleep(2)
             time.sleep(POLL_S)

@@ -26,6 +26,12 @@ SELECT coalesce(
 # batches -------------------------------------------------------------------------------------------------------------------
 
 
+def settled(db: Database, run_id: str) -> bool:
+    """Whether all of an ended run is in: its row comes with its end, after its last part."""
+    with db.cursor() as cursor:
+        return bool(cursor.execute("SELECT count(*) FROM runs WHERE run_id = ?", [run_id]).column()[0])
+
+
 def batch(db: Database, run_id: str) -> dict[str, Any]:
     """A batch in figures, in pictures: inspected, defective, refused, counted, not_counted, why, by_class, captured_sources."""
     with db.cursor() as cursor:

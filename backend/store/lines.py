@@ -10,7 +10,8 @@ The rule. What is new is the line's last three shifts with data; usual is what t
     normal otherwise, also with fewer than 50 units to compare with
 
 The standard error is that of a difference between two shares, both at the usual rate. An acknowledgement stands beside
-the state and does not hide it. Control charts that know drift and overdispersion are another matter (quality).
+the state and does not hide it. Pictures from the future, by a camera clock that runs ahead, are left out: one of them would
+silence "nothing came" for years. Control charts that know drift and overdispersion are another matter (quality).
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from backend.store.database import Cursor, Database
 
 SHIFTS, USUAL_DAYS, OLD = 3, 28, timedelta(hours=24)
 ACT_SE, ACT_TIMES, ACT_UNITS, LOOK_SE, LOOK_DEFECTIVE = 3.0, 1.5, 50, 2.0, 3
+AHEAD = timedelta(hours=1)                  # a camera clock may run ahead of ours by this much
 DEMO_STANDS_STILL = timedelta(days=2)       # the demo plant ends on the day it was made: no alarm about its age at first
 STATES = ("act", "look", "normal")                 # the worst first
 COLUMNS = ("line", "state", "reason", "inspected", "defective", "rate", "usual_rate", "last_captured_at", "class_name", "note",
@@ -34,7 +36,7 @@ _EDGES = f"""
 WITH seen AS (
     SELECT line, shift_start, max(captured_at) AS last, max(production_day) AS day,
            row_number() OVER (PARTITION BY line ORDER BY shift_start DESC) AS back
-    FROM facts WHERE plant = $plant AND counted GROUP BY line, shift_start)
+    FROM facts WHERE plant = $plant AND counted AND captured_at <= $until GROUP BY line, shift_start)
 SELECT line, min(shift_start) FILTER (back <= {SHIFTS}) AS since, min(day) FILTER (back <= {SHIFTS}) AS since_day,
        max(last) AS last, timezone($zone, max(last)) AS last_local
 FROM seen GROUP BY line ORDER BY line
@@ -44,7 +46,7 @@ _COUNTS = f"""
 WITH near AS (
     SELECT f.inspection_id, f.line, f.shift_start >= e.since AS recent, f.unit, f.is_defective
     FROM facts f JOIN edges e USING (line)
-    WHERE f.plant = $plant AND f.counted AND f.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY),
+    WHERE f.plant = $plant AND f.counted AND f.captured_at <= $until AND f.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY),
 unit AS (SELECT line, recent, unit, bool_or(is_defective) AS bad FROM near GROUP BY ALL)
 SELECT line, recent, '' AS class_name, count(*) AS n, count(*) FILTER (bad) AS k FROM unit GROUP BY line, recent
 UNION ALL
@@ -99,10 +101,11 @@ def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFr
     """One row per line, the worst first. `at` is the present moment."""
     with db.cursor() as cursor:
         plan = calendar.current(cursor)
-        values = {"plant": plant, "zone": plan.time_zone}
+        until = (at or datetime.now(UTC)) + AHEAD
+        values = {"plant": plant, "zone": plan.time_zone, "until": until}
         edges = cursor.execute(_EDGES, values).table()
         with cursor.lend("edges", edges):
-            counts = cursor.execute(_COUNTS, {"plant": plant}).dicts()
+            counts = cursor.execute(_COUNTS, {"plant": plant, "until": until}).dicts()
         rows = edges.to_pylist()
         now, local = _present(cursor, plan.time_zone, rows, plant, at)
         notes = _notes(cursor, plant)

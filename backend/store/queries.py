@@ -40,12 +40,13 @@ def plants(db: Database) -> dict[str, int]:
 
 
 def choices(db: Database, plant: str) -> dict[str, Any]:
-    """What there is to choose from: lines, products, shifts, lots, cameras, classes; first_day, last_day, last_captured_at."""
+    """What there is to choose from: lines, products, shifts, lots, cameras, classes; and of what counts in trends first_day, last_day,
+    last_captured_at: a picture that does not count makes no chart younger."""
     names = ("line", "product", "shift", "lot", "camera")
     with db.cursor() as cursor:
         found = cursor.execute("SELECT " + ", ".join(f"list_sort(list(DISTINCT {n}) FILTER ({n} <> '')) AS {n}s" for n in names)
-                               + ", min(production_day) AS first_day, max(production_day) AS last_day, "
-                               "max(captured_at) AS last_captured_at FROM facts WHERE plant = ?", [plant]).dicts()[0]
+                               + ", min(production_day) FILTER (counted) AS first_day, max(production_day) FILTER (counted) AS last_day, "
+                               "max(captured_at) FILTER (counted) AS last_captured_at FROM facts WHERE plant = ?", [plant]).dicts()[0]
         found |= {f"{n}s": found[f"{n}s"] or [] for n in names}
         order = [s.name for s in calendar.current(cursor).shifts]
         found["shifts"].sort(key=lambda s: (order.index(s) if s in order else len(order), s))

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from backend import jobs
-from pages.components import text, words
+from pages.components import run_panel, text, words
 from pages.components.cached import cached
 
 STYLE = """<style>
@@ -26,7 +26,7 @@ def begin(title: str) -> str:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
         have = cached("plants")
-        building = demo_run(have)
+        building = demo_run()
         plant = current(have, building)
         if have.get("real") and (have.get("demo") or building):
             plant = _choose(plant)
@@ -50,10 +50,10 @@ def current(have: dict[str, int], building: jobs.RunStatus | None = None) -> str
     return "demo" if not have.get("real") and (have.get("demo") or building) else "real"
 
 
-def demo_run(have: dict[str, int]) -> jobs.RunStatus | None:
-    """The run that builds the demo, until its numbers are in the charts; or that failed without having built anything."""
+def demo_run() -> jobs.RunStatus | None:
+    """The run that builds the demo, until all its numbers are in the charts; or that failed without having built anything."""
     for run in jobs.recent(limit=1, recipes=("demo",), plant="demo"):
-        if run.state != "completed" or not have.get("demo"):
+        if run.state != "completed" or run_panel.unsettled(run):
             return run
     return None
 
@@ -83,8 +83,7 @@ def _remove() -> None:
 
 def bring_back() -> None:
     """The way back to the demo; nothing where it is there."""
-    have = cached("plants")
-    if not have.get("demo") and demo_run(have) is None:
+    if not cached("plants").get("demo") and demo_run() is None:
         st.button("Show the demo plant", type="tertiary", icon=":material/science:", key="add_demo", on_click=_add)
 
 
@@ -124,7 +123,7 @@ def _building(run: jobs.RunStatus) -> None:
 
 
 def _progress() -> None:
-    run = demo_run(jobs.results.plants())
+    run = demo_run()
     if run is None or run.state not in ("pending", "running", "completed"):
         st.rerun()
     assert run is not None

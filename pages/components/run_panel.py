@@ -1,6 +1,6 @@
 """Follow one run: state, place in the queue, progress, time left, cancel, resume, log.
 
-Polls by fragment only while the run is open, and a few seconds longer, because its last rows are ingested just after it ends.
+Polls by fragment only while the run is open, and until its last rows are in, which is just after it ends.
 Knows nothing of what the recipe does: a page passes `body` for that.
 """
 
@@ -14,7 +14,7 @@ from pages.components import words
 
 Body = Callable[[jobs.RunStatus], None]
 AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
-SETTLE_S = 4.0     # ingest polls every 0.3 s while a run is open and every 2 s otherwise
+SETTLE_S = 300.0   # after that long a run whose rows did not come has them set aside as damaged: no use in waiting on
 
 
 def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
@@ -28,10 +28,11 @@ def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
 
 
 def unsettled(status: jobs.RunStatus) -> bool:
-    """Open, or ended so recently that rows may still be on their way."""
+    """Open, or ended with rows still on their way into the database."""
     if status.is_open or not status.finished_at:
         return status.is_open
-    return (datetime.now(UTC) - datetime.fromisoformat(status.finished_at)).total_seconds() < SETTLE_S
+    age = (datetime.now(UTC) - datetime.fromisoformat(status.finished_at)).total_seconds()
+    return age < SETTLE_S and not jobs.results.settled(status.run_id)
 
 
 def awaited(*recipes: str) -> bool:
