@@ -52,6 +52,8 @@ def run(recipe: str, options: dict[str, Any], as_json: bool) -> int:
         return tell(there, as_json, "The demo plant is there already.")
     signal.signal(signal.SIGTERM, interrupt)
     events.set_calendar()
+    if recipe == "demo":
+        events.clear_demo()
     plant = "demo" if recipe == "demo" else str(getattr(config, "plant", "real"))
     with contextlib.closing(Echo()) as echo:
         run_dir = worker.foreground(config, plant, echo)

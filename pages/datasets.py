@@ -6,7 +6,7 @@ from pathlib import PurePath
 import streamlit as st
 
 from backend import jobs
-from pages.components import dataset_view, form, plant, run_panel, upload, words
+from pages.components import dataset_view, form, plant, run_panel, shelf, upload, words
 from pages.components.cached import cached
 
 st.title("Datasets", anchor=False)
@@ -16,14 +16,14 @@ def start() -> None:
     """The form of an import: a zip from here or a path on the machine, and a name."""
     files = upload.drop_zone("set", "pictures with their labels")
     path = st.text_input("or a folder or zip on this machine", key="set_path", placeholder="/data/steel or /data/steel.zip").strip()
-    suggested = suggest(path or (files[0][0] if files else ""))
+    suggested = suggest(path or (files.names[0] if files else ""))
     name = st.text_input("Name of the dataset", suggested, key=f"set_name_{suggested}", max_chars=80).strip()
     with st.expander("Advanced", icon=":material/tune:"):
         more = form.fields(jobs.Import, key="set")
-    intake = upload.Intake([] if path else files, path)
-    if st.button("Import", type="primary", icon=":material/download:", disabled=not (intake and name), key="set_go"):
-        run_id = upload.submit(jobs.Import(path=path, name=name, **more), intake, "set")
+    if st.button("Import", type="primary", icon=":material/download:", disabled=not ((path or files) and name), key="set_go"):
+        run_id = upload.submit(jobs.Import(path=path, name=name, **more), files.files() if files and not path else ())
         if run_id:
+            shelf.clear("set")
             st.query_params.from_dict({"run": run_id})
             st.rerun()
 

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from backend import jobs
-from pages.components import batch, batch_actions, plant, undo, upload, words
+from pages.components import batch, batch_actions, plant, shelf, undo, upload, words
 from pages.components.cached import cached
 
 st.title("Inspection", anchor=False)
@@ -14,13 +14,14 @@ def start() -> None:
     files = upload.drop_zone("batch", "pictures")
     values = upload.details("real")
     path, more = upload.advanced()
-    intake = upload.Intake(files, path)
     with st.container(horizontal=True, vertical_alignment="center"):
-        go = st.button(f"Inspect {intake}" if files else "Inspect", type="primary", icon=":material/search:", disabled=not intake, key="go")
+        go = st.button(f"Inspect {upload.counted(len(files))}" if files and not path else "Inspect", type="primary", key="go",
+                       icon=":material/search:", disabled=not (files or path))
         if (samples := upload.samples()) and st.button(f"Use {len(samples)} sample pictures", icon=":material/science:", key="go_samples"):
             opened(upload.submit_samples(samples))
-    if go:
-        opened(upload.submit(jobs.Inspect(**values, **more, images=words.short(path, 4000)), intake, "batch"))
+    if go and (run_id := upload.submit(jobs.Inspect(**values, **more, images=path), files.files() if files and not path else ())):
+        shelf.clear("batch")
+        opened(run_id)
 
 
 def opened(run_id: str | None) -> None:
@@ -59,7 +60,8 @@ def before() -> None:
             words.pill(run)
             if st.button(words.title_of(run), type="tertiary", key=f"see_{run.run_id}"):
                 opened(run.run_id)
-            st.caption(words.when(run.created_at) + (" · demo" if run.plant == "demo" else ""), width="content")
+            size = f" · {run.result['inspected']:,} pictures" if "inspected" in run.result else ""
+            st.caption(words.when(run.created_at) + size + (" · demo" if run.plant == "demo" else ""), width="content")
 
 
 run_id = st.query_params.get("batch", "")

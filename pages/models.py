@@ -42,7 +42,7 @@ def actions(model: Any, current: Any) -> None:
 def confirm(model: Any, current: Any) -> None:
     st.markdown(f"From now on **{words.plain(model.name)}** inspects every new batch. Results so far stay as they are.")
     if current is not None:
-        model_view.compare(model, current)
+        model_view.compare(model, current, "dialog")
     if st.button("Put to use", type="primary", key="promote_yes"):
         undo.record(f"{model.name} is in use now.", "promote", [{"model_id": model.model_id, "name": model.name}], "real")
 
@@ -77,4 +77,4 @@ with plant.sound():
     model_view.show(model)
     if current is not None and not model.promoted:
         st.subheader("Against the model in use", anchor=False)
-        model_view.compare(model, current)
+        model_view.compare(model, current, "page")

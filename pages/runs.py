@@ -10,13 +10,14 @@ from pages.components import plant, run_panel, words
 from pages.components.cached import cached
 
 MOST = 200
+PILLS = st.column_config.MultiselectColumn(options=[s for s, _, _ in words.STATES.values()], color=[c for _, c, _ in words.STATES.values()])
 NEXT = {"inspect": ("inspection", "See the batch", "batch"), "import": ("datasets", "See the datasets", ""),
         "train-detector": ("training", "See the curves", "run"), "demo": ("overview", "See the demo plant", "")}
 
 
 def table(runs: list[jobs.RunStatus]) -> pd.DataFrame:
     return pd.DataFrame({
-        "State": [words.state(r) for r in runs], "What": [words.RECIPES.get(r.recipe, r.recipe) for r in runs],
+        "State": [[words.state(r)] for r in runs], "What": [words.RECIPES.get(r.recipe, r.recipe) for r in runs],
         "Name": [words.short(r.name) for r in runs], "Asked": [words.when(r.created_at) for r in runs],
         "Took": [words.span(words.lasted(r)) for r in runs], "Plant": ["Demo" if r.plant == "demo" else "Yours" for r in runs]})
 
@@ -28,7 +29,7 @@ def choose(runs: list[jobs.RunStatus]) -> str:
     at = ids.index(asked) if asked in ids else 0
     state = st.dataframe(table(runs), hide_index=True, key=f"runs_{ids[0]}", on_select="rerun", selection_mode="single-row-required",
                          selection_default={"selection": {"rows": [at], "columns": []}}, alt="Runs, newest first",
-                         column_config={"Name": st.column_config.TextColumn(width=220)})
+                         column_config={"Name": st.column_config.TextColumn(width=220), "State": PILLS})
     st.query_params["run"] = ids[(state["selection"]["rows"] or [at])[0]]
     return str(st.query_params["run"])
 
@@ -50,6 +51,16 @@ def more(status: jobs.RunStatus) -> None:
     st.caption(f"Run {status.run_id}")
 
 
+def look(seen: list[tuple[str, str]]) -> None:
+    """While something is open, the table follows."""
+    if states(jobs.recent(limit=MOST)) != seen:
+        st.rerun()
+
+
+def states(runs: list[jobs.RunStatus]) -> list[tuple[str, str]]:
+    return [(r.run_id, r.state) for r in runs]
+
+
 st.title("Runs", anchor=False)
 with plant.sound():
     runs = jobs.recent(limit=MOST)
@@ -60,5 +71,7 @@ with plant.sound():
         st.warning("The worker is not running yet; it starts by itself. Waiting tasks begin then.", icon=":material/hourglass_empty:")
     chosen = choose(runs)
     run_panel.show(chosen, more)
+    if any(r.is_open for r in runs):
+        st.fragment(look, run_every=2.0)(states(runs))
     if len(runs) == MOST:
         st.caption(f"The newest {MOST} are shown.")

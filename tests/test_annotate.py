@@ -146,3 +146,10 @@ def test_a_persons_label_carries_no_share() -> None:
     font_width = [annotate._text(d, 400, annotate._pen((200, 200)))[0] for d in (plain, {**plain, "confidence": 1.0})]
     assert font_width == ["pits", "pits 100%"]
     assert annotate.draw(Image.new("RGB", (200, 200)), [plain]).size == (200, 200)
+
+
+@pytest.mark.parametrize("size", [(512, 8000), (10, 25_000), (25_000, 10), (1, 1)])
+def test_a_strip_does_not_grow_without_end(size: tuple[int, int]) -> None:
+    """A line-scan camera's strip would pass WebP's limit, or take gigabytes of the dashboard's memory."""
+    shown = draw(Image.new("RGB", size), [found(box=(0, 0, 1, 1))], width=1280)
+    assert 1 <= shown.width <= 1280 and shown.height <= 8192

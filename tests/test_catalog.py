@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from backend.data import catalog, files
-from backend.data.catalog import Catalog
+from backend.data.catalog import Catalog, Tree
+from backend.data.files import Entry
 from backend.data.marks import Box, Mark, Notes, boxes, components
 from backend.errors import InputError
 
@@ -293,3 +294,21 @@ def test_rounding_in_shares_is_clipped_without_a_word() -> None:
     notes = Notes()
     assert boxes((Mark("pit", (-1e-6, 0, 1.000001, 0.5), shares=True),), (60, 40), "a", notes) == [Box("pit", 0, 0, 60, 20)]
     assert notes.lines() == []
+
+
+def test_noise_as_a_mask_costs_nothing() -> None:
+    """Specks get no box, however many; too many regions are no mask."""
+    specks = np.zeros((1000, 1000), bool)
+    specks[::2, ::2] = True
+    specks[500:503, 500:503] = True
+    assert components(specks)[0] == [(500, 500, 503, 503)]
+    squares = np.zeros((600, 600), bool)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        squares[row::4, column::4] = True
+    with pytest.raises(InputError, match="22,500 separate"):
+        components(squares)
+
+
+def test_thousands_of_files_of_one_name_are_told_apart_at_once() -> None:
+    tree = Tree([Entry("a.png", 1, lambda: BytesIO(b"")) for _ in range(20_000)])
+    assert len(tree.entries) == 20_000 and {"a.png", "a.png (again)", "a.png (again 2)"} <= set(tree.entries)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,15 @@ def new_run(folder: Path) -> Path:
 
 def silent(**progress: Any) -> None:
     """A report that nobody reads."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_core() -> Iterator[None]:
+    from backend.detection import trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "cores", squares.one_core)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +147,13 @@ def test_cancel_acts_within_an_epoch(tmp_path: Path) -> None:
     assert not (run_dir / "training").exists() and not (run_dir / "model").exists()
 
 
-def test_all_cores_and_pictures_untouched(tmp_path: Path) -> None:
+def test_all_cores_and_pictures_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ultralytics by itself leaves a core idle, and rewrites a JPEG with bytes behind its end: these may be the kept originals."""
     import torch
 
     from backend.detection import trainer
 
+    monkeypatch.setattr(trainer, "cores", cores)
     squares.draw(tmp_path / "data")
     for path in (tmp_path / "data" / "images" / "train").iterdir():
         Image.open(path).save(path.with_suffix(".jpg"))

@@ -1,7 +1,9 @@
 """Pictures of every accepted kind become upright RGB; the store keeps one content once; folders and inboxes are read in order."""
 
 import json
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -169,3 +171,24 @@ def test_a_single_file_and_a_missing_one(tmp_path: Path) -> None:
 def test_bmp_needs_more_than_two_letters() -> None:
     assert files.kind(b"BMW has 4 wheels and an engine") == ""
     assert files.kind(encoded(corner(), "BMP")[:32]) == "BMP"
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen threads with 100 megapixels each would take 24 GB."""
+    data, at_once, most = BytesIO(), 0, 0
+    Image.new("RGBA", (20, 20)).save(data, "PNG")
+    convert = images._to_rgb
+
+    def watched(image: Image.Image) -> Image.Image:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        return convert(image)
+
+    monkeypatch.setattr(images, "_to_rgb", watched)
+    monkeypatch.setattr(images, "LARGE", 100)
+    with ThreadPoolExecutor(4) as pool:
+        assert {i.size for i in pool.map(lambda _: images.decode(data.getvalue(), "a.png"), range(8))} == {(20, 20)}
+    assert most == 1

@@ -262,6 +262,28 @@ def test_a_kill_at_any_write_loses_and_doubles_nothing(house: Path, monkeypatch:
     assert nth > 15, "not one write of each kind was met"
 
 
+def test_a_folder_that_changed_after_a_kill_gives_no_picture_anothers_finds(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(house / "in", {f"m{k}.png": encoded(k, size=(60, 50)) for k in range(4)})
+    config, run_dir = new_run(images=str(source))
+    write = rundir.write_part
+
+    def killed(run_dir: Path, table: str, *more: Any) -> Path | None:
+        if table == "inspections":
+            raise KeyboardInterrupt
+        return write(run_dir, table, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rundir, "write_part", killed)
+        inspect.run(config, run_dir, Report())
+    before = [p.read_bytes() for p in rundir.parts(run_dir)]
+    folder(source, {"a_new.png": encoded(9)})
+    with pytest.raises(InputError, match="have changed"):
+        inspect.run(config, run_dir, Report())
+    assert before and [p.read_bytes() for p in rundir.parts(run_dir)] == before
+    (source / "a_new.png").unlink()
+    assert inspect.run(config, run_dir, Report())["inspected"] == 4
+
+
 def test_a_kill_between_the_last_part_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     config, run_dir = new_run(UPLOAD)
 
@@ -347,7 +369,8 @@ def dataset(name: str, *contents: bytes) -> None:
 
 
 @pytest.mark.parametrize(("line", "count", "expected"), [
-    ("", "auto", [(False, "no line")] * 2), ("", "yes", [(False, "no line")] * 2), ("", "no", [(False, "no line")] * 2),
+    ("", "auto", [(False, "dataset newer"), (False, "no line")]), ("", "yes", [(False, "no line")] * 2),
+    ("", "no", [(False, "dataset newer"), (False, "no line")]),
     ("1", "auto", [(False, "dataset newer"), (True, "")]), ("1", "yes", [(True, "")] * 2), ("1", "no", [(False, "switched off")] * 2)])
 def test_what_counts(line: str, count: str, expected: list[tuple[bool, str]]) -> None:
     dataset("older", encoded(0))

@@ -15,7 +15,7 @@ import pytest
 
 from backend import jobs, rundir
 from backend.jobs import events, executor, house, locks, memory, recipes, report, runs, supervisor
-from tests.recipes import HeavyTrial, Trial
+from tests.recipes import HeavyTrial, Trial, inspection
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -427,3 +427,28 @@ def test_right_after_a_start_the_results_are_not_all_there_yet(data_folder: Path
     assert not jobs.caught_up(wait_s=0.2)
     going.set()
     assert jobs.caught_up(wait_s=20)
+
+
+def test_a_demo_that_was_cut_off_is_replaced_not_doubled(data_folder: Path) -> None:
+    first = rundir.create("demo", {}, plant="demo")
+    rundir.write_part(first, "inspections", [inspection(1) | {"plant": "demo"}])
+    rundir.set_state(first, "canceled", finished_at=rundir.now())
+    house.opened().ingest()
+    assert jobs.results.plants()["demo"] == 1
+    second = jobs.add_demo()
+    assert jobs.add_demo() == second and [p.name for p in rundir.find("demo")] == [second]
+    house.opened().ingest()
+    assert jobs.results.plants()["demo"] == 0
+
+
+def test_a_damaged_state_file_stops_nothing_else(data_folder: Path) -> None:
+    bad, good = rundir.create("trial", {}), rundir.create("trial", {})
+    (bad / "state.json").write_bytes(b"")
+    assert [r.run_id for r in jobs.recent()] == [good.name]
+    assert [path for path, _ in runs.open_runs()] == [good]
+
+
+def test_an_undo_is_final(data_folder: Path) -> None:
+    taken_back = jobs.undo(jobs.record("note", {"line": "L1", "text": "x"}))
+    with pytest.raises(jobs.ConfigError, match="stays so"):
+        jobs.undo(taken_back)

@@ -145,6 +145,12 @@ def test_zip_of_pictures(batch: str, data_folder: Path) -> None:
         assert len(drawn) == 2 and len([n for n in drawn if n.startswith("defective/")]) == 1
         assert not [n for n in names if ".." in n or n.startswith("/")]
         assert {opened(z.read(n)).shape for n in drawn} == {(80, 100, 3), (256, 256, 3)}
+    for kept in (data_folder / "images").rglob("*.*"):
+        kept.write_bytes(kept.read_bytes()[:200])
+    damaged = results.export(batch, "zip")
+    assert isinstance(damaged, Path)
+    with zipfile.ZipFile(damaged) as z:
+        assert len(z.read("missing.txt").decode().splitlines()) == 3, "a picture that cannot be read any more costs nobody the download"
     os.utime(path, (0, 0))
     again = results.export(batch, "zip")
     assert isinstance(again, Path) and again.exists() and not path.exists(), "a download that nobody fetched goes"

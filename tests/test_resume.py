@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,9 @@ def straight(folder: Path, stop_at: str = "") -> dict[str, Any] | None:
         if stop_at and message == stop_at:
             raise Killed
 
-    try:
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(trainer, "cores", squares.one_core)
         trainer.fit(squares.config(EPOCHS), folder / "data" / "data.yaml", folder, tell)
-    except Killed:
-        pass
     return trainer.load_checkpoint(folder)
 
 
@@ -110,12 +110,13 @@ def test_any_moment(tmp_path: Path, whole: dict[str, Any]) -> None:
     assert_same(whole, straight(tmp_path))
 
 
-def test_killed_after_training(tmp_path: Path) -> None:
+def test_killed_after_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last epoch is done, the artifact is not: the recipe goes on from there, trains no more, and tells each curve once."""
     from backend import rundir
-    from backend.detection import train
+    from backend.detection import train, trainer
     from backend.jobs.report import Reporter
 
+    monkeypatch.setattr(trainer, "cores", squares.one_core)
     material = squares.material(tmp_path / "data")
     run_dir = tmp_path / "run"
     (run_dir / "parts").mkdir(parents=True)

@@ -224,7 +224,7 @@ def test_a_new_calendar_places_everything_anew(db: Database) -> None:
     plant.decide("calendar", time_zone="Europe/Berlin", day_start="07:00", shifts=[dict(name="Day", start="07:00", end="19:00")])
     ingest(db)
     assert plant.facts(db, "shift, production_day, shift_start") == [
-        dict(shift="", production_day=date(2026, 6, 9), shift_start=datetime(2026, 6, 9, 7))]
+        dict(shift="", production_day=date(2026, 6, 9), shift_start=datetime(2026, 6, 9, 19))]
     plant.decide("undo", run_id=change)
     ingest(db)
     assert decisions.calendar_now(db)["shifts"] == [dict(name="Day", start="07:00", end="19:00")]
@@ -669,3 +669,35 @@ def test_events_config_is_kept_as_written(filled: Database) -> None:
     with filled.cursor() as cursor:
         [config] = cursor.execute("SELECT config FROM events WHERE recipe = 'note'").column()
     assert json.loads(config)["text"] == odd and decisions.notes(filled, "real", odd)["text"].tolist() == [odd]
+
+
+def test_a_dataset_picture_stays_out_when_a_line_is_given_later(db: Database) -> None:
+    batch = plant.batch([dict(line="", counted=False, not_counted_why=why) for why in ("dataset D", "no line")])
+    plant.decide("correct", run_id=batch.name, inspection_ids=[], fields={"line": "L1"})
+    ingest(db)
+    assert sorted(f["counted"] for f in plant.facts(db)) == [False, True]
+
+
+def test_what_does_not_count_makes_no_chart_younger(db: Database) -> None:
+    plant.batch([{}, dict(captured_at=plant.NOON + timedelta(days=9), line="", counted=False, not_counted_why="no line")])
+    ingest(db)
+    found = queries.choices(db, "real")
+    assert found["last_day"] == date(2026, 6, 10) and found["last_captured_at"] == plant.NOON
+
+
+def test_a_camera_from_the_future_silences_no_alarm(db: Database) -> None:
+    plant.batch([{}, dict(captured_at=plant.NOON + timedelta(days=3000))])
+    ingest(db)
+    row, = lines.lines_now(db, "real", plant.NOON + timedelta(days=2)).to_dict("records")
+    assert row["state"] == "look" and row["inspected"] == 1 and "Nothing has arrived since" in row["reason"]
+
+
+def test_pieces_outside_all_shifts_are_no_part_of_one(db: Database) -> None:
+    """A plant of one shift that begins with its day: what came in the evening is not the early shift's."""
+    plant.decide("calendar", time_zone="UTC", day_start="06:00", shifts=[dict(name="Early", start="06:00", end="14:00")])
+    plant.batch([{}, dict(captured_at=plant.NOON + timedelta(hours=7)), dict(captured_at=plant.NOON + timedelta(hours=17))])
+    ingest(db)
+    rows = plant.facts(db, "shift, shift_start, production_day")
+    assert [r["shift"] for r in rows] == ["Early", "", ""] and {r["production_day"] for r in rows} == {date(2026, 6, 10)}
+    assert [r["shift_start"].hour for r in rows] == [6, 14, 14]
+    assert queries.trend(db, Filters(), "shift")["inspected"].tolist() == [1, 2]

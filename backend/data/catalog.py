@@ -4,6 +4,7 @@
 Nothing is decoded here, except a few masks to see that they are masks. Knows nothing of sizes, hashes or snapshots.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -52,11 +53,13 @@ class Tree:
     def __init__(self, entries: list[Entry | Refusal]) -> None:
         self.refused = [e for e in entries if isinstance(e, Refusal)]
         self.entries: dict[str, Entry] = {}
+        again: Counter[str] = Counter()                 # a zip may hold 100,000 files of one name
         for entry in entries:
             if isinstance(entry, Entry):
                 name = entry.name
                 while name in self.entries:
-                    name += " (again)"
+                    again[entry.name] += 1
+                    name = f"{entry.name} (again{f' {n}' if (n := again[entry.name]) > 1 else ''})"
                 self.entries[name] = replace(entry, name=name)
         self.pictures = [n for n, e in self.entries.items() if not named_beside(e)]
         self._by_file: dict[str, list[str]] = {}

@@ -10,7 +10,9 @@ import math
 import os
 import re
 import secrets
+import threading
 import warnings
+from contextlib import nullcontext
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -28,9 +30,12 @@ __all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "fo
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
 MAX_PIXELS = 100_000_000           # 300 MB decoded; line-scan cameras reach 60 megapixels
 MAX_SIDE = 25_000
+LARGE = 25_000_000                 # pixels; above, one at a time: a transparent picture takes 15 bytes a pixel while it is decoded
 DEPTHS = (255, 1023, 4095, 16383, 65535)
 _SHA = re.compile(r"[0-9a-f]{64}")
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+
+_one_large = threading.Lock()          # decoding threads are as many as cores
 
 # Pillow's own guard is a second line behind ours. Set for the process, since warning filters are not safe to change per thread.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -59,9 +64,10 @@ def decode(data: bytes, name: str) -> Image.Image:
     """
     image = _open(data, name)
     try:
-        image.load()
-        changed = _describe(image)
-        image = _to_rgb(_upright(image))
+        with _one_large if image.width * image.height > LARGE else nullcontext():
+            image.load()
+            changed = _describe(image)
+            image = _to_rgb(_upright(image))
     except (MemoryError, ImageError):
         raise
     except Exception as error:     # decoders raise what they like on damaged data: OSError, SyntaxError, struct.error, IndexError ...

@@ -18,6 +18,7 @@ from backend.errors import InputError
 
 MASK_WHITE = 127                   # masks are anti-aliased: white is above the middle
 MIN_SPECK = 4                      # connected white pixels; fewer is dust of the resampling, not a defect
+MOST_REGIONS = 10_000              # of one mask; more is noise, and would cost a gigabyte for each four million
 _TOUCHING = np.ones((3, 3), bool)  # diagonal neighbours belong together
 
 
@@ -88,7 +89,10 @@ def _from_corners(mark: Mark, size: tuple[int, int], name: str, notes: Notes) ->
 
 def _from_mask(mark: Mark, mask: Entry, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
     white = read_mask(mask)
-    regions, specks = components(white)
+    try:
+        regions, specks = components(white)
+    except InputError as error:
+        raise InputError(f"Its mask {mask.name} cannot be used. {error}") from error
     if not mark.class_name:
         if regions:
             notes.add("Good pictures whose mask is not empty; the mask was ignored", name)
@@ -114,9 +118,12 @@ def read_mask(entry: Entry) -> "np.ndarray[Any, np.dtype[np.bool_]]":
 
 
 def components(white: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[list[tuple[int, int, int, int]], int]:
-    """Boxes of the connected white regions, and how many specks were too small to be one."""
+    """Boxes of the connected white regions, and how many specks were too small to be one. Raises InputError for noise."""
     labelled, n = ndimage.label(white, structure=_TOUCHING)
-    areas = np.bincount(labelled.ravel(), minlength=n + 1)[1:]
-    found = [(s[1].start, s[0].start, s[1].stop, s[0].stop)
-             for s, area in zip(ndimage.find_objects(labelled), areas, strict=True) if area >= MIN_SPECK]
-    return found, int((areas < MIN_SPECK).sum())
+    large = np.bincount(labelled.ravel(), minlength=n + 1) >= MIN_SPECK
+    large[0] = False
+    if (regions := int(large.sum())) > MOST_REGIONS:
+        raise InputError(f"It has {regions:,} separate white regions; a mask has at most {MOST_REGIONS:,}.")
+    numbers = np.where(large, large.cumsum(), 0)       # specks get no box: there may be millions
+    boxes = [(s[1].start, s[0].start, s[1].stop, s[0].stop) for s in ndimage.find_objects(numbers[labelled], regions)]
+    return boxes, n - regions

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#882255")
 _SALT = "136513"                        # found by trial: the kinds of the demo plant, of NEU-DET and of the tile set differ within each
 _DARK, _LIGHT = (16, 16, 16), (255, 255, 255)
+_TALLEST = 8192                         # pixels: WebP ends at 16,383, and a strip 10 px wide, 25,000 long would grow to 12 GB
 _LONGEST = 24                           # characters of a class name on a label
 
 Detection = Mapping[str, Any]           # class_name, x1, y1, x2, y2; confidence (None: a person's label), passes (True), action ('reject')
@@ -39,12 +40,12 @@ def colour(class_name: str) -> str:
 
 
 def draw(image: Image.Image, detections: Sequence[Detection], width: int | None = None, label: bool = True) -> Image.Image:
-    """A copy of the picture, `width` pixels wide if given, with its detections.
+    """A copy of the picture, `width` pixels wide if given (less where it would be too tall), with its detections.
 
     Solid: it makes the unit defective. Dashed: below its threshold, too small, ignored or minor.
     """
-    scale = width / image.width if width else 1.0
-    size = (round(image.width * scale), max(1, round(image.height * scale)))
+    scale = min(width / image.width, max(_TALLEST / image.height, 1 / image.width)) if width else 1.0
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     shown = image.convert("RGB")
     shown = shown.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS) if size != image.size else shown.copy()
     pen, brush = _pen(size), ImageDraw.Draw(shown)

@@ -93,12 +93,12 @@ def unit_finder(config: Inspect) -> Callable[[str], str]:
 
 def counter(config: Inspect) -> Callable[[str], tuple[bool, str]]:
     """A function from an image id to (counts in plant trends, why not)."""
-    if not config.line:
-        return lambda image_id: (False, "no line")
-    if config.count == "no":
+    if config.line and config.count == "no":
         return lambda image_id: (False, "switched off")
-    known = dataset_of() if config.count == "auto" else {}
-    return lambda image_id: (False, f"dataset {known[image_id]}") if image_id in known else (True, "")
+    # Without a line the switch says nothing, but the dataset does: a line given later must not count these.
+    known = {} if config.count == "yes" else dataset_of()
+    rest = (True, "") if config.line else (False, "no line")
+    return lambda image_id: (False, f"dataset {known[image_id]}") if image_id in known else rest
 
 
 def dataset_of() -> dict[str, str]:

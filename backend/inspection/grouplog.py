@@ -2,7 +2,8 @@
 
 Part N of each table belongs to group N. `inspect.json` states the group's size before its first part is written, and the
 part of `inspections` comes last: a group whose rows do not add up to its size was cut off, and is done again with the same
-files, ids and part numbers. That is safe, because its detections depend on nothing but the pictures and the model.
+files, ids and part numbers. That is safe, because its detections depend on nothing but the pictures and the model; where a
+folder has changed meanwhile it would not be, since the parts that were written may be in the store, and it is refused.
 Knows nothing of pictures or engines.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from backend import rundir
+from backend.errors import InputError
 from backend.records import SCHEMAS
 
 Rows = list[dict[str, Any]]
@@ -38,10 +40,14 @@ class GroupLog:
         self.notes |= more
         rundir.write_json(self._path, self.notes)
 
-    def begin(self, size: int) -> None:
-        """A group of so many files follows."""
+    def begin(self, size: int, files: str) -> None:
+        """A group of so many files follows; `files` tells their names and contents. Raises InputError where they were others before."""
         self._number += 1
-        self.note(number=self._number, size=size)
+        written = any(_number_of(p) == self._number for p in rundir.parts(self._dir))
+        if written and self.notes.get("files", files) != files:
+            raise InputError("The pictures have changed since this batch was cut off, so it cannot go on. What was inspected until then "
+                             "stays; inspect the rest as a new batch.")
+        self.note(number=self._number, size=size, files=files)
 
     def finish(self, inspections: Rows, detections: Rows, refused: Rows) -> None:
         assert len(inspections) + len(refused) == self.notes["size"], "each file is accepted or refused"

@@ -70,7 +70,7 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
     with files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine) as found:
         size, started = log.unfinished or FIRST, began
         while group := list(islice(found, size)):
-            log.begin(len(group))
+            log.begin(len(group), _fingerprint(group))
             log.finish(*desk.inspect(group, log.seen))
             report(step=min(log.names.total(), total), total=total, message=_so_far(log))
             size = max(1, min(MOST, int(len(group) / max(time.monotonic() - started, 1e-3))))
@@ -161,6 +161,12 @@ class Desk:
         x1, y1, x2, y2, confidence, class_id = box
         return dict(inspection_id=inspection_id, class_name=self.engine.classes[int(class_id)], confidence=confidence,
                     x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def _fingerprint(group: Iterable[Picture | Refusal]) -> str:
+    """Names and contents of a group, in short."""
+    files = [(item.name, item.image_id if isinstance(item, Picture) else "") for item in group]
+    return images.sha256(json.dumps(files).encode())[:16]
 
 
 def _without_repeats(group: Iterable[Picture | Refusal], seen: dict[str, str]) -> tuple[list[Picture], list[Refusal]]:

@@ -56,13 +56,13 @@ class Calendar:
                 "shifts": [{"name": s.name, "start": _text(s.start), "end": _text(s.end)} for s in self.shifts]}
 
     def at(self, minute: int) -> tuple[str, int]:
-        """Shift at a minute of the day and the minutes since it began; outside all shifts: '' and the minutes since the day
-        started. Where shifts overlap, the one listed first."""
+        """Shift at a minute of the day and the minutes since it began; outside all shifts: '' and the minutes since the last one
+        ended or the day started, so that they never pass for a shift. Where shifts overlap, the one listed first."""
         for shift in self.shifts:
             since = shift.since(minute)
             if since is not None:
                 return shift.name, since
-        return "", (minute - self.day_start) % DAY
+        return "", min((minute - edge) % DAY for edge in (self.day_start, *(s.end for s in self.shifts)))
 
     def clock(self) -> pa.Table:
         """minute, shift, since: one row for each minute of the day."""

@@ -58,7 +58,7 @@ CREATE TABLE events (
 );
 
 -- The verdict: one row per inspection, with corrections applied. captured_local is plant time, shift_start the plant time at which
--- its shift (outside all shifts: its production day) began, weekday 1 (Monday) to 7 that of the production day.
+-- its shift (outside all shifts: the time after one, or its production day) began, weekday 1 (Monday) to 7 that of the production day.
 -- unit: a hash of line, product, lot and unit_id, so that counting units is cheap; the same serial number in another lot is another unit.
 -- top_confidence: of the most confident raw detection, also below its threshold; top_class: of the most confident one that rejects, else
 -- of that raw one; margin: how near the nearest detection is to its threshold.

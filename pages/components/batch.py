@@ -95,7 +95,8 @@ def _body(status: jobs.RunStatus, actions: Callable[[jobs.RunStatus], None]) -> 
         if not run_panel.unsettled(status):
             actions(status)
         with st.container(border=True, key="what_if"):
-            slider.controls(load(status).kinds)
+            before = load(status)
+            slider.controls(before.kinds, before.today)
             batch = load(status)
             slider.outcome(batch)
         image_viewer.gallery(chosen(batch), look(batch))
@@ -113,12 +114,16 @@ def _nothing(status: jobs.RunStatus) -> None:
 def summary(about: dict[str, Any]) -> None:
     """'37 of 360 defective · 3 not usable', then where the times came from and what counts."""
     st.subheader(headline(about), anchor=False)
+    if not about["inspected"]:
+        return
     kinds = sorted(about["by_class"].items(), key=lambda kv: -kv[1])
     lines = [" · ".join(f"{words.plain(k)} {n:,}" for k, n in kinds), counted(about), times(about["captured_sources"])]
     st.caption("  \n".join(line for line in lines if line))
 
 
 def headline(about: dict[str, Any]) -> str:
+    if not about["inspected"]:
+        return f"None of {about['refused']:,} {'file' if about['refused'] == 1 else 'files'} could be used"
     text = f"{about['defective']:,} of {about['inspected']:,} defective"
     return f"{text} · {about['refused']:,} not usable" if about["refused"] else text
 
@@ -141,7 +146,8 @@ def times(sources: Any) -> str:
 def refused(about: dict[str, Any], run_id: str) -> None:
     if about["refused"]:
         n = about["refused"]
-        with st.expander(f"{n:,} {'file was' if n == 1 else 'files were'} not usable", icon=":material/report:", key="refused"):
+        with st.expander(f"{n:,} {'file was' if n == 1 else 'files were'} not usable", icon=":material/report:", key="refused",
+                         expanded=not about["inspected"]):
             st.dataframe(cached("refused", run_id), hide_index=True, alt="Files that were not usable, with the reason", column_config={
                 "file_name": st.column_config.TextColumn("File"), "reason": st.column_config.TextColumn("Why", width="large")})
 
@@ -188,4 +194,4 @@ def details(row: Any) -> None:
         boxes = boxes.sort_values("confidence", ascending=False).head(50)
         st.dataframe(boxes[["class_name", "confidence", "passes"]], hide_index=True, alt="Finds in this picture", column_config={
             "class_name": "Kind", "confidence": st.column_config.NumberColumn("Confidence", format="%.2f"),
-            "passes": st.column_config.CheckboxColumn("Counts")})
+            "passes": st.column_config.CheckboxColumn("Counts today")})

@@ -4,6 +4,7 @@ Compares only what was scored on the same locked test: the snapshot must be the 
 """
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from typing import Any, Literal
@@ -28,7 +29,7 @@ def usable(models: pd.DataFrame) -> pd.DataFrame:
             return not run_id or all(jobs.run_file(run_id, f"model/{name}") for name in FILES)
         except jobs.NotFoundError:
             return False
-    return models[[there(run_id) for run_id in models["run_id"]]].reset_index(drop=True)
+    return models[models["run_id"].map(there).astype(bool)].reset_index(drop=True)
 
 
 def block(model: Any, part: str = "test") -> dict[str, Any]:
@@ -55,8 +56,8 @@ def overview(models: pd.DataFrame) -> pd.DataFrame:
     """The table of models, as shown."""
     rows = list(models.itertuples(index=False))
     return pd.DataFrame({
-        "In use": [bool(m.promoted) for m in rows], "Name": [words.short(m.name) for m in rows],
-        "Dataset": [words.short(m.dataset or "–") for m in rows], "Made": [words.when(m.created_at) for m in rows],
+        "In use": [bool(m.promoted) for m in rows], "Name": [words.short(m.name, 30) for m in rows],
+        "Dataset": [words.short(m.dataset or "–", 24) for m in rows], "Made": [words.when(m.created_at) for m in rows],
         "mAP50 test": [block(m).get("map50") for m in rows], "mAP50 val": [block(m, "val").get("map50") for m in rows],
         "Missed defects": [missed(block(m)) for m in rows], "Image side": [m.imgsz for m in rows]})
 
@@ -70,6 +71,7 @@ def show(model: Any) -> None:
     figures(model)
     rows = per_kind(model)
     if rows["AP50"].notna().any():
+        st.markdown("**Per kind:** found (AP50), and the share of pictures showing it that would pass as good")
         bars(rows, str(model.model_id))
     with st.expander("Thresholds and settings", icon=":material/tune:"):
         settings(model)
@@ -104,10 +106,24 @@ def bars(rows: pd.DataFrame, name: str) -> None:
 
 
 def settings(model: Any) -> None:
+    """Thresholds per kind, what the training was told, and the ids that pin both down."""
+    left, right = st.columns(2)
+    at = thresholds(model)
+    if at:
+        left.dataframe(pd.DataFrame({"Kind": list(at), "Counts from confidence": list(at.values())}), hide_index=True, alt="Thresholds",
+                       column_config={"Counts from confidence": st.column_config.NumberColumn(format="%.2f")})
+        left.caption("Chosen on the validation pictures; rules on the Inspection page go before them.")
     chosen = {k: v for k, v in (model.settings or {}).items() if v is not None}
-    st.dataframe(pd.DataFrame({"Setting": list(chosen), "Value": [words.short(v, 120) for v in chosen.values()]}), hide_index=True,
-                 alt="Settings of the training")
-    st.caption(f"Model {words.plain(model.model_id)} · dataset version {words.plain(model.snapshot_id or '–')}")
+    right.dataframe(pd.DataFrame({"Setting": list(chosen), "Value": [words.short(v, 120) for v in chosen.values()]}), hide_index=True,
+                    alt="Settings of the training")
+    right.caption(f"Model {words.plain(model.model_id)} · dataset version {words.plain(model.snapshot_id or '–')}")
+
+
+def thresholds(model: Any) -> dict[str, float]:
+    """From the deployed bundle; nothing for the model that comes with the program, which keeps its own."""
+    if not model.run_id:
+        return {}
+    return dict(json.loads(jobs.run_file(model.run_id, "model/model.json").read_bytes()).get("thresholds", {}))
 
 
 def comparable(new: Any, current: Any) -> str:
@@ -122,8 +138,8 @@ def comparable(new: Any, current: Any) -> str:
     return ""
 
 
-def compare(new: Any, current: Any) -> None:
-    """New against current, on the same locked test."""
+def compare(new: Any, current: Any, place: str) -> None:
+    """New against current, on the same locked test. `place` tells two on one page apart."""
     why_not = comparable(new, current)
     if why_not:
         st.info(why_not, icon=":material/balance:")
@@ -131,16 +147,22 @@ def compare(new: Any, current: Any) -> None:
     a, b = block(new), block(current)
     st.markdown(f"**{words.plain(new.name)}** against **{words.plain(current.name)}**, in use now, on the same "
                 f"{text.count(a.get('images', 0))} locked test pictures")
-    grid = st.grid(4, min_column_width=140)
+    grid = st.grid(3, min_column_width=130)
     for label, name, better in COMPARED:
         x, y = a.get(name), b.get(name)
         if x is not None and y is not None:
-            grid.metric(label, words.number(x), f"{x - y:+.3f}", delta_color=better, border=True, delta_description=f"from {y:.3f}")
+            grid.metric(label, *_change(float(x), float(y), better == "inverse"), delta_color=better, border=True)
+    st.markdown("**AP50 per kind**")
     rows = pd.concat([per_kind(m)[["kind", "AP50"]].assign(model=name) for m, name in ((new, "new"), (current, "in use"))])
     figure = charts.stacked(rows.dropna(), "kind", "AP50", "model").update_layout(barmode="group")
     figure.update_yaxes(range=[0, 1]).update_traces(hovertemplate="%{x}: %{y:.3f}")
-    charts.show(figure, f"compare_{new.model_id}", "AP50 per kind, new model and model in use")
+    charts.show(figure, f"compare_{place}", "AP50 per kind, new model and model in use")
     st.caption("One training with one seed: a small difference may be chance.")
+
+
+def _change(new: float, old: float, share: bool) -> tuple[str, str]:
+    """The new figure, and the step from the old one."""
+    return (text.percent(new), f"{100 * (new - old):+.1f} points") if share else (words.number(new), f"{new - old:+.3f}")
 
 
 def bundle(run_id: str) -> Callable[[], bytes]:

@@ -3,6 +3,7 @@
 Stands between `whatif` (the arithmetic) and `batch` (the pictures). A threshold that is put to use is a rule, and can be taken back.
 """
 
+from statistics import median
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
     from pages.components.batch import Batch
 
 LOW, HIGH = 0.05, 0.95     # below 0.05 nothing is logged
-START = 0.25
 
 
-def controls(kinds: list[str]) -> None:
-    """The switch, and behind it kind and slider."""
+def controls(kinds: list[str], today: whatif.Rules) -> None:
+    """The switch, and behind it kind and slider, which starts in the middle of today's thresholds."""
     on = st.toggle("Try another threshold", key="try_on", help="Uses the scores already logged; nothing is computed again.")
     if on:
         left, right = st.columns([1, 2])
+        start = median([today.get(k, whatif.UNRULED)[1] for k in kinds] or [0.25])
         left.selectbox("Kind", ["", *kinds], format_func=lambda k: words.short(k) or "All kinds", key="try_kind")
-        right.slider("Counts from confidence", LOW, HIGH, START, 0.01, key="try_at")
+        right.slider("Counts from confidence", LOW, HIGH, min(HIGH, max(LOW, round(start, 2))), 0.01, key="try_at")
 
 
 def tried() -> whatif.Tried | None:

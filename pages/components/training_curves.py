@@ -26,7 +26,7 @@ def losses(points: pd.DataFrame) -> pd.DataFrame:
     """The parts of the loss (box, class, edge) added up, for training and for validation."""
     parts = points[points["name"].str.endswith("loss")]
     which = parts["name"].str.startswith("val").map({True: "validation", False: "training"}).astype("str")
-    return parts.assign(name=which).groupby(["step", "name"], as_index=False)["value"].sum()
+    return parts.assign(name=which).groupby(["step", "name"])[["value"]].sum().reset_index()
 
 
 def _axes(figure: go.Figure) -> go.Figure:

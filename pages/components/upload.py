@@ -1,62 +1,59 @@
 """Pictures in: files, a folder, a zip, a path on this machine or the sample pictures, and what is known about them.
 
-Hands open files to jobs.submit as they are, then changes the uploader's key, so that Streamlit lets go of their memory.
+Hands open files to jobs.submit as they are; until then they lie on a shelf on disk, see `shelf`.
 """
 
+from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import streamlit as st
 
 from backend import jobs
-from pages.components import form, model_view, words
+from pages.components import form, model_view, shelf, words
 from pages.components.cached import cached
+from pages.components.shelf import Shelf
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "demo" / "samples"
 WAYS = {"files": "Files or a zip", "directory": "A folder"}
 
 
-@dataclass(frozen=True)
-class Intake:
-    """What a person chose to hand over."""
-
-    files: list[tuple[str, BinaryIO]] = field(default_factory=list)
-    path: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.files or self.path)
-
-    def __str__(self) -> str:
-        return self.path or f"{len(self.files):,} {'file' if len(self.files) == 1 else 'files'}"
-
-
-def drop_zone(name: str, what: str) -> list[tuple[str, BinaryIO]]:
-    """The uploader, under a key that `release` changes."""
+def drop_zone(name: str, what: str) -> Shelf | None:
+    """The uploader, and what it has taken so far; `name` is that of the form."""
     way = st.segmented_control("What to upload", list(WAYS), default="files", required=True, format_func=WAYS.__getitem__,
                                key=f"{name}_way", label_visibility="collapsed")
-    key = f"{name}_{way}_{st.session_state.get(f'{name}_round', 0)}"
-    found = st.file_uploader(f"Drop a folder of {what} here", accept_multiple_files="directory", key=key) if way == "directory" \
-        else st.file_uploader(f"Drop {what} or a zip here", accept_multiple_files=True, key=key)
-    return [(f.name, f) for f in found]
+    key, more = shelf.uploader_key(name, way), dict(on_change=shelf.set_aside, args=(name, way))
+    if way == "directory":
+        st.file_uploader(f"Drop a folder of {what} here", accept_multiple_files="directory", key=key, **more)
+    else:
+        st.file_uploader(f"Drop {what} or a zip here", accept_multiple_files=True, key=key, **more)
+    taken = shelf.of(name)
+    if taken:
+        _ready(name, taken)
+    return taken
 
 
-def release(name: str) -> None:
-    """A new key: the uploader is empty again and its files' memory is free."""
-    st.session_state[f"{name}_round"] = st.session_state.get(f"{name}_round", 0) + 1
+def _ready(name: str, taken: Shelf) -> None:
+    shelf.give_back()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        first = ", ".join(words.plain(n, 40) for n in taken.names[:3]) + (", …" if len(taken) > 3 else "")
+        st.markdown(f":material/check_circle: **{counted(len(taken))} ready**, {taken.bytes / 1e6:,.1f} MB: {first}", width="content")
+        st.button("Remove", icon=":material/close:", type="tertiary", key=f"{name}_remove", on_click=shelf.clear, args=(name,))
 
 
-def submit(config: jobs.Config, intake: Intake, name: str, plant: str = "real") -> str | None:
+def counted(n: int) -> str:
+    return f"{n:,} {'file' if n == 1 else 'files'}"
+
+
+def submit(config: jobs.Config, files: Iterable[tuple[str, BinaryIO]] = (), plant: str = "real") -> str | None:
     """Hand over and return the run's id; where it cannot start, say why and return None."""
     try:
         with st.spinner("Handing the pictures over …"):
-            run_id = jobs.submit(config, intake.files, plant=plant)
+            return jobs.submit(config, files, plant=plant)
     except jobs.DiffspectError as error:
         words.sorry(error)
         return None
-    release(name)
-    return run_id
 
 
 def samples() -> list[Path]:
@@ -68,9 +65,11 @@ def submit_samples(paths: list[Path]) -> str | None:
     """The sample pictures, as a batch of the demo plant's line that needs a look."""
     lines, products = cached("lines_now", "demo"), cached("choices", "demo")["products"]
     worst = lines.iloc[lines["state"].map({"act": 0, "look": 1}).fillna(2).argmin()]["line"] if len(lines) else "Line 2"
-    config = jobs.Inspect(line=str(worst), product=products[0] if products else "", plant="demo")
+    models = cached("models")
+    own = models.loc[models["run_id"] == "", "model_id"]                     # the demo's own model, whichever is in use
+    config = jobs.Inspect(model=own.iloc[0] if len(own) else "", line=str(worst), product=products[0] if products else "", plant="demo")
     with ExitStack() as stack:
-        return submit(config, Intake([(p.name, stack.enter_context(p.open("rb"))) for p in paths]), "batch", plant="demo")
+        return submit(config, [(p.name, stack.enter_context(p.open("rb"))) for p in paths], plant="demo")
 
 
 def last_time(plant: str) -> dict[str, Any]:

@@ -62,39 +62,42 @@ def test_a_batch_reaches_the_trend(app: App, page: Page) -> None:
     defective, total = numbers(headline)[:2]
     assert total == 20 and defective > 0, headline
 
+    # the trend knows it, of this plant and not of the demo
+    batch = page.url
+    page.goto(f"{app.url}/trends?plant=real")
+    expect(rate_card(page)).to_contain_text(f"{defective} of 20", timeout=MINUTE)
+    expect(page.get_by_text("made-up data")).to_have_count(0)
+
     # another threshold, from the scores already logged
-    page.get_by_text("Try another threshold").click()
+    page.goto(batch)
+    page.get_by_text("Try another threshold").click(timeout=MINUTE)
     slider = page.get_by_role("slider")
     expect(slider).to_be_visible()
-    for _ in range(60):
+    for _ in range(30):
         slider.press("ArrowRight")
     settled(page)
-    outcome = page.get_by_text(re.compile(r"At 0\.85: \d+ of 20 defective; today \d+\."))
+    outcome = page.get_by_text(re.compile(rf"At 0\.[5-9]\d: \d+ of 20 defective; today {defective}\."))
     expect(outcome).to_be_visible()
     after = numbers(outcome.inner_text().split(":")[1])[0]
-    assert after < defective, "a threshold of 0.85 must turn some of 20 pictures"
+    assert after < defective, "a threshold that high must turn some of 20 pictures"
     page.get_by_role("button", name="Use this threshold").click()
     expect(page.get_by_role("heading", name=f"{after:,} of 20 defective")).to_be_visible(timeout=MINUTE)
 
-    # the trend says the same, of this plant and not of the demo
+    # the trend has moved; from its newest point down to a picture with its boxes
     page.goto(f"{app.url}/trends?plant=real")
     expect(rate_card(page)).to_contain_text(f"{after} of 20", timeout=MINUTE)
-    expect(page.get_by_text("made-up data")).to_have_count(0)
+    page.locator(".stPlotlyChart .scatterlayer .point").first.click(force=True)
+    expect(page.locator(".st-key-picked")).to_contain_text(f"{after} of 20", timeout=MINUTE)
+    page.get_by_role("button", name=re.compile("Open plate-")).first.click()
+    expect(page.get_by_role("dialog").locator("img").first).to_be_visible(timeout=MINUTE)
 
-    # undo the threshold: history is restated, the trend moves back
-    page.get_by_role("button", name=re.compile("Recent changes")).click()
+
+def test_undo_takes_a_batch_back_out_of_the_trend(app: App, page: Page) -> None:
+    inspect(page, app, SAMPLES[:4], "Line U")
+    page.get_by_role("button", name=re.compile("Take out of trends")).click()
+    expect(page.get_by_role("button", name=re.compile("Count them anyway"))).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name=re.compile("Undo")).first.click()
-    page.goto(f"{app.url}/trends?plant=real")
-    settled(page)
-    assert numbers(rate_card(page).inner_text().split("\n")[-1])[0] >= after
-
-    # down to the pictures: one opens large, with its boxes
-    picture = page.locator("[data-testid=stMain] img").first
-    expect(picture).to_be_visible(timeout=MINUTE)
-    page.locator("[class*=st-key-behind] button").filter(has=page.locator("img")).or_(
-        page.locator("[class*=st-key-behind_see]")).first.click()
-    dialog = page.get_by_role("dialog")
-    expect(dialog.locator("img").first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_role("button", name=re.compile("Take out of trends"))).to_be_visible(timeout=MINUTE)
 
 
 def test_bad_files_are_named_and_the_rest_goes_on(app: App, page: Page, tmp_path: Path) -> None:

@@ -1,0 +1,463 @@
+"""Inspection, Datasets, Training, Models and Runs: each empty, filled and failed, driven as a person would.
+
+Data comes from run directories and goes through the real ingest; nothing is pretended.
+"""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import streamlit as st
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from backend import jobs, rundir
+from backend.data import images
+from backend.records import inspection_ids
+from pages.components import form, model_view, whatif, words
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("inspection", "datasets", "training", "models", "runs")
+NASTY = "<img src=x onerror=alert(1)>_*[b](javascript:x)*\n.png"
+CLASSES = ["pits", "scratch"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Answers are kept per revision of the one database of a process; here each test has its own."""
+    st.cache_data.clear()
+
+
+def picture(seed: int) -> str:
+    """Keep a small picture; its id."""
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), (40 + seed, 90, 120)).save(data, "PNG")
+    image_id = images.sha256(data.getvalue())
+    images.keep(data.getvalue(), image_id, "PNG")
+    return image_id
+
+
+def run(recipe: str, config: dict[str, Any], state: str = "completed", plant: str = "real", message: str = "",
+        result: dict[str, Any] | None = None, **tables: list[dict[str, Any]]) -> str:
+    """A run directory as a worker leaves it."""
+    path = rundir.create(recipe, config, plant=plant)
+    begun = datetime.now(UTC) - timedelta(minutes=5)
+    for table, rows in tables.items():
+        rundir.write_part(path, table, rows)
+    if result is not None:
+        rundir.write_json(path / "result.json", result)
+    ended = (begun + timedelta(seconds=90)).isoformat() if state in rundir.END_STATES else None
+    rundir.set_state(path, state, message=message, started_at=begun.isoformat(), finished_at=ended)
+    return path.name
+
+
+def batch(n: int = 6, name: str = "part-{}.png", line: str = "Line 1", **more: Any) -> str:
+    """A batch of n pictures; every second one carries a pit of confidence 0.6, the others one of 0.2."""
+    ids, now = inspection_ids(f"batch {name} {line}", n), datetime.now(UTC)
+    rows = [dict(inspection_id=int(i), plant="real", image_id=picture(k), file_name=name.format(k), unit_id="", line=line, product="Plate",
+                 lot="", camera="", captured_at=now, captured_source="arrival", ingested_at=now, width=64, height=48, model_id="m1",
+                 runtime="onnxruntime", counted=bool(line), not_counted_why="" if line else "no line", kept=True, kept_share=1.0)
+            for k, i in enumerate(ids)]
+    found = [dict(inspection_id=int(i), class_name="pits", confidence=0.6 if k % 2 == 0 else 0.2, x1=5.0, y1=5.0, x2=25.0, y2=25.0)
+             for k, i in enumerate(ids)]
+    config = jobs.Inspect(line=line, product="Plate").to_json()
+    return run("inspect", config, inspections=rows, detections=found, result={},
+               refused=[dict(file_name="broken.png", reason="The file ends too early.")], **more)
+
+
+def snapshot(name: str = "Steel", snapshot_id: str = "s" * 16) -> str:
+    """A dataset of nine pictures, one of which stands in two splits."""
+    splits = ["train"] * 5 + ["val", "val", "test", "test"]
+    kept = [picture(100 + k % 8) for k in range(9)]
+    pictures = [dict(snapshot_id=snapshot_id, image_id=i, file_name=f"steel-{k}.png", split=s, origin="real", parent="", generator_run="",
+                     width=64, height=48, group_id="", phash=f"{k % 8:016x}")
+                for k, (i, s) in enumerate(zip(kept, splits, strict=True))]
+    labels = [dict(snapshot_id=snapshot_id, image_id=i, class_name=CLASSES[k % 2], x1=4.0, y1=4.0, x2=30.0, y2=20.0, source="box")
+              for k, i in enumerate(kept[:8])]
+    head = dict(snapshot_id=snapshot_id, name=name, layout="voc", created_at=datetime.now(UTC), classes=CLASSES, seed=0,
+                splits_from="lists", images=9, labels=8, refused=1)
+    made = run("import", jobs.Import(path="/x", name=name).to_json(), snapshots=[head], snapshot_images=pictures, labels=labels,
+               refused=[dict(file_name="notes.txt", reason="It is not a picture.")], result={})
+    rundir.write_json(rundir.run_path(made) / "snapshot.json", dict(head, created_at=str(head["created_at"])))
+    return made
+
+
+def model(model_id: str, name: str, snapshot_id: str = "s" * 16, map50: float = 0.7) -> str:
+    """A trained model as its run leaves it: parts, bundle, curves."""
+    figures = dict(map50=map50, map50_95=map50 / 2, ap50=dict(pits=map50, scratch=map50), images=2, boxes=2,
+                   missed=dict(pits=0.1, scratch=0.2), missed_images=0.15, recall=dict(pits=0.9, scratch=0.8))
+    head = dict(name=name, model_id=model_id, classes=CLASSES, snapshot_id=snapshot_id, metrics=dict(val=figures, test=figures),
+                thresholds=dict.fromkeys(CLASSES, 0.5))
+    made = run("train-detector", jobs.TrainDetector(dataset="Steel", name=name).to_json(), result={},
+               models=[dict(model_id=model_id, name=name, kind="detector", created_at=datetime.now(UTC), snapshot_id=snapshot_id, imgsz=224,
+                            classes=CLASSES, metrics=json.dumps(head["metrics"]), settings=json.dumps({"epochs": 40}))],
+               model_thresholds=[dict(model_id=model_id, class_name=c, threshold=0.5) for c in CLASSES])
+    folder = rundir.run_path(made) / "model"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"onnx")
+    rundir.write_json(folder / "model.json", head)
+    points = [dict(step=k, train_box_loss=2 / k, map50=0.3 * k) for k in (1, 2)]
+    (folder.parent / "metrics.jsonl").write_text("".join(json.dumps(p) + "\n" for p in points))
+    return made
+
+
+def ingest() -> None:
+    jobs.record("note", dict(line="", at="2026-01-01T00:00:00Z", text="x"))      # returns when everything before it is in
+
+
+def page(name: str, **query: str) -> AppTest:
+    """The page inside the app, as its link opens it."""
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    at.switch_page(f"pages/{name}.py")
+    at.query_params.clear()
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def said(at: AppTest) -> str:
+    """All text on the page."""
+    parts: list[str] = []
+    for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error", "text", "success"):
+        parts += [str(e.value) for e in getattr(at, kind)]
+    return "\n".join(parts)
+
+
+def button(at: AppTest, label: str) -> Any:
+    return next(b for b in at.button if b.label.startswith(label))
+
+
+# --- each page, empty and failed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "words_"), [
+    ("inspection", "Nothing has been inspected yet"), ("datasets", "No dataset yet"), ("training", "no dataset to learn from"),
+    ("runs", "Nothing was run yet")])
+def test_empty(data_folder: Path, name: str, words_: str) -> None:
+    assert words_ in said(page(name))
+
+
+def test_models_empty_or_with_the_demo_model(data_folder: Path) -> None:
+    at = page("models")
+    shown = jobs.results.models()
+    assert ("No model yet" in said(at)) == shown.empty
+
+
+@pytest.mark.parametrize("name", ["inspection", "datasets", "runs"])
+def test_a_page_runs_on_its_own(data_folder: Path, name: str) -> None:
+    """A first deep link runs the page file without app.py."""
+    at = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60).run()
+    assert not at.exception
+    assert at.title[0].value.lower() == name
+
+
+@pytest.mark.parametrize(("name", "recipe", "parameter"), [
+    ("inspection", "inspect", "batch"), ("datasets", "import", "run"), ("training", "train-detector", "run"), ("runs", "inspect", "run")])
+def test_failed(data_folder: Path, name: str, recipe: str, parameter: str) -> None:
+    config = {"inspect": jobs.Inspect(), "import": jobs.Import(name="x"), "train-detector": jobs.TrainDetector(name="x")}[recipe]
+    run_id = run(recipe, config.to_json(), "failed", message="The disk is <b>full</b>.")
+    assert "The disk is \\<b\\>full\\</b\\>\\." in "\n".join(e.value for e in page(name, **{parameter: run_id}).error)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("inspection", "batch"), ("datasets", "run"), ("training", "run")])
+def test_a_link_to_a_run_that_is_gone_says_so(data_folder: Path, name: str, parameter: str) -> None:
+    at = page(name, **{parameter: "../../etc/passwd"})
+    assert "There is no run" in at.error[0].value
+
+
+def test_interrupted_offers_resume(data_folder: Path) -> None:
+    run_id = run("train-detector", jobs.TrainDetector(name="x").to_json(), "interrupted")
+    at = page("runs", run=run_id)
+    button(at, "Resume").click().run()
+    assert jobs.status(run_id).state == "pending"
+    assert jobs.status(run_id).attempt == 2
+
+
+def test_open_run_shows_its_place_and_can_be_canceled(data_folder: Path) -> None:
+    run_id = run("train-detector", jobs.TrainDetector(name="x").to_json(), "pending")
+    at = page("training", run=run_id)
+    assert any("Waiting for the worker" in str(p.text) for p in at.get("progress"))
+    button(at, "Cancel").click().run()
+    assert jobs.status(run_id).state == "canceled"
+
+
+# --- Inspection -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_summed_up_and_shown(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    assert "3 of 6 defective · 1 not usable" in [s.value for s in at.subheader]
+    assert sum(b.label.startswith("Open ") for b in at.button) == 6
+    assert any("The file ends too early." in str(d.value) for d in at.dataframe)
+
+
+def test_filter_and_order(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    next(c for c in at.segmented_control if c.label == "Show").set_value("Good").run()
+    assert sum(b.label.startswith("Open ") for b in at.button) == 3
+
+
+def test_what_if_needs_no_inference_and_can_be_put_to_use_and_taken_back(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    next(t for t in at.toggle if t.label == "Try another threshold").set_value(True).run()
+    at.slider[0].set_value(0.15).run()
+    assert "At **0.15**: 6 of 6 defective; today 3." in said(at)
+    button(at, "Use this threshold").click().run()
+    assert not at.exception
+    assert jobs.results.batch(run_id)["defective"] == 6
+    assert "6 of 6 defective" in said(at)
+    button(at, "Undo").click().run()
+    assert jobs.results.batch(run_id)["defective"] == 3
+
+
+def test_out_of_the_trends_and_back(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    button(at, "Take out of trends").click().run()
+    assert jobs.results.batch(run_id)["counted"] == 0
+    button(at, "Count them anyway").click().run()
+    assert jobs.results.batch(run_id)["counted"] == 6
+
+
+def test_details_are_corrected_for_the_whole_batch(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch(line="")
+    ingest()
+    at = page("inspection", batch=run_id)
+    assert button(at, "Count them anyway").disabled
+    button(at, "Correct details").click().run()
+    at.text_input(key="correct_lot").set_value("L-7")
+    button(at, "Save").click().run()
+    shown = jobs.results.images(jobs.Filters(run_id=run_id, counted=False))
+    assert set(shown["lot"]) == {"L-7"}
+
+
+def test_names_of_files_are_shown_never_interpreted(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch(2, name=NASTY + "{}")
+    ingest()
+    at = page("inspection", batch=run_id)
+    label = next(b.label for b in at.button if b.label.startswith("Open "))
+    assert "\\<img" in label
+    assert "](javascript" not in label
+    assert not any("onerror" in str(m.value) and "\\<" not in str(m.value) for m in at.markdown)
+
+
+def test_a_click_opens_the_large_view(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    button(at, "Open ").click().run()
+    assert not at.exception
+    assert "1 of 6" in said(at)
+    button(at, "Next").click().run()
+    assert "2 of 6" in said(at)
+
+
+def test_upload_hands_over_and_lets_go(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    ingest()
+    at = page("inspection")
+    at.file_uploader[0].set_value([("a.png", b"not a picture", "image/png"), ("../b.png", b"", "image/png")]).run()
+    assert "2 files ready" in said(at)
+    assert at.session_state["batch_round"] == 1          # another uploader: Streamlit keeps nothing
+    button(at, "Inspect 2 files").click().run()
+    assert not at.exception
+    made = jobs.recent(limit=1, recipes=("inspect",))[0]
+    inbox = rundir.run_path(made.run_id) / "inbox"
+    assert [entry["name"] for entry in rundir.read_json(inbox / "inbox.json")] == ["a.png", "../b.png"]
+    assert (inbox / "000000.bin").read_bytes() == b"not a picture"
+    assert at.query_params["batch"] == made.run_id
+    assert made.config["count"] == "no"                  # no line was given
+    assert "batch_shelf" not in at.session_state
+
+
+def test_a_shelf_keeps_bytes_and_names_apart_and_goes_with_its_session() -> None:
+    from pages.components.shelf import Shelf
+
+    shelf = Shelf()
+    for name in ("../../evil.png", "../../evil.png", "b<script>.png"):
+        shelf.add(name, io.BytesIO(name.encode()))
+    folder = shelf._folder
+    assert sorted(p.name for p in folder.iterdir()) == ["000000", "000001", "000002"]
+    assert [(name, f.read().decode()) for name, f in shelf.files()] == [(n, n) for n in shelf.names]
+    assert shelf.bytes == sum(map(len, shelf.names))
+    del shelf
+    assert not folder.exists()
+
+
+def test_nothing_usable_is_said(data_folder: Path) -> None:
+    run_id = run("inspect", jobs.Inspect().to_json(), result={"inspected": 0},
+                 refused=[dict(file_name=f"{k}.txt", reason="It is not a picture.") for k in range(3)])
+    ingest()
+    assert "None of 3 files could be used" in said(page("inspection", batch=run_id))
+
+
+def test_details_are_remembered(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    batch(line="Line 7")
+    ingest()
+    at = page("inspection")
+    assert at.selectbox(key="batch_line").value == "Line 7"
+    assert at.toggle(key="batch_count").value is True
+
+
+def test_rules_are_recorded_only_where_they_changed(data_folder: Path) -> None:
+    from pages.components import rules
+
+    today = pd.DataFrame(dict(class_name=["pits", "scratch"], action=["reject", "reject"], threshold=[0.5, 0.5], min_side=[0, 0]))
+    edited = today.assign(action=["reject", "minor"])
+    assert rules.changed(today, edited)["class_name"].tolist() == ["scratch"]
+    assert rules.changed(today, today.copy()).empty
+
+
+# --- Datasets, Training, Models, Runs -------------------------------------------------------------------------------------------
+
+
+def test_dataset_is_laid_open(data_folder: Path) -> None:
+    snapshot()
+    ingest()
+    at = page("datasets")
+    text = said(at)
+    assert "Read as Pascal VOC" in text
+    assert "The split lists that came with it were used." in text
+    assert "repeat in another split (2 exact)" in "\n".join(w.value for w in at.warning)
+    assert [m.value for m in at.metric] == ["9", "8", "2", "1"]
+    assert any("It is not a picture." in str(d.value) for d in at.dataframe)
+    assert sum(b.label.startswith("Open ") for b in at.button) == 9
+
+
+def test_import_is_asked_with_a_suggested_name(data_folder: Path) -> None:
+    at = page("datasets")
+    at.text_input(key="set_path").set_value("/plant/NEU-DET.zip").run()
+    assert next(t for t in at.text_input if t.label == "Name of the dataset").value == "NEU-DET"
+    button(at, "Import").click().run()
+    made = jobs.recent(limit=1, recipes=("import",))[0]
+    assert (made.config["path"], made.config["name"], made.config["layout"]) == ("/plant/NEU-DET.zip", "NEU-DET", "auto")
+    assert at.query_params["run"] == made.run_id
+
+
+def test_training_is_started_from_a_preset(data_folder: Path) -> None:
+    snapshot()
+    ingest()
+    at = page("training")
+    assert "on this machine" in said(at)
+    next(c for c in at.segmented_control if c.label == "How long").set_value("Quick").run()
+    button(at, "Start training").click().run()
+    made = jobs.recent(limit=1, recipes=("train-detector",))[0]
+    assert (made.config["epochs"], made.config["imgsz"], made.config["name"]) == (10, 224, "Steel 1")
+    assert made.config["dataset"] == "s" * 16
+
+
+def test_curves_of_a_training(data_folder: Path) -> None:
+    snapshot()
+    run_id = model("m1", "Steel 1")
+    ingest()
+    at = page("training", run=run_id)
+    assert len(at.get("plotly_chart")) == 2
+
+
+def test_promote_and_roll_back(data_folder: Path) -> None:
+    snapshot()
+    model("m1", "Steel 1", map50=0.6)
+    model("m2", "Steel 2", map50=0.7)
+    jobs.record("promote", dict(model_id="m1", name="Steel 1"))
+    at = page("models", model="m2")
+    assert "on the same" in said(at)
+    assert any("Counts from confidence" in d.value for d in at.dataframe)
+    button(at, "Put to use …").click().run()
+    assert not at.exception
+    at.button(key="promote_yes").click().run()
+    assert not at.exception
+    assert rundir.promoted_model() == "m2"
+    button(at, "Roll back …").click().run()
+    at.button(key="roll_back_yes").click().run()
+    assert rundir.promoted_model() == "m1"
+
+
+def test_models_of_different_tests_are_not_compared(data_folder: Path) -> None:
+    model("m1", "Steel 1", snapshot_id="a" * 16)
+    model("m2", "Steel 2", snapshot_id="b" * 16)
+    jobs.record("promote", dict(model_id="m1", name="Steel 1"))
+    assert "their figures do not compare" in said(page("models", model="m2"))
+
+
+def test_the_bundle_holds_what_runs_elsewhere(data_folder: Path) -> None:
+    import zipfile
+
+    run_id = model("m1", "Steel 1")
+    assert zipfile.ZipFile(io.BytesIO(model_view.bundle(run_id)())).namelist() == ["model.onnx", "model.json"]
+
+
+def test_runs_are_listed_with_their_state(data_folder: Path) -> None:
+    batch()
+    run("import", jobs.Import(name="Steel").to_json(), "failed", message="No.")
+    ingest()
+    at = page("runs")
+    table = at.dataframe[0].value
+    assert [list(state) for state in table["State"]] == [["Failed"], ["Done"]]
+    assert table["What"].tolist() == ["Dataset", "Inspection"]
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_if_agrees_with_the_rules() -> None:
+    raw = pd.DataFrame(dict(inspection_id=[1, 1, 2, 3, 4], class_name=["a", "b", "a", "b", "c"], confidence=[0.9, 0.3, 0.4, 0.8, 0.9],
+                            side=[9.0, 9.0, 9.0, 2.0, 9.0]))
+    rules = {"a": ("reject", 0.5, 0.0), "b": ("minor", 0.2, 5.0), "c": ("ignore", 0.0, 0.0)}
+    rows = pd.DataFrame(dict(inspection_id=[1, 2, 3, 4]))
+    judged = whatif.verdicts(rows, whatif.found(raw, rules))
+    assert judged["defective"].tolist() == [True, False, False, False]
+    assert judged["kind"].tolist() == ["a", "", "", ""]
+    moved = whatif.moved(rules, ["a", "b", "c"], whatif.Tried("a", 0.3))
+    assert whatif.verdicts(rows, whatif.found(raw, moved))["defective"].tolist() == [True, True, False, False]
+
+
+def test_what_if_of_nothing() -> None:
+    kinds = dict(inspection_id="int64", class_name="str", confidence="float64", side="float64")
+    raw = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+    judged = whatif.verdicts(pd.DataFrame(dict(inspection_id=[1])), whatif.found(raw, {}))
+    assert judged["defective"].tolist() == [False]
+
+
+def test_a_form_is_its_config() -> None:
+    def script() -> None:
+        from backend import jobs
+        from pages.components import form
+
+        form.fields(jobs.TrainDetector, key="t")
+
+    at = AppTest.from_function(script).run()
+    assert [n.label for n in at.number_input] == ["Images per step", "Learning rate"]
+    assert at.number_input[0].max == 512
+    assert at.selectbox[0].options == ["n", "s", "m"]
+    assert form.label("imgsz") == "Image side (pixels)"
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a_b", "a\\_b"), ("<b>", "\\<b\\>"), ("a\nb\u202ec", "a b c"), (":red[x]", "\\:red\\[x\\]")])
+def test_names_lose_their_power(text: str, shown: str) -> None:
+    assert words.plain(text) == shown
+
+
+def test_long_names_keep_their_end() -> None:
+    assert words.short("x" * 60 + "_0042.png", 20).endswith("42.png")
+    assert len(words.short("x" * 60, 20)) == 20
