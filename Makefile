@@ -5,8 +5,7 @@ export YOLO_OFFLINE := 1
 
 .PHONY: app test lint demo demo-model tables lock clean
 
-app: .venv/app
-	.venv/bin/python -m backend demo
+app: .venv/app  # the app builds the demo plant itself where the data folder is new
 	.venv/bin/python -m streamlit run app.py
 
 test: .venv/test lint
