@@ -79,6 +79,8 @@ class Import(Config):
     layout: str = _f("auto", "Layout of the labels.", advanced=True,
                      choices=("auto", "voc", "yolo", "coco", "mvtec", "mask-beside", "images"))
     seed: int = _f(0, "Seed of the drawn splits, where no lists are given.", low=0, high=2**31 - 1, advanced=True)
+    group_pattern: str | None = _f(None, "Regular expression whose groups name the lot or unit in a file name; "
+                                         "pictures of one lot or unit stay in one split.", advanced=True)
 
 
 @dataclass(frozen=True)

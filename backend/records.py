@@ -39,7 +39,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "snapshot_images": pa.schema([
         ("snapshot_id", pa.string()), ("image_id", pa.string()), ("file_name", pa.string()), ("split", pa.string()),
         ("origin", pa.string()), ("parent", pa.string()), ("generator_run", pa.string()),        # origin: real | synthetic
-        ("width", pa.int32()), ("height", pa.int32()), ("group_id", pa.string()),                 # lot, unit or near-duplicate group
+        ("width", pa.int32()), ("height", pa.int32()), ("group_id", pa.string()),                 # near-duplicate group
         ("phash", pa.string()),
     ]),
     "labels": pa.schema([

@@ -55,8 +55,8 @@ def confirm_back(run_id: str) -> None:
 
 def last_promotion() -> str:
     """The change that put today's model to use; '' where it came with the program."""
-    rows = cached("changes", "real", 500)
-    made = [r.run_id for r in rows.itertuples() if "-promote-" in r.run_id and not r.undone]
+    rows = cached("changes", "real", 500, "promote")
+    made = [r.run_id for r in rows.itertuples() if not r.undone]
     return str(made[0]) if made else ""
 
 

@@ -47,7 +47,7 @@ def again(shown: str) -> None:
 def show(row: Any) -> None:
     try:
         st.image(picture(int(row.inspection_id), 1280), width="stretch", alt=words.short(row.file_name, 120))
-    except jobs.NotFoundError as error:
+    except jobs.DiffspectError as error:           # not kept, or kept and damaged: the next one can be judged
         st.info(words.plain(error, 300), icon=":material/hide_image:")
 
 

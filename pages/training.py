@@ -50,15 +50,16 @@ def before(current: str) -> None:
             st.caption(f"{words.when(run.created_at)} · {words.span(words.lasted(run))}", width="content")
 
 
-run_id = st.query_params.get("run", "")
-if cached("datasets").empty and run_panel.awaited("import"):
-    st.stop()
-if cached("datasets").empty:
-    st.info("There is no dataset to learn from yet.", icon=":material/database:")
-    plant.link("datasets", "Import a dataset", icon=":material/arrow_forward:")
-else:
-    with st.expander("New training", icon=":material/model_training:", expanded=not run_id, key=f"new_{run_id}"):
-        start()
-if run_id:
-    run_panel.show(run_id, live, every=2.0)
-before(run_id)
+with plant.sound():
+    run_id = st.query_params.get("run", "")
+    if cached("datasets").empty and run_panel.awaited("import"):
+        st.stop()
+    if cached("datasets").empty:
+        st.info("There is no dataset to learn from yet.", icon=":material/database:")
+        plant.link("datasets", "Import a dataset", icon=":material/arrow_forward:")
+    else:
+        with st.expander("New training", icon=":material/model_training:", expanded=not run_id, key=f"new_{run_id}"):
+            start()
+    if run_id:
+        run_panel.show(run_id, live, every=2.0)
+    before(run_id)

@@ -183,6 +183,89 @@ def test_double_content_stays_where_lists_put_it(tmp_path: Path) -> None:
         == {"0.png": ["pit"], "again.png": ["rust", "rust"]}
 
 
+# ---- lots and units
+
+LOT = r"lot(\d+)"
+
+
+def lots_of(run: Path) -> set[tuple[str, str]]:
+    return {(p.file_name.rsplit("/", 1)[-1].split("-")[0], p.split) for p in snapshot.read(run).pictures}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_lot_stays_in_one_split_and_so_do_alike_pictures_of_two_lots(tmp_path: Path, seed: int) -> None:
+    for i in range(60):
+        save(tmp_path / "in" / f"lot{i % 15}-{i}.png", pixels(i))
+    for i in range(4):                                  # lot 20 looks like a picture of lot 0, lot 21 like one of lot 20
+        save(tmp_path / "in" / f"lot{20 + i // 2}-{i}.png", ((0.6, 1, 0.6, 1)[i] * pixels((0, 100, 100, 101)[i])).astype(np.uint8))
+    head, run = imported(tmp_path / "in", group_pattern=LOT, seed=seed)
+    assert head["grouped_by"] == ["near-duplicate group", "lot or unit"] and all(head["images"].values()) and head["notes"] == []
+    found = lots_of(run)
+    assert len(found) == 17 and len({s for lot, s in found if lot in ("lot0", "lot20", "lot21")}) == 1
+    data = snapshot.read(run)
+    assert len({p.group_id for p in data.pictures}) == 62          # a group still means alike, in the store too
+    assert imported(tmp_path / "in", group_pattern=LOT, seed=seed)[0]["snapshot_id"] == head["snapshot_id"]
+
+    plain, run = imported(tmp_path / "in", seed=seed)
+    assert plain["grouped_by"] == ["near-duplicate group"] and len(lots_of(run)) > 17
+
+
+def test_the_same_content_in_two_lots_keeps_both_together(tmp_path: Path) -> None:
+    for i in range(30):
+        save(tmp_path / "in" / f"lot{i % 10}-{i}.png", pixels(i))
+        save(tmp_path / "in" / f"lot{i % 10 // 2 * 2 + 1}-copy{i // 10}.png", pixels(i % 10 // 2 * 2))
+    _, run = imported(tmp_path / "in", group_pattern=LOT)
+    found = dict(lots_of(run))
+    assert len(lots_of(run)) == 10 and all(found[f"lot{i}"] == found[f"lot{i + 1}"] for i in range(0, 10, 2))
+
+
+def test_lots_stay_together_when_val_is_drawn_from_train(tmp_path: Path) -> None:
+    for i in range(48):
+        save(tmp_path / "in" / ("train" if i < 40 else "test") / "good" / f"lot{i % 8}-{i}.png", pixels(i))
+    head, run = imported(tmp_path / "in", group_pattern=LOT)
+    assert head["splits_from"] == "folders" and head["images"] == {"train": 35, "val": 5, "test": 8}
+    assert len({(lot, s) for lot, s in lots_of(run) if s != "test"}) == 8 and head["grouped_by"][1] == "lot or unit"
+    assert "Lots or units that cross splits as given: 8." in head["notes"] and not any("alike" in n for n in head["notes"])
+    assert len({p.group_id for p in snapshot.read(run).pictures}) == 48
+
+
+def test_given_splits_are_grouped_by_nothing_and_one_lot_cannot_be_divided(tmp_path: Path) -> None:
+    for i in range(6):
+        save(tmp_path / "in" / f"lot1-{i}.png", pixels(i))
+    lists = write_lists(tmp_path / "lists", train=["lot1-0"], val=["lot1-1"], test=["lot1-2"])
+    head, _ = imported(tmp_path / "in", group_pattern=LOT, splits=str(lists))
+    assert head["grouped_by"] == [] and "Lots or units that cross splits as given: 1." in head["notes"]
+    head, _ = imported(tmp_path / "in", group_pattern=LOT)
+    assert head["images"]["train"] == 6 and head["notes"] == ["No picture is in val or test: the lots or units are too few to divide."]
+
+
+@pytest.mark.parametrize(("pattern", "lots"), [
+    (r"(\d+)_(\d+)", ["1/12", "11/2", "7/7", ""]), (r"^([^/]+)/", ["a", "a", "b7", "b7"]), (r"^([a-z])(\d)?", ["", "", "", "n/"]),
+    (r"x(\d*)", [""] * 4), (None, [""] * 4), ("", [""] * 4)])
+def test_the_lot_is_the_joined_groups_of_the_bare_name_or_of_the_path(pattern: str | None, lots: list[str]) -> None:
+    lot = splits.lot_finder(pattern)
+    assert [lot(n) for n in ("a/1_12.png", "a/11_2.png", "b7/7_7.png", "b7/none.png")] == lots
+
+
+@pytest.mark.parametrize(("pattern", "message"), [
+    ("lot(", "The group pattern 'lot\\(' is no regular expression: missing \\)"),
+    ("lot", r"around the lot or unit, such as lot_\(\\d\+\)\.$"), ("(?:lot)", "needs a group in parentheses"),
+    ("(a{99999999999999999999})", "is no regular expression")])
+def test_a_group_pattern_that_cannot_work(tmp_path: Path, pattern: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        imported(tmp_path, group_pattern=pattern)
+
+
+def test_a_group_pattern_that_finds_nothing_or_not_all_is_said(tmp_path: Path) -> None:
+    for i in range(8):
+        save(tmp_path / "in" / f"lot{i}.png", pixels(i))
+    head, _ = imported(tmp_path / "in", group_pattern=r"charge(\d+)")
+    assert head["notes"] == ["The group pattern 'charge(\\d+)' finds no lot or unit in any file name."]
+    assert head["grouped_by"] == ["near-duplicate group"]
+    head, _ = imported(tmp_path / "in", group_pattern="lot([0-6])")
+    assert head["notes"] == ["File names in which the group pattern finds no lot or unit: 1 (lot7.png)."]
+
+
 # ---- what is written
 
 def test_the_snapshot_is_its_content(tmp_path: Path) -> None:

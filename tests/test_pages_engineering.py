@@ -7,6 +7,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from backend import jobs, rundir
+from backend import errors, jobs, rundir
 from backend.data import images
 from backend.records import inspection_ids
 from pages.components import form, model_view, whatif, words
@@ -249,6 +250,50 @@ def test_details_are_corrected_for_the_whole_batch(data_folder: Path) -> None:
     assert set(shown["lot"]) == {"L-7"}
 
 
+def test_a_second_correction_starts_from_the_first(data_folder: Path) -> None:
+    model("m1", "Steel 1")
+    run_id = batch()
+    batch(2, name="other-{}.png")                                  # keeps Plate among the names to choose from
+    ingest()
+    jobs.record("correct", dict(run_id=run_id, inspection_ids=[], fields=dict(lot="L-7", product="Bracket")))
+    at = page("inspection", batch=run_id)
+    button(at, "Correct details").click().run()
+    assert (at.text_input(key="correct_lot").value, at.selectbox(key="correct_product").value) == ("L-7", "Bracket")
+    at.text_input(key="correct_lot").set_value("")
+    at.selectbox(key="correct_product").set_value("Plate")         # back to what the batch came with
+    button(at, "Save").click().run()
+    shown = jobs.results.images(jobs.Filters(run_id=run_id, counted=False))
+    assert set(shown["lot"]) == {""} and set(shown["product"]) == {"Plate"}
+    jobs.record("correct", dict(run_id=run_id, inspection_ids=[], fields=dict(product="Bracket")))
+    at = page("inspection", batch=run_id)
+    at.button(key="ask_rules").click().run()
+    assert at.selectbox(key="rules_product").value == "Bracket"
+
+
+def test_what_if_says_when_it_does_not_cover_all(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.components import batch as shown
+
+    monkeypatch.setattr(shown, "MOST", 4)
+    model("m1", "Steel 1")
+    run_id = batch()
+    ingest()
+    at = page("inspection", batch=run_id)
+    next(t for t in at.toggle if t.label == "Try another threshold").set_value(True).run()
+    assert "This covers the newest 4 of 6 pictures." in said(at)
+
+
+def test_a_rule_starts_where_logging_does() -> None:
+    def script() -> None:
+        import pandas as pd
+
+        from pages.components import rules
+
+        rules.table(pd.DataFrame(dict(class_name=["a"], action=["reject"], threshold=[0.5], min_side=[0], source=["model"])), "t")
+
+    at = AppTest.from_function(script).run()
+    assert json.loads(at.dataframe[0].proto.columns)["threshold"]["type_config"]["min_value"] == 0.05
+
+
 def test_names_of_files_are_shown_never_interpreted(data_folder: Path) -> None:
     model("m1", "Steel 1")
     run_id = batch(2, name=NASTY + "{}")
@@ -375,6 +420,27 @@ def test_curves_of_a_training(data_folder: Path) -> None:
     assert len(at.get("plotly_chart")) == 2
 
 
+def test_training_while_another_process_has_the_database(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken() -> pd.DataFrame:
+        raise errors.StoreError("Another process has the database.")
+
+    monkeypatch.setattr(jobs.results, "datasets", taken)
+    at = page("training")
+    assert [e.value for e in at.error] == ["Another process has the database\\."]
+    assert [b.label for b in at.button] == ["Try again"]
+
+
+def test_changes_of_one_kind(data_folder: Path) -> None:
+    """So that a promotion is found however many other changes came after it."""
+    model("m1", "Steel 1")
+    made = jobs.record("promote", dict(model_id="m1", name="Steel 1"))
+    ingest()
+    ingest()
+    assert jobs.results.changes("real", 1, "promote")["run_id"].tolist() == [made]
+    assert len(jobs.results.changes("real")) == 3 and jobs.results.changes("real", recipe="x' OR 1 = 1 --").empty
+    assert any(b.label.startswith("Roll back") for b in page("models").button)
+
+
 def test_promote_and_roll_back(data_folder: Path) -> None:
     snapshot()
     model("m1", "Steel 1", map50=0.6)
@@ -451,6 +517,13 @@ def test_a_form_is_its_config() -> None:
     assert at.number_input[0].max == 512
     assert at.selectbox[0].options == ["n", "s", "m"]
     assert form.label("imgsz") == "Image side (pixels)"
+
+
+@pytest.mark.parametrize("zone", ["Etc/Unknown", "Etc", "../x", "", None])
+def test_a_zone_nobody_knows_is_utc(monkeypatch: pytest.MonkeyPatch, zone: str | None) -> None:
+    monkeypatch.setattr(words.st, "context", SimpleNamespace(timezone=zone))
+    at = words.moment("2026-11-01T12:00:00+00:00")
+    assert at is not None and at.isoformat() == "2026-11-01T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(("text", "shown"), [("a_b", "a\\_b"), ("<b>", "\\<b\\>"), ("a\nb\u202ec", "a b c"), (":red[x]", "\\:red\\[x\\]")])

@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from backend import jobs, records, rundir
+from backend import errors, jobs, records, rundir
 from pages.components import breakdown, charts, filters, text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,6 +186,29 @@ def test_a_sitting_ends_and_another_can_follow(filled: Path) -> None:
     assert "30 to look at" in words(at)
 
 
+def test_a_damaged_picture_does_not_block_the_review(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: object) -> bytes:
+        raise errors.ImageError("The file ends too early.")
+
+    monkeypatch.setattr(jobs.results, "picture", broken)
+    at = page("review")
+    assert "The file ends too early" in words(at)
+    at.button(key="say_good").click().run()
+    assert len(jobs.results.reviews("real")) == 1
+
+
+def test_a_long_name_in_the_url_filters(plant_folder: Path) -> None:
+    line = "Press shop, hall 3, cell 14, left side, second shift robot " + "A"
+    inspect(line)
+    inspect("Line 1")
+    take_in()
+    at = page("trends", line=line)
+    assert at.selectbox(key="line").value == line
+    at.selectbox(key="line").set_value("Line 1").run()
+    at.selectbox(key="line").set_value(line).run()
+    assert at.query_params["line"] in (line, [line])
+
+
 # -- the demo plant -----------------------------------------------------------------------------------------------------------------
 
 def test_while_the_demo_is_built_there_is_progress(plant_folder: Path) -> None:
@@ -275,6 +298,17 @@ def test_a_chart_label_escapes_what_people_typed() -> None:
     assert charts.trend(frame, "day", notes).layout.annotations[0].hovertext == "&lt;img src=x&gt; roll changed"
 
 
+def test_names_in_charts_are_escaped_and_come_back_raw() -> None:
+    raw, safe = "<a href=x>b</a>", "&lt;a href=x&gt;b&lt;/a&gt;"
+    rated = pd.DataFrame(dict(value=[raw], inspected=10, defective=[1], rate=[0.1], low=0.0, high=0.4))
+    kinds = pd.DataFrame(dict(class_name=[raw], defects=[9], units=[9], share=[1.0], cumulative=[1.0], minor=[False]))
+    pairs = pd.DataFrame(dict(kind=[raw], n=[1], group=[raw]))
+    bar, column, stack = charts.bars(rated).data[0], charts.pareto(kinds).data[0], charts.stacked(pairs, "kind", "n", "group").data[0]
+    assert list(bar.y) == list(column.x) == list(stack.x) == [safe]
+    assert list(bar.customdata) == list(column.customdata) == [raw] and list(stack.customdata[0]) == [raw, raw]
+    assert stack.name == charts.scatter(pairs, "n", "n", "group").data[0].name == safe
+
+
 def test_every_filter_has_its_word() -> None:
     assert set(filters.FIELDS) == set(filters.LABELS)
     assert {f for f, _, _ in filters.FIELDS.values()} <= set(jobs.Filters.__dataclass_fields__)
@@ -285,3 +319,11 @@ def test_a_demo_that_is_built_but_not_in_the_charts_yet_is_not_nothing(plant_fol
     rundir.set_state(run, "completed", finished_at=rundir.now())
     at = page("review")
     assert run.exists() and at.get("progress") and "Nothing inspected" not in words(at)
+
+
+def test_a_first_day_is_a_point_on_a_calendar() -> None:
+    """Plotly alone would stretch one point over microseconds."""
+    day = pd.Timestamp("2026-03-02")
+    one = pd.DataFrame(dict(bucket=[day], inspected=[20], defective=[2], rate=[0.1], low=[0.03], high=[0.3], defects=[3]))
+    first, last = charts.trend(one, "day").layout.xaxis.range
+    assert pd.Timestamp(first) <= day - pd.Timedelta("6D") and pd.Timestamp(last) > day

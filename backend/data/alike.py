@@ -2,7 +2,8 @@
 
 Same content is the same SHA-256. Nearly the same is a perceptual hash within `NEAR` of its 64 bits: on 1,344 magnetic tiles
 this joins the exposures of one tile (groups of 12 at most), on 1,800 NEU-DET and 576 PIPED pictures it joins nothing by
-chance. At 6 bits, unlike tiles begin to chain together. Knows nothing of labels.
+chance. At 6 bits, unlike tiles begin to chain together. Pictures of one lot or unit belong together too, without being alike.
+Knows nothing of labels.
 """
 
 from typing import Any
@@ -34,6 +35,23 @@ def groups(image_ids: list[str], hashes: list[str]) -> list[str]:
     for image_id, group in sorted(zip(image_ids, of_image, strict=True)):
         names.setdefault(int(group), image_id[:16])
     return [names[int(g)] for g in of_image]
+
+
+def united(groups: list[str], lots: list[set[str]]) -> list[str]:
+    """Groups joined wherever they share a lot or unit, named after the smallest; the same groups where there are no lots."""
+    parent = {g: g for g in groups}
+    first: dict[str, str] = {}                          # a group of each lot
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = group = parent[parent[group]]
+        return group
+
+    for group, names in zip(groups, lots, strict=True):
+        for lot in names:
+            low, high = sorted((root(first.setdefault(lot, group)), root(group)))
+            parent[high] = low
+    return [root(g) for g in groups]
 
 
 def near_pairs(values: "np.ndarray[Any, np.dtype[np.uint64]]") -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:

@@ -26,7 +26,7 @@ MIN_SIDE = 10                      # pixels; the trainer refuses smaller picture
 
 def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str, Any]:
     """Import `config.path`, or the run's inbox where no path is given. Returns what stands in snapshot.json."""
-    where = _where(config, run_dir)
+    where, lot_of = _where(config, run_dir), splits.lot_finder(config.group_pattern)
     report(step=0, total=1, message="Looking at the files")
 
     # Which pictures are there, what marks them, and which split was given to them.
@@ -46,12 +46,14 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
 
     # The same content twice, alike pictures, and the splits that are still to be drawn.
     report(step=len(records), total=len(records), message="Comparing the pictures")
+    lots = _lots(pictures, lot_of, config.group_pattern, found.notes)
     pictures = _doubles(pictures, found.notes, keep=splits_from == "lists")
-    pictures = _divided(pictures, splits_from, config.seed, found.notes)
+    pictures, drawn = _divided(pictures, lots, splits_from, config.seed, found.notes)
+    grouped_by = ["near-duplicate group", *(["lot or unit"] if lots else [])] if drawn else []
 
     classes = found.classes or sorted({m.class_name for r in records for m in r.marks if m.class_name})
     about = dict(name=config.name.strip(), layout=found.layout, explanation=found.explanation, seed=config.seed, splits_from=splits_from,
-                 notes=found.notes.lines())
+                 grouped_by=grouped_by, notes=found.notes.lines())
     head = snapshot.write(run_dir, pictures, classes, found.refused, about)
     shutil.rmtree(run_dir / "inbox", ignore_errors=True)
     return head
@@ -147,19 +149,48 @@ def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]
     return [p for p in pictures if id(p) not in dropped]
 
 
-def _divided(pictures: list[Picture], splits_from: str, seed: int, notes: Notes) -> list[Picture]:
-    """Groups of alike pictures, and a split for every picture that has none yet."""
+def _lots(pictures: list[Picture], lot_of: Callable[[str], str], pattern: str | None, notes: Notes) -> dict[str, set[str]]:
+    """Lots or units of each content by its image id: the same bytes under two names belong to both. Empty where no name tells one."""
+    lots: dict[str, set[str]] = defaultdict(set)
+    without = []
+    for picture in pictures:
+        if lot := lot_of(picture.file_name):
+            lots[picture.image_id].add(lot)
+        else:
+            without.append(picture.file_name)
+    if pattern and not lots:
+        notes.add(f"The group pattern '{files.printable(pattern)}' finds no lot or unit in any file name")
+    elif pattern and without:
+        notes.add("File names in which the group pattern finds no lot or unit", *without)
+    return dict(lots)
+
+
+def _divided(pictures: list[Picture], lots: dict[str, set[str]], splits_from: str, seed: int, notes: Notes) -> tuple[list[Picture], bool]:
+    """Groups of alike pictures, a split for every picture that has none yet, and whether any was drawn.
+
+    A lot or unit is drawn as a whole but does not become the group: the store takes pictures of one group for near duplicates.
+    """
     groups = alike.groups([p.image_id for p in pictures], [p.phash for p in pictures])
+    whole = alike.united(groups, [lots.get(p.image_id, set()) for p in pictures])
     classes = [p.classes for p in pictures]
     if splits_from == "drawn":
-        chosen = splits.draw(groups, classes, splits.SHARES, seed)
+        chosen, drawn = splits.draw(whole, classes, splits.SHARES, seed), list(splits.SPLITS)
     else:
-        chosen, drawn = splits.complete([p.split for p in pictures], groups, classes, seed)
+        chosen, drawn = splits.complete([p.split for p in pictures], whole, classes, seed)
         for split in drawn:
             notes.add(f"No {split} split was given: {splits.HELD_OUT:.0%} of train became {split}, drawn with seed {seed}")
-    across: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(groups, chosen, strict=True):
-        across[group].add(split)
-    if n := sum(len(s) > 1 for s in across.values()):
+    if lots and "train" in chosen and (empty := [s for s in ("val", "test") if s not in chosen]):
+        notes.add(f"No picture is in {' or '.join(empty)}: the lots or units are too few to divide")
+    if n := _crossing(zip(groups, chosen, strict=True)):
         notes.add(f"Groups of alike pictures that cross splits as given: {n:,}")
-    return [replace(p, split=s, group_id=g) for p, s, g in zip(pictures, chosen, groups, strict=True)]
+    if n := _crossing((lot, s) for p, s in zip(pictures, chosen, strict=True) for lot in lots.get(p.image_id, ())):
+        notes.add(f"Lots or units that cross splits as given: {n:,}")
+    return [replace(p, split=s, group_id=g) for p, s, g in zip(pictures, chosen, groups, strict=True)], bool(drawn)
+
+
+def _crossing(placed: Iterable[tuple[str, str]]) -> int:
+    """How many groups stand in more than one split."""
+    across: dict[str, set[str]] = defaultdict(set)
+    for group, split in placed:
+        across[group].add(split)
+    return sum(len(s) > 1 for s in across.values())

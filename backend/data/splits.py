@@ -1,17 +1,19 @@
-"""Train, val and test: as lists say, as folders say, or drawn; a group of alike pictures always stays together when drawn.
+"""Train, val and test: as lists say, as folders say, or drawn; alike pictures, and those of one lot or unit, stay together when drawn.
 
 Test is locked once it is set: nothing is ever chosen on it. So where only train and test are given, val is drawn from train,
 and where test is missing it is drawn from train too, and both are said. Knows names, classes and groups; no pictures.
 """
 
+import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
 import numpy as np
 
 from backend.data.files import printable
-from backend.errors import InputError
+from backend.errors import ConfigError, InputError
 
 SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
@@ -67,6 +69,25 @@ def _refuse(what: str, entries: list[str]) -> None:
 def by_folders(splits: list[str]) -> bool:
     """Whether folders name a division: train and at least one other."""
     return "train" in splits and len(set(splits) - {""}) > 1
+
+
+def lot_finder(pattern: str | None) -> Callable[[str], str]:
+    """A function from a file name to the lot or unit it names, '' where it names none. Raises ConfigError."""
+    if not pattern:
+        return lambda name: ""
+    try:
+        finder = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ConfigError(f"The group pattern '{printable(pattern)}' is no regular expression: {error}.") from error
+    if not finder.groups:
+        raise ConfigError(f"The group pattern '{printable(pattern)}' needs a group in parentheses around the lot or unit, "
+                          r"such as lot_(\d+).")
+
+    def lot(name: str) -> str:
+        match = finder.search(name if "/" in pattern else PurePosixPath(name).name)
+        return "/".join(match.groups("")) if match and any(match.groups()) else ""
+
+    return lot
 
 
 def draw(groups: list[str], classes: list[set[str]], shares: dict[str, float], seed: int) -> list[str]:

@@ -86,8 +86,8 @@ def notes(plant: str, line: str = "") -> pd.DataFrame:
     return decisions.notes(house.database(), plant, line)
 
 
-def changes(plant: str, limit: int = 20) -> pd.DataFrame:
-    return decisions.changes(house.database(), plant, limit)
+def changes(plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
+    return decisions.changes(house.database(), plant, limit, recipe)
 
 
 def calendar() -> dict[str, Any]:

@@ -42,14 +42,15 @@ def notes(db: Database, plant: str, line: str = "") -> pd.DataFrame:
         ORDER BY 2 DESC, event_id DESC""", {"plant": plant, "line": line})
 
 
-def changes(db: Database, plant: str, limit: int = 20) -> pd.DataFrame:
-    """run_id, at, text, by, undone: what people decided and can take back, for this plant or for all; without the demo's history."""
+def changes(db: Database, plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
+    """run_id, at, text, by, undone: what people decided and can take back, for this plant or for all; without the demo's
+    history. With `recipe`, changes of that kind alone."""
     with db.cursor() as cursor:
         rows = cursor.execute("""
             SELECT run_id, "at", recipe, config, "by", undone FROM events
             WHERE event_id = run_id AND recipe <> 'undo' AND "by" <> 'installation'
-              AND (plant = ? OR recipe IN ('calendar', 'promote'))
-            ORDER BY event_id DESC LIMIT ?""", [plant, limit]).dicts()
+              AND (plant = $plant OR recipe IN ('calendar', 'promote')) AND $recipe IN ('', recipe)
+            ORDER BY event_id DESC LIMIT $limit""", {"plant": plant, "limit": limit, "recipe": recipe}).dicts()
         names = {m["model_id"]: m["name"] for m in cursor.execute(f"SELECT model_id, name FROM ({MODELS})").dicts()}
     for row in rows:
         row["text"] = tell(row["recipe"], json.loads(row["config"]), names)

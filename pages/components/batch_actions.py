@@ -28,23 +28,29 @@ def bar(status: jobs.RunStatus) -> None:
         ask.question("correct", "Correct details", "Correct details of this batch", partial(correct, status), icon=":material/edit:")
         trends(status, about)
         ask.question("rules", "Rules", "What counts as a defect", icon=":material/rule:", width="large",
-                     body=partial(rules.editor, status.plant, str(status.config.get("product", ""))))
+                     body=lambda: rules.editor(status.plant, today(status, "product")))
         with st.popover("Download", icon=":material/download:"):
             downloads(status)
         if about["counted"]:
             plant.link("trends", "See the trend", ":material/trending_up:", plant=status.plant)
 
 
+def today(status: jobs.RunStatus, field: str) -> str:
+    """What its pictures carry now, after earlier corrections; '' where they differ or carry nothing."""
+    values = cached("breakdown", jobs.Filters(plant=status.plant, run_id=status.run_id, counted=False), field)["value"].tolist()
+    return str(values[0] or "") if len(values) == 1 else ""
+
+
 def correct(status: jobs.RunStatus) -> None:
-    """Only fields that a person filled in are changed; they hold for the whole batch."""
-    known = cached("choices", status.plant)
+    """Only fields that a person changed are recorded; they hold for the whole batch."""
+    known, now = cached("choices", status.plant), {n: today(status, n) for n in ("line", "product", "camera", "lot")}
     with st.form("correct", border=False):
-        fields: dict[str, Any] = {n: upload.one_of(st, n, known[f"{n}s"], str(status.config.get(n, "")), "correct")
+        fields: dict[str, Any] = {n: upload.one_of(st, n, known[f"{n}s"], now[n], "correct")
                                   for n in ("line", "product", "camera")}
-        fields["lot"] = st.text_input("Lot", str(status.config.get("lot", "")), key="correct_lot").strip()
+        fields["lot"] = st.text_input("Lot", now["lot"], key="correct_lot").strip()
         at = st.datetime_input("Taken at (plant time), if it is wrong", value=None, key="correct_at")
         if st.form_submit_button("Save", type="primary"):
-            fields = {n: v for n, v in fields.items() if v != status.config.get(n, "")} | ({"captured_at": at.isoformat()} if at else {})
+            fields = {n: v for n, v in fields.items() if v != now[n]} | ({"captured_at": at.isoformat()} if at else {})
             if fields:
                 change("correct", status, "Details of this batch corrected.", fields=fields)
             ask.answered()

@@ -1,6 +1,7 @@
 """Plotly figures of the store's tables, and the one call that shows them.
 
 Takes data frames as `jobs.results` gives them. Knows nothing of filters or pages: a chosen bar or point comes back as its `customdata`.
+Plotly reads names as HTML, so what is shown of them passes `text.html`; `customdata` is as it came.
 Only bars and markers are selectable (lines and heat maps return nothing), so every figure here carries one of the two.
 """
 
@@ -65,9 +66,18 @@ def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None) -> go
     figure.add_bar(x=frame["bucket"], y=frame["inspected"], marker_color=GREY, opacity=0.55, customdata=iso, row=2, col=1,
                    text=None, hovertext=said, hovertemplate="%{hovertext}<extra></extra>")
     _mark(figure, notes)
+    figure.update_xaxes(range=_room(frame["bucket"], by))
     figure.update_yaxes(tickformat=".1~%", rangemode="tozero", nticks=5, row=1, col=1)
     figure.update_yaxes(tickformat=",~s", nticks=2, row=2, col=1)
     return layout(figure, 340, hovermode="closest")
+
+
+def _room(buckets: pd.Series, by: str) -> list[pd.Timestamp] | None:
+    """A week at least (a day by hour), so that a plant's first day is a point on a calendar and not a microsecond; enough: None."""
+    least, step = {"hour": (pd.Timedelta("1D"), pd.Timedelta("1h")), "week": (pd.Timedelta("56D"), pd.Timedelta("7D"))}.get(
+        by, (pd.Timedelta("7D"), pd.Timedelta("1D")))
+    first, last = buckets.min(), buckets.max()
+    return None if last - first >= least else [last - least, last + step]
 
 
 def _with_gaps(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +109,7 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     frame = frame.head(MOST_BARS).iloc[::-1]
     said = [text.share(d, n) for d, n in zip(frame["defective"], frame["inspected"], strict=True)]
     figure = go.Figure(go.Bar(
-        x=frame["rate"], y=frame["value"].astype(str).replace("", "(none)"), orientation="h", marker_color=BLUE,
+        x=frame["rate"], y=[text.html(v) or "(none)" for v in frame["value"]], orientation="h", marker_color=BLUE,
         customdata=frame["value"].astype(str), hovertext=said, hovertemplate="%{y}<br>%{hovertext}<extra></extra>",
         unselected=dict(marker=dict(opacity=0.45)),
         error_x=dict(array=frame["high"] - frame["rate"], arrayminus=frame["rate"] - frame["low"], color=GREY, thickness=1.5)))
@@ -111,7 +121,7 @@ def bars(frame: pd.DataFrame) -> go.Figure:
 def pareto(frame: pd.DataFrame) -> go.Figure:
     """Kinds of defect by number, largest first, and their running share; minor ones after, hatched. `customdata`: the kind."""
     frame = frame.sort_values(["minor", "defects"], ascending=[True, False])
-    names = [f"{c} (minor)" if m else c for c, m in zip(frame["class_name"], frame["minor"], strict=True)]
+    names = [text.html(f"{c} (minor)" if m else c) for c, m in zip(frame["class_name"], frame["minor"], strict=True)]
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     figure.add_bar(x=names, y=frame["defects"], customdata=frame["class_name"], marker_color=np.where(frame["minor"], GREY, BLUE),
                    marker_pattern_shape=np.where(frame["minor"], "/", ""), unselected=dict(marker=dict(opacity=0.45)),
@@ -140,7 +150,8 @@ def stacked(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) 
     """Counts as bars, one colour per group. `customdata`: [x, group]."""
     figure = go.Figure()
     for i, (name, rows) in enumerate(frame.groupby(group, sort=False)):
-        figure.add_bar(x=rows[x], y=rows[y], name=str(name), marker_color=SERIES[i % len(SERIES)], customdata=rows[[x, group]],
+        figure.add_bar(x=[text.html(v) for v in rows[x]], y=rows[y], name=text.html(str(name)), marker_color=SERIES[i % len(SERIES)],
+                       customdata=rows[[x, group]],
                        hovertemplate="%{x}: %{y:,}<extra>" + text.html(str(name)) + "</extra>")
     return layout(figure, height, barmode="stack").update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
 
@@ -149,6 +160,6 @@ def scatter(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) 
     """One marker per row, one colour per group."""
     figure = go.Figure()
     for i, (name, rows) in enumerate(frame.groupby(group, sort=True)):
-        figure.add_scatter(x=rows[x], y=rows[y], mode="markers", name=str(name),
+        figure.add_scatter(x=rows[x], y=rows[y], mode="markers", name=text.html(str(name)),
                            marker=dict(size=5, opacity=0.6, color=SERIES[i % len(SERIES)]))
     return layout(figure, height).update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))

@@ -22,8 +22,10 @@ DRAWN = {"lists": "The split lists that came with it were used.", "folders": "It
 
 def recognized(head: Any) -> str:
     """What the importer took it for and why, and how the splits came about: two plain sentences."""
-    drawn = f"Splits were drawn 70/15/15 by lot, part and near-duplicate group, with seed {head.seed}."
-    why = told(head.run_id).get("explanation") or f"Read as {LAYOUTS.get(head.layout, head.layout)}."
+    said = told(head.run_id)
+    by = "lot or unit and near-duplicate group" if "lot or unit" in said.get("grouped_by", ()) else "near-duplicate group"
+    drawn = f"Splits were drawn 70/15/15 by {by}, with seed {head.seed}."
+    why = said.get("explanation") or f"Read as {LAYOUTS.get(head.layout, head.layout)}."
     return f"{words.plain(why, 600)} {DRAWN.get(head.splits_from, drawn)}"
 
 

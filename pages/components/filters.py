@@ -39,8 +39,9 @@ def bar(plant: str, choices: dict[str, Any]) -> jobs.Filters:
 
 
 def _choose(name: str, choices: dict[str, Any]) -> str:
+    """The whole value as its label, for the label is what stands in the URL: a shortened one would find nothing."""
     _, known, nothing = FIELDS[name]
-    return st.selectbox(LABELS[name], ["", *choices[known]], format_func=lambda v: words.short(v) or nothing, key=name,
+    return st.selectbox(LABELS[name], ["", *choices[known]], format_func=lambda v: v or nothing, key=name,
                         bind="query-params", width=190) or ""
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 from backend import jobs
 
 LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list files", "splits": "Folder with split lists",
+          "group_pattern": "Pattern of the lot or unit in a file name",
           "unit_pattern": "Pattern of the unit in a file name", "captured_pattern": "Pattern of the time in a file name",
           "size": "Network size", "weights": "Start from weights", "batch": "Images per step"}
 

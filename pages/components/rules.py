@@ -13,6 +13,7 @@ from pages.components.cached import cached
 
 ACTIONS = ("reject", "minor", "ignore")
 EDITABLE = ["action", "threshold", "min_side"]
+LEAST = 0.05               # below it nothing is logged
 
 
 def editor(plant: str, product: str = "") -> None:
@@ -45,7 +46,7 @@ def table(today: pd.DataFrame, key: str) -> pd.DataFrame:
         column_config={
             "class_name": column.TextColumn("Kind", pinned=True),
             "action": column.SelectboxColumn("What it means", options=ACTIONS, required=True),
-            "threshold": column.NumberColumn("From confidence", min_value=0.0, max_value=1.0, step=0.01, format="%.2f", required=True),
+            "threshold": column.NumberColumn("From confidence", min_value=LEAST, max_value=1.0, step=0.01, format="%.2f", required=True),
             "min_side": column.NumberColumn("From size (px)", min_value=0, max_value=10_000, step=1, required=True),
             "source": column.TextColumn("Set by"),
         })

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.components import rules, undo, whatif, words
+from pages.components.cached import cached
 
 if TYPE_CHECKING:
     from pages.components.batch import Batch
 
-LOW, HIGH = 0.05, 0.95     # below 0.05 nothing is logged
+LOW, HIGH = rules.LEAST, 0.95
 
 
 def controls(kinds: list[str], today: whatif.Rules) -> None:
@@ -37,8 +38,10 @@ def outcome(batch: "Batch") -> None:
     if not batch.tried:
         return
     then, now = int(batch.rows["defective"].sum()), int(batch.rows["is_defective"].sum())
+    seen, total = len(batch.rows), cached("batch", batch.run_id)["inspected"]
+    part = f" This covers the newest {seen:,} of {total:,} pictures." if seen < total else ""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"At **{batch.tried.at:.2f}**: {then:,} of {len(batch.rows):,} defective; today {now:,}.", width="content")
+        st.markdown(f"At **{batch.tried.at:.2f}**: {then:,} of {seen:,} defective; today {now:,}.{part}", width="content")
         st.button("Use this threshold", type="primary", key="try_use", on_click=use, args=(batch,))
     st.caption(f"It would hold for {words.plain(batch.product) or 'all products'}, past days included.")
 

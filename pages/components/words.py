@@ -5,7 +5,7 @@ Names of files, lines and models come from people, so they pass `plain` before a
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -53,7 +53,15 @@ def moment(iso: Any) -> datetime | None:
         return None
     at = datetime.fromisoformat(iso) if isinstance(iso, str) else iso.to_pydatetime() if hasattr(iso, "to_pydatetime") else iso
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    return at.astimezone(ZoneInfo(st.context.timezone or "UTC"))
+    return at.astimezone(_zone())
+
+
+def _zone() -> tzinfo:
+    """The viewer's; UTC where the browser names none that is known here."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC")
+    except (KeyError, ValueError, OSError):          # unknown, malformed, or a folder of zones
+        return UTC
 
 
 def when(iso: Any) -> str:
