@@ -18,7 +18,8 @@ def test_tables_are_the_result_files() -> None:
 
 def test_every_recipe_is_named() -> None:
     text = README.read_text()
-    assert not [name for name in RECIPES if name not in text]
+    ours = [name for name, config in RECIPES.items() if config.__module__ == "backend.config"]      # other tests add their own
+    assert len(ours) >= 6 and not [name for name in ours if name not in text]
 
 
 def test_files_that_readme_names_exist() -> None:
