@@ -18,7 +18,7 @@ lint: .venv/test
 demo: .venv/app
 	.venv/bin/python -m backend demo
 
-demo-model: .venv/app  # about 20 minutes on two cores; the same seed gives the same pictures
+demo-model: .venv/app  # about 15 minutes on two idle cores; the same seed draws the same pictures
 	.venv/bin/python -m backend demo-model --out data/demo/model
 
 .venv/app: requirements.lock
