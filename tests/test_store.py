@@ -617,7 +617,7 @@ def test_lines_now(db: Database) -> None:
     plant.decide("note", line="look", at="2026-05-30T08:00:00+00:00", text="Long ago.")
     ingest(db)
     found = lines.lines_now(db, "real", NOW).set_index("line")
-    assert found["state"].to_dict() == dict(act="act", look="look", calm="normal", missed="look", tiny="look", new="normal")
+    assert found["state"].to_dict() == dict(act="act", look="look", calm="normal", missed="look", tiny="look", new="look")
     assert found.loc["act", "reason"] == "Pits are up: 8.0 % against usually 2.0 %" and found.loc["act", "class_name"] == "pits"
     assert found.loc["calm", "reason"] == "As usual: 2.0 % against usually 2.0 %" and found.loc["calm", "class_name"] == ""
     assert found.loc["missed", "reason"] == "Nothing came from the Late shift of Monday"

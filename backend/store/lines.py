@@ -129,7 +129,7 @@ def _judge(whole: Rise, kinds: list[Rise], missing: str) -> dict[str, Any]:
     up = bool(whole.act or acting or whole.look)
     explains = bool(acting) or driving.rate - driving.usual > (whole.rate - whole.usual) / 2
     reasons = [(driving if explains else whole).sentence()] if up else []
-    state = "act" if whole.act or acting else "look" if up or missing else "normal"
+    state = "act" if whole.act or acting else "look" if up or missing or not whole.comparable else "normal"     # unjudged is not normal
     reason = ". ".join([*reasons, missing] if missing else reasons) or _calm(whole)
     return dict(state=state, reason=reason, inspected=whole.units, defective=whole.defective, rate=whole.rate,
                 usual_rate=whole.usual if whole.usual_units else None, class_name=driving.class_name if up and explains else "")

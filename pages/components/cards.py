@@ -53,7 +53,7 @@ def line(row: Any, days: pd.DataFrame, shown: str, day: date) -> None:
                   chart_data=[round(100 * r, 2) for r in days["rate"].fillna(0)], chart_type="bar",
                   delta=f"usually {text.percent(row.usual_rate)}" if pd.notna(row.usual_rate) else None,
                   delta_color="off", delta_arrow="off")
-        st.caption(f"The last {len(days)} days. Data {data_until(row.last_captured_at)}")
+        st.caption(f"The last {'day' if len(days) == 1 else f'{len(days)} days'}. Data {data_until(row.last_captured_at)}")
         _said(row)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             with st.container(width="content", key=f"trend_of_{_key(row.line)}"):
