@@ -38,8 +38,8 @@ def forget() -> None:
 
 
 def model_note() -> None:
-    used = cached("models")
-    used = used[used["promoted"]]
+    jobs.caught_up(wait_s=5)                    # at a first start the bundled model takes a moment: "none in use" would be untrue
+    used = cached("models").query("promoted")
     if used.empty:
         st.warning("No model is in use yet. Train one, then put it to use on the Models page.", icon=":material/model_training:")
     else:
