@@ -19,11 +19,14 @@ def numbers(text: str) -> list[int]:
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    """Type a new value into a select box."""
+    """Type a new value into a select box; Enter counts only once the list offers what was typed."""
     box = page.get_by_role("combobox", name=re.compile(label)).first
     box.click()
     box.fill(value)
+    expect(page.get_by_role("option", name=re.compile(re.escape(value))).first).to_be_visible(timeout=MINUTE)
     box.press("Enter")
+    expect(box).to_have_value(value)
+    settled(page)
 
 
 def settled(page: Page) -> None:
@@ -36,7 +39,9 @@ def inspect(page: Page, app: App, files: list[Path], line: str) -> str:
     """Drop files, name the line, wait for the last result; the headline of the batch."""
     page.goto(f"{app.url}/inspection")
     page.locator("input[type=file]").first.set_input_files([str(f) for f in files])
+    expect(page.get_by_text(f"{len(files)} files ready")).to_be_visible(timeout=MINUTE)
     choose(page, "Line", line)
+    expect(page.get_by_text("Off: without a line")).to_have_count(0, timeout=MINUTE)      # the server knows the line
     page.get_by_role("button", name=re.compile(rf"^.*Inspect {len(files)} file")).click()
     headline = page.get_by_role("heading", name=re.compile(rf"of {len(files)} defective"))
     expect(headline).to_be_visible(timeout=3 * MINUTE)
