@@ -1,6 +1,8 @@
 """What this machine computes on. Imports torch only when asked, so that the dashboard stays light."""
 
 import os
+from functools import cache
+from pathlib import Path
 
 
 def cores() -> int:
@@ -13,3 +15,17 @@ def torch_device() -> str:
     import torch
 
     return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def computes_bf16() -> bool:
+    """Whether bfloat16 arithmetic is native here, on the GPU or in the processor; emulated it is slower than float32.
+
+    Measured on a Zen 4 with AVX512-BF16, two cores: a training step of YOLO11n at 224 px takes 0.57 of the float32 time.
+    """
+    if torch_device() != "cpu":
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported())
+    info = Path("/proc/cpuinfo")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(info.read_text().split())) if info.exists() else False

@@ -12,15 +12,18 @@
       inbox/          uploaded bytes as 000000.bin …, with inbox.json: [{"file", "name"}]; removed by the recipe
       parts/          <table>-<number>.parquet, rows for the store, in the schemas of `records.SCHEMAS`
       model/          model.onnx + model.json, of a recipe that makes a model
+      <artifact>/     head.json and its files: what later runs build on (weights, denoiser, repository, backbone, fused)
 
 Every file is written under a temporary name (leading dot) and renamed, so a reader never meets half a file.
 Run ids sort by time. Knows nothing of DuckDB, of processes, or of what recipes do.
 """
 
+import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,6 +170,36 @@ def find_snapshot(name: str) -> Path:
         if name in (head["name"], head["snapshot_id"]):
             return path
     raise NotFoundError(f"There is no dataset called {name!r}. Import it first.")
+
+
+def key_of(**inputs: Any) -> str:
+    """16 digits that stand for everything an artifact follows from; equal inputs make an artifact reusable."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def artifacts(kind: str) -> Iterator[Path]:
+    """Finished artifacts of one kind, newest first, of runs in any state: a folder `<run>/<kind>` appears only when it is whole."""
+    return (p / kind for p in find() if (p / kind / "head.json").exists())
+
+
+def find_artifact(kind: str, name: str = "", **wanted: Any) -> Path | None:
+    """The newest artifact of this kind whose run, name or key is `name` (empty: any) and whose head has these values."""
+    for folder in artifacts(kind):
+        head = read_json(folder / "head.json")
+        named = name in ("", folder.parent.name, head.get("name"), head["key"])
+        if named and all(head.get(k) == v for k, v in wanted.items()):
+            return folder
+    return None
+
+
+def keep_artifact(scratch: Path, run_dir: Path, kind: str, head: dict[str, Any]) -> Path:
+    """Give a folder made in scratch its place `<run>/<kind>`, whole, with its head.json. Replaces one of an earlier attempt."""
+    assert "key" in head, "an artifact says what it follows from"
+    write_json(scratch / "head.json", head)
+    folder = run_dir / kind
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(scratch, folder)
+    return folder
 
 
 def find_model(name: str) -> Path:

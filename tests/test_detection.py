@@ -175,7 +175,7 @@ def test_out_of_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     squares.draw(tmp_path / "data")
-    monkeypatch.setattr(trainer.DetectionModel, "loss", full)
+    monkeypatch.setattr(trainer.Detector, "loss", full)
     with pytest.raises(ResourceError, match="Out of memory with 4 images of 64 px"):
         trainer.fit(squares.config(1), tmp_path / "data" / "data.yaml", tmp_path, lambda *_: None)
 
@@ -221,10 +221,11 @@ def test_weights_run_no_code(tmp_path: Path) -> None:
 def test_weights_are_taken_up(tmp_path: Path) -> None:
     """As Ultralytics saves them: half precision, other classes. The trunk is theirs, the head fits ours."""
     import torch
+    from ultralytics.nn.tasks import DetectionModel
 
     from backend.detection import network
 
-    given = network.build(squares.config(1), {0: "a", 1: "b", 2: "c"})
+    given = DetectionModel("yolo11n.yaml", nc=3, verbose=False)
     torch.save({"model": given.half(), "ema": None, "epoch": -1}, tmp_path / "given.pt")
     built = network.build(squares.config(1, weights=str(tmp_path / "given.pt")), {0: "red", 1: "blue"})
     assert torch.equal(built.model[0].conv.weight, given.float().model[0].conv.weight)

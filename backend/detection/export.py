@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 import torch
 import ultralytics
+from safetensors.torch import save_file
 from torch import nn
 
 from backend import __version__, rundir
@@ -56,6 +57,15 @@ def write_bundle(folder: Path, network: nn.Module, **about: Any) -> dict[str, An
     rundir.write_json(folder / "model.json", head)
     check(folder, network, about["imgsz"])
     return head
+
+
+def write_weights(scratch: Path, run_dir: Path, network: nn.Module, head: dict[str, Any]) -> None:
+    """Keep the network as it was trained, beside the artifact: a later training may learn from it or go on with it."""
+    folder = scratch / "weights"
+    folder.mkdir(exist_ok=True)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
+    kept = {k: head[k] for k in ("name", "model_id", "snapshot_id", "classes", "imgsz")}
+    rundir.keep_artifact(folder, run_dir, "weights", dict(key=head["model_id"], size=head["settings"]["size"], **kept))
 
 
 def check(folder: Path, network: nn.Module, imgsz: int) -> None:

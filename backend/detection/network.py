@@ -1,14 +1,50 @@
 """The network before training: YOLO11 from its description, random or from a local weights file. Nothing is ever fetched."""
 
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from backend.config import TrainDetector
+from backend.device import computes_bf16
 from backend.errors import ConfigError, InputError
+
+
+class Detector(DetectionModel):
+    """YOLO11 whose training pass may run in bfloat16, on the CPU too; the loss itself is always float32.
+
+    Ultralytics refuses autocast on CPUs, where it halves a step (see `device.computes_bf16`).
+    """
+
+    bf16 = False
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
+        if preds is None:
+            preds = self.answer(batch["img"])
+        with torch.autocast(batch["img"].device.type, enabled=False):
+            return super().loss(batch, preds)
+
+    def answer(self, images: Tensor) -> Any:
+        """Raw predictions of a batch (B, 3, S, S), float32, however they were computed."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            return full(self.forward(images.contiguous(memory_format=torch.channels_last)))
+
+
+def full(value: Any) -> Any:
+    """The same nest of tensors in float32."""
+    if isinstance(value, Tensor):
+        return value.float()
+    if isinstance(value, dict):
+        return {k: full(v) for k, v in value.items()}
+    return type(value)(map(full, value)) if isinstance(value, (list, tuple)) else value
+
+
+def in_bf16(precision: str) -> bool:
+    return precision == "bf16" or (precision == "auto" and computes_bf16())
 
 
 def class_names(data: Path) -> dict[int, str]:
@@ -17,10 +53,10 @@ def class_names(data: Path) -> dict[int, str]:
     return names if isinstance(names, dict) else dict(enumerate(names))
 
 
-def build(config: TrainDetector, names: dict[int, str]) -> DetectionModel:
+def build(config: TrainDetector, names: dict[int, str]) -> Detector:
     """The network, with the weights it starts from, if any. Random where there are none: seed first."""
-    model = DetectionModel(f"yolo11{config.size}.yaml", ch=3, nc=len(names), verbose=False)
-    model.names = names
+    model = Detector(f"yolo11{config.size}.yaml", ch=3, nc=len(names), verbose=False)
+    model.names, model.bf16 = names, in_bf16(config.precision)
     if config.weights:
         weights = load_weights(Path(config.weights))
         fits = len(intersect_dicts(weights.state_dict(), model.state_dict())) / len(model.state_dict())

@@ -109,6 +109,7 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any) 
     # under its name, whole
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     bundle.rename(run_dir / "model")
+    export.write_weights(scratch, run_dir, network, head)
     export.write_parts(run_dir, head)
     shutil.rmtree(scratch)
     return summary(config, material, head, progress)

@@ -25,12 +25,11 @@ from ultralytics import settings
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import img2label_paths
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from backend.config import TrainDetector
-from backend.detection.network import build, class_names
+from backend.detection.network import Detector, build, class_names
 from backend.device import cores, torch_device
 from backend.errors import ConfigError, ResourceError
 from backend.rundir import write_bytes
@@ -55,11 +54,11 @@ class Progress:
 def overrides(config: TrainDetector, data: Path, folder: Path) -> dict[str, Any]:
     """Ultralytics' settings for this config; what is not named keeps its default."""
     device = torch_device()
-    bf16 = device != "cpu" and torch.cuda.is_bf16_supported()      # fp16 would first download a network to check itself with
     return dict(
         task="detect", model=f"yolo11{config.size}.yaml", data=str(data), save_dir=str(folder), epochs=config.epochs, imgsz=config.imgsz,
         batch=config.batch, nbs=config.batch,                      # no accumulation: an epoch ends with a step
-        seed=config.seed, deterministic=True, device=device.removeprefix("cuda:"), workers=min(8, cores()), amp="bf16" if bf16 else False,
+        seed=config.seed, deterministic=True, device=device.removeprefix("cuda:"), workers=min(8, cores()),
+        amp=False,                                                 # `Detector.loss` sees to it; fp16 would first download a network
         optimizer="SGD", lr0=config.learning_rate, patience=0,     # no early stop: equal settings mean equal steps
         close_mosaic=min(10, config.epochs // 4), flipud=0.5,      # a surface has no up and down
         pretrained=False, plots=False, verbose=False)
@@ -111,8 +110,8 @@ class DetectorTrainer(DetectionTrainer):
         return Boxes(img_path=img_path, imgsz=self.args.imgsz, batch_size=batch, augment=mode == "train", hyp=self.args, rect=False,
                      stride=32, pad=0.0 if mode == "train" else 0.5, task="detect", data=self.data)
 
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> DetectionModel:
-        return build(self.config, self.data["names"])
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Detector:
+        return build(self.config, self.data["names"]).to(memory_format=torch.channels_last)
 
     def get_validator(self) -> DetectionValidator:
         validator = DetectionValidator(self.test_loader, save_dir=self.save_dir, args=copy(self.args))
@@ -224,7 +223,7 @@ def progress_of(saved: dict[str, Any]) -> Progress:
     return Progress(**{name: saved[name] for name in Progress.__dataclass_fields__})
 
 
-def fit(config: TrainDetector, data: Path, folder: Path, tell: Tell) -> tuple[DetectionModel, Progress]:
+def fit(config: TrainDetector, data: Path, folder: Path, tell: Tell) -> tuple[Detector, Progress]:
     """Train on a YOLO folder, or go on where the checkpoint in `folder` stands. The chosen network, fp32 on the CPU."""
     saved = load_checkpoint(folder)
     if saved is not None and saved["curves"]:
