@@ -95,9 +95,105 @@ class TrainDetector(Config):
     batch: int = _f(16, "Images per optimiser step.", low=1, high=512, advanced=True)
     size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
     weights: str | None = _f(None, "Local weights to start from (.pt by Ultralytics); none: from scratch.", advanced=True)
+    backbone: str = _f("", "Taught backbone to start from, by name or run; empty: none.", advanced=True)
     learning_rate: float = _f(0.01, "Initial learning rate of the optimiser.", low=1e-6, high=1.0, advanced=True)
     precision: str = _f("auto", "Arithmetic of the network's forward pass; auto: bf16 where this machine computes it natively.",
                         choices=("auto", "f32", "bf16"), advanced=True)
+
+
+@dataclass(frozen=True)
+class TrainDiffusion(Config):
+    """Train a denoising diffusion model on the train images of a dataset, without their labels."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the diffusion model.")
+    preset: str = _f("tiny", "Size and length: tiny (minutes on a CPU), small (an hour on a CPU), base (for a GPU).",
+                     choices=("tiny", "small", "base"))
+    steps: int | None = _f(None, "Optimiser steps; none: the preset's. 0 leaves random weights, as a control.", low=0, high=5_000_000)
+    seed: int = _f(0, "Seed of weights, crops and noise.", low=0, high=2**31 - 1)
+    side: int = _f(256, "Larger pictures are scaled down to this longer side, in pixels.", low=32, high=2048, advanced=True)
+    channels: str = _f("auto", "Grey (1) or colour (3); auto: grey where all pictures are.", choices=("auto", "1", "3"), advanced=True)
+    schedule: str = _f("cosine", "How noise grows with the timestep.", choices=("cosine", "linear"), advanced=True)
+    batch: int | None = _f(None, "Crops per optimiser step; none: the preset's.", low=1, high=4096, advanced=True)
+    learning_rate: float = _f(3e-4, "Learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
+
+
+@dataclass(frozen=True)
+class ProbeFeatures(Config):
+    """Rank decoder blocks and timesteps of a diffusion model by how well a linear reader finds defects in them, on val."""
+
+    dataset: str = _f("", "Name of the dataset, or a snapshot id.")
+    denoiser: str = _f("", "Diffusion model, by name or run; empty: the newest of this dataset.")
+    timesteps: str = _f("5 20 50 150 300", "Timesteps to try, of 1,000.")
+    images: int = _f(400, "Train images to fit the reader on.", low=10, high=100_000, advanced=True)
+    seed: int = _f(0, "Seed of the choice of images.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class BuildRepository(Config):
+    """Keep what a diffusion model sees in each image of a dataset, compressed to at most 32 KiB an image."""
+
+    dataset: str = _f("", "Name of the dataset, or a snapshot id.")
+    name: str = _f("", "Name of the repository.")
+    denoiser: str = _f("", "Diffusion model, by name or run; empty: the newest of this dataset.")
+    timesteps: str = _f("20", "Timesteps of 1,000, separated by spaces.", advanced=True)
+    blocks: str = _f("all", "Decoder blocks, counted from the innermost as 0, separated by spaces; or all.", advanced=True)
+    steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
+    raw: bool = _f(False, "Keep the features uncompressed (a control; about 40 times the space).", advanced=True)
+    seed: int = _f(0, "Seed of the compressing network.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class TeachBackbone(Config):
+    """Teach a YOLO backbone, without labels, to see what the diffusion model sees."""
+
+    dataset: str = _f("", "Name of the dataset, or a snapshot id.")
+    name: str = _f("", "Name of the taught backbone.")
+    repository: str = _f("", "Feature repository, by name or run; empty: the newest of this dataset.")
+    steps: int = _f(1600, "Optimiser steps.", low=1, high=1_000_000)
+    imgsz: int = _f(224, "Side of the square network input, in pixels; a multiple of 32.", low=64, high=2048)
+    seed: int = _f(0, "Seed of weights, order and flips.", low=0, high=2**31 - 1)
+    size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
+    batch: int = _f(32, "Images per optimiser step.", low=1, high=512, advanced=True)
+    learning_rate: float = _f(1e-3, "Learning rate of AdamW, decaying linearly.", low=1e-6, high=1.0, advanced=True)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
+
+
+@dataclass(frozen=True)
+class TrainFused(TrainDetector):
+    """Train a detector that reads the diffusion model's features beside the image: the teacher of a distillation."""
+
+    repository: str = _f("", "Feature repository, by name or run; empty: the newest of this dataset.")
+    spectral_filter: bool = _f(True, "Filter the features by frequency.", advanced=True)
+    dynamic: bool = _f(True, "Weigh the features image by image.", advanced=True)
+    shuffled: bool = _f(False, "Give each image the features of another one (a control).", advanced=True)
+
+
+@dataclass(frozen=True)
+class Distill(TrainDetector):
+    """Train a plain light detector that also learns from a teacher's neck."""
+
+    teacher: str = _f("", "Fused or plain detector to learn from, by name or run; empty: the newest fused one of this dataset.")
+    loss: str = _f("pkd", "How the two necks are compared.", choices=("pkd", "cwd", "mgd"), advanced=True)
+    weight: float = _f(1.0, "Weight of the distillation term, where 1 makes it as large as the box loss.", low=0.0, high=100.0,
+                       advanced=True)
+    logit_weight: float = _f(0.0, "Weight of learning the teacher's class answers too.", low=0.0, high=100.0, advanced=True)
+
+
+@dataclass(frozen=True)
+class TrainDistilled(TrainDetector):
+    """All stages in one: diffusion model, repository, taught backbone, fused teacher, distilled student. Finished stages are reused."""
+
+    preset: str = _f("tiny", "Diffusion model: tiny (minutes on a CPU), small (an hour on a CPU), base (for a GPU).",
+                     choices=("tiny", "small", "base"))
+    teach: bool = _f(True, "First teach the student's backbone the diffusion model's features, without labels.")
+    distill: bool = _f(True, "Distil the student from a fused teacher.")
+    diffusion_steps: int | None = _f(None, "Optimiser steps of the diffusion model; none: the preset's.", low=1, high=5_000_000,
+                                     advanced=True)
+    teach_steps: int = _f(1600, "Optimiser steps of teaching the backbone.", low=1, high=1_000_000, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -153,6 +249,13 @@ class DemoModel(Config):
 RECIPES: dict[str, type[Config]] = {
     "import": Import,
     "train-detector": TrainDetector,
+    "train-diffusion": TrainDiffusion,
+    "probe-features": ProbeFeatures,
+    "build-repository": BuildRepository,
+    "teach-backbone": TeachBackbone,
+    "train-fused": TrainFused,
+    "distill": Distill,
+    "train-distilled": TrainDistilled,
     "inspect": Inspect,
     "predict": Predict,
     "demo": Demo,

@@ -214,7 +214,8 @@ def find_model(name: str) -> Path:
 
 def model_folders() -> Iterator[Path]:
     """Folders of all deployed models, newest first; the demo model, which comes with the program, last."""
-    yield from (p / "model" for p in completed("train-detector", "demo-model") if (p / "model" / "model.json").exists())
+    makers = ("train-detector", "distill", "train-distilled", "demo-model")
+    yield from (p / "model" for p in completed(*makers) if (p / "model" / "model.json").exists())
     if (demo_assets() / "model" / "model.json").exists():
         yield demo_assets() / "model"
 

@@ -16,12 +16,20 @@ Recipe = Callable[..., dict[str, Any]]
 FUNCTIONS: dict[str, str] = {
     "import": "backend.data.importer:run",
     "train-detector": "backend.detection.train:run",
+    "train-diffusion": "backend.diffusion.ddpm:run",
+    "probe-features": "backend.teacher.probe:run",
+    "build-repository": "backend.teacher.repository:run",
+    "teach-backbone": "backend.detection.teach:run",
+    "train-fused": "backend.detection.fuse:run",
+    "distill": "backend.detection.distill:run",
+    "train-distilled": "backend.detection.guided:run",
     "inspect": "backend.inspection.inspect:run",
     "predict": "backend.inspection.inspect:predict",
     "demo": "backend.data.demo_plant:run",
     "demo-model": "backend.detection.demo_model:run",
 }
-HEAVY = {"train-detector", "demo-model"}          # one at a time per device; the rest goes past them in the light lane
+HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repository", "teach-backbone", "train-fused", "distill",
+         "train-distilled", "demo-model"}         # one at a time per device; the rest goes past them in the light lane
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
 
 
