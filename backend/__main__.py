@@ -1,4 +1,4 @@
-"""`python -m backend <recipe>`: every recipe as a command, made from its config class; and rebuild, worker, run.
+"""`python -m backend <recipe>`: every recipe as a command, made from its config class; and resume, rebuild, worker, run.
 
 A recipe runs here in the foreground, in an ordinary run directory. With no app running it is ingested at once; otherwise the
 app does that. With --json the last line is one JSON document; any failure is one sentence and an exit code that is not 0.
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             return worker.main(options["run_id"])
         if command == "worker":
             return supervisor.main()
+        if command == "resume":
+            return resume(options["run_id"], as_json)
         return rebuild(as_json) if command == "rebuild" else run(command, options, as_json)
     except DiffspectError as error:
         return fail(str(error), as_json)
@@ -57,6 +59,15 @@ def run(recipe: str, options: dict[str, Any], as_json: bool) -> int:
     plant = "demo" if recipe == "demo" else str(getattr(config, "plant", "real"))
     with contextlib.closing(Echo()) as echo:
         run_dir = worker.foreground(config, plant, echo)
+    ingest()
+    return tell(run_dir, as_json)
+
+
+def resume(run_id: str, as_json: bool) -> int:
+    """Take up a run that was stopped or killed. Returns the exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    with contextlib.closing(Echo()) as echo:
+        run_dir = worker.again(run_id, echo)
     ingest()
     return tell(run_dir, as_json)
 
@@ -169,6 +180,9 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
         add_fields(commands.add_parser(name, help=about, description=about), config)
     again = commands.add_parser("rebuild", help="Make the database again from the run directories.")
     again.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    more = commands.add_parser("resume", help="Take up a run that was stopped or killed, from its last checkpoint.")
+    more.add_argument("run_id", help="Its name in the folder of runs.")
+    more.add_argument("--json", action="store_true", help="print one JSON document as the last line")
     commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
     inner = commands.add_parser("run")                           # without help: it is the supervisor's
     inner.add_argument("run_id", nargs="?")
@@ -184,6 +198,10 @@ def add_fields(to: argparse.ArgumentParser, config: type[Config]) -> None:
         hint = hints[f.name]
         kind = next(k for k in typing.get_args(hint) if k is not type(None)) if isinstance(hint, types.UnionType) else hint
         default = "" if f.default in ("", None) else f" (default: {f.default})"
+        if kind is bool:
+            to.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=argparse.SUPPRESS, action=argparse.BooleanOptionalAction,
+                            help=(f.metadata["help"] + (" (default: yes)" if f.default else "")).replace("%", "%%"))
+            continue
         more: dict[str, Any] = dict(help=(f.metadata["help"] + default).replace("%", "%%"), type=kind, choices=f.metadata.get("choices"))
         if (config, f.name) == (Import, "path"):
             to.add_argument("path", **more)

@@ -141,7 +141,7 @@ class BuildRepository(Config):
     timesteps: str = _f("20", "Timesteps of 1,000, separated by spaces.", advanced=True)
     blocks: str = _f("all", "Decoder blocks, counted from the innermost as 0, separated by spaces; or all.", advanced=True)
     steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
-    raw: bool = _f(False, "Keep the features uncompressed (a control; about 40 times the space).", advanced=True)
+    raw: bool = _f(False, "Keep the features uncompressed (a control; about 14 times the space).", advanced=True)
     seed: int = _f(0, "Seed of the compressing network.", low=0, high=2**31 - 1, advanced=True)
 
 

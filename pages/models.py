@@ -64,7 +64,7 @@ st.title("Models", anchor=False)
 undo.bar()
 with plant.sound():
     models = model_view.usable(cached("models"))
-    if models.empty and run_panel.awaited("train-detector"):
+    if models.empty and run_panel.awaited(*words.MODEL_MAKERS):
         st.stop()
     if models.empty:
         st.info("No model yet. Train one on a dataset; it appears here with its figures.", icon=":material/model_training:")

@@ -12,7 +12,7 @@ from pages.components.cached import cached
 MOST = 200
 PILLS = st.column_config.MultiselectColumn(options=[s for s, _, _ in words.STATES.values()], color=[c for _, c, _ in words.STATES.values()])
 NEXT = {"inspect": ("inspection", "See the batch", "batch"), "import": ("datasets", "See the datasets", ""),
-        "train-detector": ("training", "See the curves", "run"), "demo": ("overview", "See the demo plant", "")}
+        "demo": ("overview", "See the demo plant", ""), **dict.fromkeys(words.TRAININGS, ("training", "See the curves", "run"))}
 
 
 def table(runs: list[jobs.RunStatus]) -> pd.DataFrame:

@@ -1,9 +1,9 @@
-"""Training: choose a dataset and a preset, start, and watch the curves. The training looked at stands in the URL as `run`."""
+"""Training: choose what to train, start, and watch stages and curves. The training looked at stands in the URL as `run`."""
 
 import streamlit as st
 
 from backend import jobs
-from pages.components import plant, run_panel, training_curves, training_form, words
+from pages.components import plant, run_panel, training_form, training_view, words
 from pages.components.cached import cached
 
 st.title("Training", anchor=False)
@@ -24,21 +24,8 @@ def start() -> None:
         st.rerun()
 
 
-def live(status: jobs.RunStatus) -> None:
-    """Curves as they come, and the log; a link to the model when it is done."""
-    points = jobs.live_metrics(status.run_id)
-    if len(points):
-        training_curves.show(points, status.run_id)
-    elif status.is_open:
-        st.skeleton(240)
-        st.caption("Curves begin after the first pass over the pictures.")
-    if status.state == "completed":
-        plant.link("models", "See the model and put it to use", icon=":material/arrow_forward:")
-    run_panel.log(status.run_id)
-
-
 def before(current: str) -> None:
-    runs = [r for r in jobs.recent(limit=12, recipes=("train-detector",)) if r.run_id != current]
+    runs = [r for r in jobs.recent(limit=12, recipes=words.TRAININGS) if r.run_id != current]
     if runs:
         st.subheader("Earlier trainings", anchor=False)
     for run in runs:
@@ -61,5 +48,5 @@ with plant.sound():
         with st.expander("New training", icon=":material/model_training:", expanded=not run_id, key=f"new_{run_id}"):
             start()
     if run_id:
-        run_panel.show(run_id, live, every=2.0)
+        run_panel.show(run_id, training_view.live, every=2.0)
     before(run_id)

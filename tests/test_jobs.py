@@ -1,5 +1,6 @@
 """Runs from submit to end, with real processes: states, queues, cancel, resume, adoption, memory, logs, locks."""
 
+import ast
 import io
 import os
 import signal
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from backend import jobs, rundir
-from backend.jobs import events, executor, house, locks, memory, recipes, report, runs, supervisor
+from backend.jobs import events, executor, house, locks, memory, pace, recipes, report, runs, supervisor
+from tests import guided_run
 from tests.recipes import HeavyTrial, Trial, inspection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -343,6 +345,75 @@ def test_estimates_come_from_runs_that_finished_here(data_folder: Path, tmp_path
     rundir.set_state(run_dir, "completed", started_at="2026-01-01T00:00:00+00:00", finished_at="2026-01-01T00:00:20+00:00")
     assert jobs.estimate(config) == 200.0
     assert jobs.estimate(jobs.Inspect()) is None and jobs.estimate(jobs.TrainDetector(dataset="none")) is None
+
+
+def dataset(name: str = "steel", train: int = 80, rest: int = 20) -> str:
+    """A snapshot of empty rows; its id."""
+    run = rundir.create("import", jobs.Import(name=name).to_json())
+    rundir.write_part(run, "snapshot_images", [
+        dict(snapshot_id=name, image_id=f"{n:064x}", file_name=f"{n}.png", split="train" if n < train else "val", origin="real", parent="",
+             generator_run="", width=200, height=200, group_id="", phash="") for n in range(train + rest)])
+    rundir.write_json(run / "snapshot.json", dict(name=name, snapshot_id=name))
+    rundir.set_state(run, "completed")
+    return name
+
+
+@pytest.fixture
+def without_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "NVIDIA", tmp_path / "none")
+
+
+def test_a_guided_run_takes_as_long_as_its_stages(data_folder: Path, without_gpu: None) -> None:
+    config = jobs.TrainDistilled(dataset=dataset(), name="x")
+    parts = jobs.estimate_stages(config)
+    assert list(parts) == ["diffusion", "repository", "backbone", "fused", "student"]
+    assert jobs.estimate(config) == round(sum(v for v in parts.values() if v is not None), 1)
+    more = jobs.estimate_stages(jobs.TrainDistilled(dataset="steel", name="x", preset="small", epochs=80))
+    for stage, times in dict(diffusion=4, repository=1, backbone=1, fused=2, student=2).items():
+        at_start = pace.START_S
+        assert more[stage] - at_start == pytest.approx(times * (parts[stage] - at_start), abs=0.2), stage
+    assert list(jobs.estimate_stages(jobs.TrainDistilled(dataset="steel", name="x", teach=False))) == [
+        "diffusion", "repository", "fused", "student"]
+    assert list(jobs.estimate_stages(jobs.TrainDistilled(dataset="steel", name="x", distill=False))) == [
+        "diffusion", "repository", "backbone", "student"]
+    assert jobs.estimate(jobs.TrainDistilled(dataset="none", name="x")) is None
+
+
+def test_stages_that_finished_here_set_the_pace(data_folder: Path, without_gpu: None) -> None:
+    """Alone or within a guided run; a stage that was reused says nothing, and a kind of training not yet done goes by its kin."""
+    config = jobs.TrainDistilled(dataset=dataset(), name="x")
+    before = jobs.estimate_stages(config)
+    made = guided_run.denoiser("steel", seconds=500.0)
+    assert jobs.estimate_stages(config) == before | {"diffusion": 500.0}
+    guided_run.guided("steel", state="completed", reused=made)
+    known = {stage: seconds for stage, seconds in guided_run.SECONDS.items() if stage != "diffusion"}
+    assert jobs.estimate_stages(config) == known | {"diffusion": 500.0}
+    plain = jobs.estimate(jobs.TrainDetector(dataset="steel", name="x"))
+    assert plain == pytest.approx(guided_run.SECONDS["student"] / pace.DISTILLED, abs=0.1)
+
+
+def test_a_gpu_is_not_guessed(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "NVIDIA", tmp_path)
+    config = jobs.TrainDistilled(dataset=dataset(), name="x")
+    assert jobs.estimate(config) is None and set(jobs.estimate_stages(config).values()) == {None}
+    guided_run.guided("steel", state="completed")
+    assert jobs.estimate(config) == sum(guided_run.SECONDS.values())
+
+
+def test_ranking_takes_longer_with_more_timesteps(data_folder: Path, without_gpu: None) -> None:
+    one, five = (jobs.estimate(jobs.ProbeFeatures(dataset=dataset(f"d{n}"), timesteps=" ".join(["20"] * n))) for n in (1, 5))
+    assert one and five and five - pace.START_S == pytest.approx(5 * (one - pace.START_S), abs=0.5)
+
+
+def test_the_estimate_knows_the_presets() -> None:
+    """It repeats their steps and batch, so as not to load the networks."""
+    tree = ast.parse((ROOT / "backend" / "diffusion" / "ddpm.py").read_text())
+    told = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "PRESETS")
+    assert isinstance(told, ast.Dict)
+    known = {ast.literal_eval(k): [ast.literal_eval(a) for a in v.args] for k, v in zip(told.keys, told.values, strict=True)
+             if k and isinstance(v, ast.Call)}
+    assert {name: (steps, batch) for name, (_, _, _, batch, steps, _) in known.items()} == {
+        name: (steps, batch) for name, (steps, batch, _) in pace.PRESETS.items()}
 
 
 def test_only_files_of_the_run_are_handed_out(data_folder: Path) -> None:

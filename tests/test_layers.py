@@ -16,7 +16,9 @@ MAY_IMPORT = {
     "data": BASE,
     "inspection": BASE | {"data"},
     "evaluation": BASE | {"data", "inspection"},          # final scores come from the deployed artifact
-    "detection": BASE | {"data", "evaluation"},
+    "diffusion": BASE | {"data"},
+    "teacher": BASE | {"data", "diffusion"},
+    "detection": BASE | {"data", "evaluation", "inspection", "diffusion", "teacher"},      # inspection: how the engine prepares
     "jobs": BASE | {"store", "data", "inspection"},       # data and inspection: pictures only, see LIGHT_PICTURES
     "__main__": BASE | {"store", "jobs"},
 }
@@ -28,6 +30,7 @@ SOLE_OWNER = {
     "plotly": {"pages"},
     "duckdb": {"store"},
     "ultralytics": {"detection"},
+    "diffusers": {"diffusion"},
     "onnxruntime": {"inspection"},
     "openvino": {"inspection"},
     "subprocess": {"jobs"},

@@ -13,6 +13,8 @@ import pytest
 from backend import __main__ as command
 from backend import rundir
 from backend.config import RECIPES, Import
+from backend.errors import ConfigError
+from backend.jobs import worker
 from backend.store.database import Database
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +86,29 @@ def test_ctrl_c_cancels() -> None:
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130 and json.loads(out)["state"] == "canceled" and "Traceback" not in err
     assert rundir.read_json(next(rundir.find("trial")) / "state.json")["state"] == "canceled"
+
+
+def test_a_killed_run_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    command_line = [sys.executable, "-m", "backend", "trial", "--do", "write", "--steps", "5", "--pause", "0.4"]
+    process = subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while not [p for p in rundir.find("trial") if rundir.parts(p, "inspections")]:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    monkeypatch.setattr(worker, "TAKE_S", 0.0)
+    with pytest.raises(ConfigError, match="still going on"):
+        worker.again(next(rundir.find("trial")).name, lambda progress: None)
+    process.kill()
+    process.wait()
+    done = call("resume", next(rundir.find("trial")).name, "--json")
+    assert done.returncode == 0 and last(done)["result"]["began_with"] > 0 and counted() == 50
+    assert "nothing to resume" in last(call("resume", next(rundir.find("trial")).name, "--json"))["error"]
+    assert "no run" in last(call("resume", "none", "--json"))["error"]
+
+
+def test_yes_and_no_are_flags() -> None:
+    options = vars(command.parser(False).parse_args(["train-distilled", "--no-distill", "--teach"]))
+    assert options["distill"] is False and options["teach"] is True
 
 
 def test_with_the_database_in_other_hands_the_run_still_counts_later() -> None:

@@ -19,7 +19,8 @@ from streamlit.testing.v1 import AppTest
 from backend import errors, jobs, rundir
 from backend.data import images
 from backend.records import inspection_ids
-from pages.components import form, model_view, whatif, words
+from pages.components import form, model_view, stages, sweep, training_curves, whatif, words
+from tests import guided_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("inspection", "datasets", "training", "models", "runs")
@@ -420,6 +421,123 @@ def test_curves_of_a_training(data_folder: Path) -> None:
     assert len(at.get("plotly_chart")) == 2
 
 
+def with_a_teacher(at: AppTest) -> AppTest:
+    """The form, turned to a guided run."""
+    next(c for c in at.segmented_control if c.label == "What to train").set_value("teacher").run()
+    assert not at.exception
+    return at
+
+
+def steps(at: AppTest) -> list[str]:
+    """Labels of the stages on the page."""
+    return [e.label for e in at.expander if e.label.startswith("**")]
+
+
+def test_a_guided_training_is_started_with_its_plan(data_folder: Path) -> None:
+    snapshot()
+    ingest()
+    at = with_a_teacher(page("training"))
+    assert [label.split(" · ")[0].strip("*") for label in steps(at)] == [title for title, _ in stages.STAGES.values()]
+    assert all("about" in label for label in steps(at))
+    assert "Finished stages are reused" in said(at)
+    next(c for c in at.segmented_control if c.label == "Diffusion model").set_value("small").run()
+    button(at, "Start training").click().run()
+    made = jobs.recent(limit=1, recipes=("train-distilled",))[0]
+    assert made.config == jobs.TrainDistilled(dataset="s" * 16, name="Steel 1", preset="small").to_json()
+    assert len(steps(at)) == 10                     # of the form, and of the run that waits
+    assert not at.exception
+
+
+def test_stages_that_are_left_out_are_not_planned(data_folder: Path) -> None:
+    snapshot()
+    ingest()
+    at = with_a_teacher(page("training"))
+    next(t for t in at.toggle if t.label == form.label("distill")).set_value(False).run()
+    assert [label.split(" · ")[0].strip("*") for label in steps(at)][2:] == ["Teach the backbone", "Train the student"]
+    next(t for t in at.toggle if t.label == form.label("teach")).set_value(False).run()
+    assert not steps(at) and "Turn one on" in said(at)
+    assert not any(b.label == "Start training" for b in at.button)
+
+
+def test_a_running_guided_training_shows_where_it_is(data_folder: Path) -> None:
+    snapshot()
+    run_id = guided_run.guided("s" * 16, "fused")
+    ingest()
+    at = page("training", run=run_id)
+    shown = steps(at)[-5:]
+    assert ["Done" in label for label in shown] == [True, True, True, False, False]
+    assert "23 min" in shown[0] and "loss 0.0412" in shown[0] and "26.4 times smaller" in shown[1] and "1260" not in shown[0]
+    assert "Running" in shown[3] and "Waiting" in shown[4]
+    assert len(at.get("plotly_chart")) == 3                      # of the running stage alone: loss, found, gates
+    assert stages.of_stage(jobs.live_metrics(run_id), "fused").query("name == 'map50'")["step"].tolist() == list(range(1, 13))
+    packing = stages.of_stage(jobs.live_metrics(run_id), "repository")
+    assert [p.title for p in training_curves.PANELS if len(p.points(packing))] == [
+        "**Loss:** should fall", "**Likeness of what is unpacked:** should come near 1"]
+    assert "Pictures it draws by itself" not in said(at)         # behind a stage that is done
+    assert "Open: P3 0.120, P4 0.060, P5 0.040." in said(at)
+
+
+def test_the_diffusion_model_shows_what_it_draws(data_folder: Path) -> None:
+    snapshot()
+    drawing, alone = guided_run.guided("s" * 16, "diffusion"), guided_run.denoiser("s" * 16)
+    ingest()
+    at = page("training", run=drawing)
+    assert len(at.get("plotly_chart")) == 1 and "Pictures it draws by itself" in said(at)
+    assert "Pictures it draws by itself" in said(page("training", run=alone))
+
+
+def test_a_guided_training_that_was_cut_off_says_where(data_folder: Path) -> None:
+    snapshot()
+    run_id = guided_run.guided("s" * 16, "student", "interrupted", reused=guided_run.denoiser("s" * 16))
+    ingest()
+    at = page("training", run=run_id)
+    assert "Reused" in steps(at)[-5] and "Stopped here" in steps(at)[-1]
+    assert "Distillation is on: its term is 0.9 times the box loss." in said(at)
+    button(at, "Resume").click().run()
+    assert "Goes on from here" in steps(at)[-1]
+
+
+def test_a_finished_guided_training_shows_its_fidelity(data_folder: Path) -> None:
+    snapshot()
+    run_id = guided_run.guided("s" * 16, state="completed")
+    ingest()
+    at = page("training", run=run_id)
+    figure = json.loads(at.get("plotly_chart")[-1].proto.spec)
+    heat, bars = figure["data"]
+    assert heat["y"][-1] == "patches" and heat["y"][0] == "crazing" and heat["x"] == ["P3", "P4", "P5"]      # the best on top
+    assert heat["z"][0] == [0.555, 0.505, 0.455] and heat["text"][-1] == ["0.80", "0.75", "0.70"]
+    assert bars["text"][0] == "0.41" and list(bars["y"]) == list(heat["y"])
+    assert "On 180 validation pictures" in said(at)
+    assert at.get("page_link")
+
+
+def test_features_are_ranked_where_there_is_a_diffusion_model(data_folder: Path) -> None:
+    snapshot()
+    ingest()
+    assert not any(b.label == "Rank them" for b in with_a_teacher(page("training")).button)
+    guided_run.denoiser("other" + "s" * 11)
+    guided_run.denoiser("s" * 16, "Unfinished", "failed")
+    assert sweep.denoisers("s" * 16) == []
+    guided_run.denoiser("s" * 16)
+    at = with_a_teacher(page("training"))
+    button(at, "Rank them").click().run()
+    made = jobs.recent(limit=1, recipes=("probe-features",))[0]
+    assert made.config == jobs.ProbeFeatures(dataset="s" * 16, denoiser="Steel DDPM").to_json()
+    assert made.name == "Steel DDPM" and at.query_params["run"] == made.run_id
+
+
+def test_a_ranking_marks_the_best(data_folder: Path) -> None:
+    snapshot()
+    run_id = guided_run.ranking("s" * 16)
+    ingest()
+    at = page("training", run=run_id)
+    assert "Best: **all blocks** at timestep **20**, 0.791" in said(at)
+    figure = json.loads(at.get("plotly_chart")[0].proto.spec)
+    assert figure["data"][0]["text"][1] == ["0.708", "0.711", "0.710", "0.671", "0.589"]
+    mark = figure["layout"]["shapes"][0]
+    assert (round(mark["x0"] + mark["x1"]) / 2, round(mark["y0"] + mark["y1"]) / 2) == (1, 4)
+
+
 def test_training_while_another_process_has_the_database(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken() -> pd.DataFrame:
         raise errors.StoreError("Another process has the database.")
@@ -534,3 +652,36 @@ def test_names_lose_their_power(text: str, shown: str) -> None:
 def test_long_names_keep_their_end() -> None:
     assert words.short("x" * 60 + "_0042.png", 20).endswith("42.png")
     assert len(words.short("x" * 60, 20)) == 20
+
+
+def points(*lines: dict[str, float]) -> pd.DataFrame:
+    rows = [(line["step"], k, v) for line in lines for k, v in line.items() if k != "step"]
+    return pd.DataFrame(rows, columns=["step", "name", "value"])
+
+
+def test_a_stage_counts_its_own_steps() -> None:
+    """Whatever the run counts: a stage that says its step is drawn by it."""
+    found = stages.of_stage(points(dict(step=400, fused_step=1, fused_map50=0.1, student_map50=0.9),
+                                   dict(step=425, fused_step=2, fused_map50=0.2)), "fused")
+    assert found[["step", "name", "value"]].values.tolist() == [[1, "map50", 0.1], [2, "map50", 0.2]]
+    plain_ = stages.of_stage(points(dict(step=7, fused_map50=0.1)), "fused")
+    assert plain_[["step", "name", "value"]].values.tolist() == [[7, "map50", 0.1]]
+
+
+def test_the_distillation_term_is_not_in_the_loss_but_beside_it() -> None:
+    shown = points(dict(step=1, box_loss=1.0, cls_loss=2.0, val_box_loss=1.5, distill_loss=0.5, val_distill_loss=0.0))
+    assert dict(training_curves.losses(shown)[["name", "value"]].values) == {"training": 3.0, "validation": 1.5}
+    assert set(training_curves.term(shown)["name"]) == {"boxes", "distillation"}
+    assert "on: its term is 0.5 times" in training_curves.said_of_term(training_curves.term(shown))
+    off = points(dict(step=1, box_loss=1.0, distill_loss=0.0))
+    assert "Distillation is off" in training_curves.said_of_term(training_curves.term(off))
+    assert training_curves.term(points(dict(step=1, box_loss=1.0))).empty
+
+
+def test_closed_gates_are_said_to_be_closed() -> None:
+    shown = training_curves.gates(points(dict(step=1, gate_p3=0.0, gate_p4=0.0)))
+    assert "Closed" in training_curves.said_of_gates(shown)
+
+
+def test_a_loss_that_is_no_number_is_a_gap() -> None:
+    assert training_curves.losses(points(dict(step=1, box_loss=float("nan"))))["value"].isna().all()

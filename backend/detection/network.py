@@ -1,17 +1,25 @@
-"""The network before training: YOLO11 from its description, random or from a local weights file. Nothing is ever fetched."""
+"""The network before training: YOLO11 from its description, random, with a taught backbone, or from a local weights file.
+
+Nothing is ever fetched. Knows nothing of data or of how the network is trained.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import intersect_dicts
 
+from backend import rundir
 from backend.config import TrainDetector
 from backend.device import computes_bf16
 from backend.errors import ConfigError, InputError
+
+BACKBONE = (4, 6, 10)          # layers of YOLO11 whose outputs the neck takes: strides 8, 16, 32
+NECK = (16, 19, 22)            # layers whose outputs the head takes, same strides
 
 
 class Detector(DetectionModel):
@@ -21,6 +29,31 @@ class Detector(DetectionModel):
     """
 
     bf16 = False
+    noted: dict[int, Tensor] | None = None       # layer -> its output, of the pass under way, where somebody wants them
+
+    def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
+        kept: list[Any] = []
+        for layer in self.model:
+            if layer.f != -1:
+                x = kept[layer.f] if isinstance(layer.f, int) else [x if j == -1 else kept[j] for j in layer.f]
+            x = self.between(layer.i, layer(x))
+            kept.append(x if layer.i in self.save else None)
+        return x
+
+    def between(self, layer: int, x: Any) -> Any:
+        """Called with every layer's output; what is returned goes on."""
+        if self.noted is not None and layer in NECK:
+            self.noted[layer] = x
+        return x
+
+    def with_neck(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        """Raw predictions and the neck's three maps (B, C, H, W), float32."""
+        self.noted = {}
+        try:
+            told = self.answer(images)
+            return told, [self.noted[i].float() for i in NECK]
+        finally:
+            self.noted = None
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
         if preds is None:
@@ -53,9 +86,9 @@ def class_names(data: Path) -> dict[int, str]:
     return names if isinstance(names, dict) else dict(enumerate(names))
 
 
-def build(config: TrainDetector, names: dict[int, str]) -> Detector:
-    """The network, with the weights it starts from, if any. Random where there are none: seed first."""
-    model = Detector(f"yolo11{config.size}.yaml", ch=3, nc=len(names), verbose=False)
+def build(config: TrainDetector, names: dict[int, str], kind: type[Any] = Detector) -> Any:
+    """A `kind` of Detector, with the weights it starts from, if any. Random where there are none: seed first."""
+    model = kind(f"yolo11{config.size}.yaml", ch=3, nc=len(names), verbose=False)
     model.names, model.bf16 = names, in_bf16(config.precision)
     if config.weights:
         weights = load_weights(Path(config.weights))
@@ -63,7 +96,22 @@ def build(config: TrainDetector, names: dict[int, str]) -> Detector:
         if fits < 0.5:
             raise ConfigError(f"The weights to start from are of another network: only {fits:.0%} of their parts fit.")
         model.load(weights, verbose=False)       # also fits the head to their width, and its rows to classes of the same name
+    if config.backbone:
+        take_backbone(model, config)
     return model
+
+
+def take_backbone(model: Detector, config: TrainDetector) -> None:
+    """Put a taught backbone (layers 0 to 10) into the network."""
+    folder = rundir.find_artifact("backbone", config.backbone)
+    if folder is None:
+        raise ConfigError(f"There is no taught backbone called {config.backbone!r}.")
+    head = rundir.read_json(folder / "head.json")
+    if head["size"] != config.size:
+        raise ConfigError(f"The backbone {head['name']!r} is of size {head['size']}, the network of size {config.size}.")
+    taught = load_file(folder / "backbone.safetensors")
+    assert {k.split(".")[1] for k in taught} == {str(i) for i in range(BACKBONE[-1] + 1)}, "layers 0 to 10, whole"
+    model.load_state_dict(taught, strict=False)
 
 
 def load_weights(path: Path) -> nn.Module:

@@ -8,7 +8,7 @@ writes lies in `<run>/training`. Knows nothing of jobs or the store.
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from backend.data.dataset import yolo_folder
 from backend.data.snapshot import Picture
 from backend.data.splits import SPLITS
 from backend.detection import export, trainer
+from backend.detection.network import Detector, build
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
 
@@ -37,6 +38,7 @@ class Material:
     data: Path                                   # data.yaml of a YOLO folder with train and val
     truth: dict[str, evaluation.Truth]           # per split
     load: Callable[[str], np.ndarray]            # by file name: (H, W, 3) RGB uint8
+    keys: dict[str, str] = field(default_factory=dict)       # image id by file name, where a feature repository is asked
 
 
 def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def from_snapshot(snapshot_run: Path, folder: Path) -> Material:
     truth = {split: {p.file_name: [(b.class_name, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1]) for b in p.boxes] for p in data.by_split(split)}
              for split in SPLITS}
     return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder), truth,
-                    lambda name: np.asarray(images.load(ids[name])))
+                    lambda name: np.asarray(images.load(ids[name])), ids)
 
 
 def refuse_leaks(pictures: Sequence[Picture]) -> None:
@@ -79,16 +81,21 @@ def refuse_leaks(pictures: Sequence[Picture]) -> None:
                           f"for instance {leaks[0].file_name}. Make them from the training split.")
 
 
-def make(config: TrainDetector, material: Material, run_dir: Path, report: Any) -> dict[str, Any]:
-    """Train, deploy and score. Returns what the run's result says."""
+def refuse_unlabelled(material: Material) -> None:
     for split in ("train", "val"):
         if not any(material.truth[split].values()):
             raise ConfigError(f"The {split} split of {material.dataset!r} has no labelled defect, so nothing can be learned or chosen.")
+
+
+def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, course: trainer.Course | None = None) -> dict[str, Any]:
+    """Train, deploy and score. Returns what the run's result says."""
+    refuse_unlabelled(material)
     scratch = run_dir / "training"
     scratch.mkdir(exist_ok=True)
     try:
         # the network, from the checkpoint if there is one
-        network, progress = trainer.fit(config, material.data, scratch, _telling(config, run_dir, report))
+        network, progress = trainer.fit(config, material.data, scratch, telling(config, run_dir, report), course)
+        network = plain(config, network)
 
         # the artifact, in scratch; from here on only what it answers counts
         bundle = scratch / "model"
@@ -115,18 +122,31 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any) 
     return summary(config, material, head, progress)
 
 
+def plain(config: TrainDetector, network: Detector) -> Detector:
+    """The bare detector in a trained network: what only training needed stays behind."""
+    bare: Detector = build(replace(config, weights=None, backbone=""), network.names)
+    state = network.state_dict()
+    bare.load_state_dict({k: state[k] for k in bare.state_dict()})
+    return bare.eval()
+
+
 def score(predictions: list[evaluation.Prediction], truth: evaluation.Truth, head: dict[str, Any]) -> dict[str, Any]:
     return {**evaluation.evaluate(predictions, truth, head["classes"]), **evaluation.rates(predictions, truth, head["thresholds"])}
 
 
 def summary(config: TrainDetector, material: Material, head: dict[str, Any], progress: trainer.Progress) -> dict[str, Any]:
     """`epoch_seconds` per image and pass is what an estimate of a later run starts from."""
+    return dict(model_id=head["model_id"], chosen_epoch=progress.best_epoch, **figures(config, material, head, progress))
+
+
+def figures(config: TrainDetector, material: Material, head: dict[str, Any], progress: trainer.Progress) -> dict[str, Any]:
+    """What every training of a detector says in the end."""
     images_, seconds = len(material.truth["train"]), sum(progress.seconds)
     test = head["metrics"]["test"]
-    return dict(model_id=head["model_id"], name=head["name"], snapshot_id=head["snapshot_id"], dataset=head["dataset"],
-                chosen_epoch=progress.best_epoch, map50=test["map50"], map50_95=test["map50_95"], val_map50=head["metrics"]["val"]["map50"],
-                images=images_, epochs=progress.epoch, imgsz=config.imgsz, seconds=round(seconds, 1),
-                epoch_seconds=round(seconds / progress.epoch, 3), seconds_per_image_epoch=round(seconds / progress.epoch / images_, 6))
+    return dict(name=head["name"], snapshot_id=head["snapshot_id"], dataset=head["dataset"], map50=test["map50"],
+                map50_95=test["map50_95"], val_map50=head["metrics"]["val"]["map50"], images=images_, epochs=progress.epoch,
+                imgsz=config.imgsz, seconds=round(seconds, 1), epoch_seconds=round(seconds / progress.epoch, 3),
+                seconds_per_image_epoch=round(seconds / progress.epoch / images_, 6))
 
 
 def _predict(bundle: Path, material: Material, split: str, epochs: int, report: Any) -> list[evaluation.Prediction]:
@@ -135,7 +155,7 @@ def _predict(bundle: Path, material: Material, split: str, epochs: int, report: 
         step=epochs, total=epochs, message=f"scoring on {split}, image {n + 1} of {len(names)}"))
 
 
-def _telling(config: TrainDetector, run_dir: Path, report: Any) -> trainer.Tell:
+def telling(config: TrainDetector, run_dir: Path, report: Any) -> trainer.Tell:
     """What the trainer says, as progress. An epoch's curve is told once, though a resumed run tells its last one again."""
     told = _told(run_dir / "metrics.jsonl")
 
@@ -150,4 +170,5 @@ def _telling(config: TrainDetector, run_dir: Path, report: Any) -> trainer.Tell:
 
 
 def _told(path: Path) -> set[int]:
-    return {json.loads(line)["step"] for line in path.read_text().splitlines()} if path.exists() else set()
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return {line["step"] for line in lines if "map50" in line}

@@ -86,12 +86,41 @@ class Boxes(YOLODataset):
         self.buffer.clear()
 
 
+class Course:
+    """What one way of training differs in from another. This one: boxes and nothing else."""
+
+    dataset: type[Boxes] = Boxes
+
+    def network(self, config: TrainDetector, names: dict[int, str]) -> Detector:
+        """The network that is trained. Random where nothing is taken over: seed first."""
+        return build(config, names)
+
+    def add(self, batch: dict[str, Any]) -> None:
+        """Put into a batch for training what the loss wants beside images and boxes."""
+
+    def show(self, batch: dict[str, Any], network: Detector) -> None:
+        """Let the network have what it wants beside the images of a val batch, before it answers."""
+
+    def curves(self, network: Detector) -> dict[str, float]:
+        """Further points for the epoch's curves."""
+        return {}
+
+
+class Validator(DetectionValidator):
+    """Ultralytics' validator, which lets the course show the network what it reads beside the image."""
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess(batch)
+        self.show(batch)
+        return batch
+
+
 class DetectorTrainer(DetectionTrainer):
     """`train()` goes on from the checkpoint in the folder, if there is one."""
 
-    def __init__(self, config: TrainDetector, data: Path, folder: Path, tell: Tell) -> None:
+    def __init__(self, config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Course) -> None:
         settings.update({name: False for name in _TRACKERS})
-        self.config, self.folder, self.tell, self.progress = config, folder, tell, Progress()
+        self.config, self.folder, self.tell, self.progress, self.course = config, folder, tell, Progress(), course
         super().__init__(overrides=overrides(config, data, folder))
         torch.set_num_threads(cores())                             # Ultralytics leaves one core idle
         self.callbacks: dict[str, list[Any]] = {}
@@ -107,16 +136,22 @@ class DetectorTrainer(DetectionTrainer):
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Boxes:
         """Val is letterboxed to a square, as the deployed engine does it; the stock trainer's val is not."""
-        return Boxes(img_path=img_path, imgsz=self.args.imgsz, batch_size=batch, augment=mode == "train", hyp=self.args, rect=False,
-                     stride=32, pad=0.0 if mode == "train" else 0.5, task="detect", data=self.data)
+        return self.course.dataset(img_path=img_path, imgsz=self.args.imgsz, batch_size=batch, augment=mode == "train", hyp=self.args,
+                                   rect=False, stride=32, pad=0.0 if mode == "train" else 0.5, task="detect", data=self.data)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Detector:
-        return build(self.config, self.data["names"]).to(memory_format=torch.channels_last)
+        return self.course.network(self.config, self.data["names"]).to(memory_format=torch.channels_last)
 
-    def get_validator(self) -> DetectionValidator:
-        validator = DetectionValidator(self.test_loader, save_dir=self.save_dir, args=copy(self.args))
+    def get_validator(self) -> Validator:
+        validator = Validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args))
+        validator.show = lambda batch: self.course.show(batch, self.ema.ema)
         validator.callbacks = {"on_val_batch_end": [lambda _: self._say("checking on val")]}
         return validator
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess_batch(batch)
+        self.course.add(batch)
+        return batch
 
     def _build_train_pipeline(self) -> None:
         """The stock loop halves the batch when memory runs out in the first epoch; a changed setting would go unsaid."""
@@ -186,7 +221,7 @@ class DetectorTrainer(DetectionTrainer):
         return {**{name: float(v) for name, v in self.tloss.items()},
                 **{k.replace("/", "_"): v for k, v in self.metrics.items() if k.startswith("val/")},
                 "map50": self.metrics["metrics/mAP50(B)"], "map50_95": self.metrics["metrics/mAP50-95(B)"],
-                "learning_rate": self.optimizer.param_groups[0]["lr"]}
+                "learning_rate": self.optimizer.param_groups[0]["lr"], **self.course.curves(unwrap_model(self.model))}
 
     def resume_training(self, ckpt: Any) -> None:
         """Take up the checkpoint. The stock loop does the rest from `start_epoch`: schedule, warm-up, mosaic's end."""
@@ -223,22 +258,23 @@ def progress_of(saved: dict[str, Any]) -> Progress:
     return Progress(**{name: saved[name] for name in Progress.__dataclass_fields__})
 
 
-def fit(config: TrainDetector, data: Path, folder: Path, tell: Tell) -> tuple[Detector, Progress]:
+def fit(config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Course | None = None) -> tuple[Detector, Progress]:
     """Train on a YOLO folder, or go on where the checkpoint in `folder` stands. The chosen network, fp32 on the CPU."""
+    course = course or Course()
     saved = load_checkpoint(folder)
     if saved is not None and saved["curves"]:
         tell(saved["epoch"], "taken up again", saved["curves"][-1])
     if saved is None or saved["epoch"] < config.epochs:
-        _train(config, data, folder, tell)
+        _train(config, data, folder, tell, course)
         saved = load_checkpoint(folder)
     assert saved is not None, "training ends with a checkpoint"
-    progress, network = progress_of(saved), build(config, class_names(data))
+    progress, network = progress_of(saved), course.network(config, class_names(data))
     network.load_state_dict(torch.load(folder / f"best-{progress.best_epoch}.pt", map_location="cpu", weights_only=True))
     return network.eval(), progress
 
 
-def _train(config: TrainDetector, data: Path, folder: Path, tell: Tell) -> None:
-    trainer = DetectorTrainer(config, data, folder, tell)
+def _train(config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Course) -> None:
+    trainer = DetectorTrainer(config, data, folder, tell, course)
     try:
         trainer.train()
     except torch.OutOfMemoryError as problem:

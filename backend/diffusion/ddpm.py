@@ -27,13 +27,15 @@ from backend.config import TrainDiffusion
 from backend.data import images, snapshot
 from backend.device import computes_bf16, cores, torch_device
 from backend.diffusion import pictures, sampling
-from backend.errors import Canceled, ConfigError, ResourceError
+from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
 
 TIMESTEPS = 1000
 FORMAT = 1                  # of the artifact; part of its key
 WARM_UP = 100               # steps over which the learning rate rises
 SAVE_S = 60                 # between two checkpoints
 CURVE = 20                  # steps averaged into a point of the curve
+PREVIEW = 20                # denoising steps of the previews
+LOSSES = 100                # steps averaged into the loss that the artifact names
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,20 @@ def load(folder: Path) -> Denoiser:
     head = rundir.read_json(folder / "head.json")
     unet = network(head)
     unet.load_state_dict(load_file(folder / "denoiser.safetensors"))
-    return Denoiser(unet.eval().requires_grad_(False), head)
+    return Denoiser(unet.to(memory_format=torch.channels_last).eval().requires_grad_(False), head)
+
+
+def find(name: str, data: snapshot.Snapshot) -> Path:
+    """Folder of a denoiser by name, run or key; empty: the newest of this dataset. Raises NotFoundError.
+
+    Only one of this very snapshot will do: another's train images may be val or test images here.
+    """
+    found = rundir.find_artifact("denoiser", name, snapshot_id=data.snapshot_id)
+    if found is None:
+        called = f" called {name!r}" if name else ""
+        raise NotFoundError(f"No diffusion model{called} has been trained on the dataset {data.head['name']!r} as it is now. "
+                            "Train one first.")
+    return found
 
 
 # ---- the recipe
@@ -179,7 +194,7 @@ class Training:
         self.unet = network(head).to(self.device, memory_format=torch.channels_last).train()
         self.average = deepcopy(self.unet).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.learning_rate, weight_decay=1e-4)
-        self.step, self.losses = 0, deque[float](maxlen=100)
+        self.step, self.losses = 0, deque[float](maxlen=LOSSES)
         self._take_up()
 
     def advance(self, known: pictures.Pictures) -> float:
@@ -212,8 +227,9 @@ class Training:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.unet.parameters()), 1 - decay)
 
-    def mean_loss(self) -> float | None:
-        return round(sum(self.losses) / len(self.losses), 5) if self.losses else None
+    def mean_loss(self, last: int = LOSSES) -> float | None:
+        losses = list(self.losses)[-last:]
+        return round(sum(losses) / len(losses), 5) if losses else None
 
     def denoiser(self) -> Denoiser:
         return Denoiser(self.average.eval(), self.head)
@@ -237,15 +253,13 @@ class Training:
 
 def _fit(training: Training, known: pictures.Pictures, run_dir: Path, report: Any) -> None:
     """Steps to the end, with curves, checkpoints and a preview at every quarter."""
-    steps, saved_at, recent = training.head["steps"], time.monotonic(), list[float]()
+    steps, saved_at = training.head["steps"], time.monotonic()
     while training.step < steps:
-        recent.append(training.advance(known))
-        if not np.isfinite(recent[-1]):
+        if not np.isfinite(training.advance(known)):
             raise ConfigError(f"Training came apart in step {training.step}: the loss is no number. Choose a lower learning rate.")
         metrics = {}
         if training.step % CURVE == 0 or training.step == steps:
-            metrics["denoising_loss"] = sum(recent) / len(recent)
-            recent.clear()
+            metrics["denoising_loss"] = training.mean_loss((training.step - 1) % CURVE + 1)
         report(step=training.step, total=steps, message=f"learning to denoise, step {training.step} of {steps}", **metrics)
         if training.step % max(1, steps // 4) == 0:
             report(step=training.step, total=steps, message="drawing samples")
@@ -258,5 +272,6 @@ def _fit(training: Training, known: pictures.Pictures, run_dir: Path, report: An
 def preview(training: Training, run_dir: Path) -> None:
     """A grid of samples as `<run>/samples.png`; always from the same noise, so that one sees the training and not the dice."""
     generator = torch.Generator().manual_seed(training.config.seed)
-    found = sampling.sample(training.denoiser().to(training.device), 12, training.head["crop"], training.head["crop"], generator, steps=20)
+    side = training.head["crop"]
+    found = sampling.sample(training.denoiser().to(training.device), 12, side, side, generator, steps=PREVIEW)
     rundir.write_bytes(run_dir / "samples.png", sampling.grid(found, columns=6))

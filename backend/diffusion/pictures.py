@@ -17,18 +17,24 @@ MULTIPLE = 8                # three halvings of the networks here; sides are pad
 GREY = 3                    # of 255: by so much JPEG makes the channels of a grey picture differ
 
 
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """(h, w) that `scaled` gives a picture of this size."""
+    share = min(1.0, side / max(width, height))
+    return max(1, round(height * share)), max(1, round(width * share))
+
+
 def scaled(image: Image.Image, side: int, channels: int) -> np.ndarray:
     """uint8 (h, w, C) with the longer side at most `side`. Never enlarged: that would only blur what the texture is."""
-    share = min(1.0, side / max(image.size))
-    if share < 1:
-        image = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))), Image.Resampling.LANCZOS)
+    height, width = scaled_size(image.width, image.height, side)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def is_grey(image: Image.Image) -> bool:
-    low, high = (np.asarray(image.convert("RGB"), np.int16).reshape(-1, 3).__getattribute__(f)(1) for f in ("min", "max"))
-    return bool(np.percentile(high - low, 99) <= GREY)
+    pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    return bool(np.percentile(np.ptp(pixels, axis=1), 99) <= GREY)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

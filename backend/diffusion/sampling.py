@@ -3,6 +3,7 @@
 Knows nothing of training, masks or defects.
 """
 
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,21 @@ from backend.diffusion import pictures
 if TYPE_CHECKING:
     from backend.diffusion.ddpm import Denoiser
 
+NOISIEST = -5.1             # log of signal over noise where DPM-Solver starts: further out, a cosine schedule divides by almost nothing
 SAMPLERS: dict[str, Any] = {"ancestral": DDPMScheduler, "ddim": DDIMScheduler, "dpm-solver": DPMSolverMultistepScheduler}
 
 
 def scheduler(denoiser: "Denoiser", sampler: str, steps: int) -> Any:
-    """A sampler on the denoiser's own noise schedule. Ho et al. 2020; Song et al. 2021; Lu et al. 2022 (DPM-Solver++, order 2)."""
-    made = SAMPLERS[sampler].from_config(denoiser.schedule.config)
-    made.set_timesteps(steps)
+    """A sampler on the denoiser's own noise schedule. Ho et al. 2020; Song et al. 2021; Lu et al. 2022 (DPM-Solver++, order 2).
+
+    Timesteps count back from the last ("trailing", Lin et al. 2024, arXiv 2305.08891, section 3.3): the chain starts at pure noise,
+    which is where it is started.
+    """
+    more = {"lambda_min_clipped": NOISIEST} if sampler == "dpm-solver" else {}
+    made = SAMPLERS[sampler].from_config(denoiser.schedule.config, timestep_spacing="trailing", **more)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)        # diffusers 0.42 hands numpy a tensor in the old way
+        made.set_timesteps(steps)
     return made
 
 

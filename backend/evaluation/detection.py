@@ -27,12 +27,19 @@ def predict(model_dir: Path, names: Sequence[str], load: Callable[[str], np.ndar
     """All boxes of a deployed model on these images, from confidence 0.001. `load` gives (H, W, 3) RGB uint8."""
     from backend.inspection.engine import Engine  # loads onnxruntime
 
-    engine = Engine(model_dir)
+    return answers(Engine(model_dir), names, load, tell)
+
+
+def answers(engine: Any, names: Sequence[str], load: Callable[[str], np.ndarray], tell: Callable[[int], None],
+            see: Callable[[Sequence[str], Sequence[Any]], None] = lambda names, prepared: None) -> list[Prediction]:
+    """`predict` with an engine at hand. `see` hears of each call's images, names and `Prepared`, before the network is asked."""
     found: list[Prediction] = []
-    for start in range(0, len(names), 16):
+    for start in range(0, len(names), engine.batch):
         tell(start)
-        some = names[start:start + 16]
-        for name, boxes in zip(some, engine.predict([load(n) for n in some], floor=FLOOR), strict=True):
+        some = names[start:start + engine.batch]
+        prepared = [engine.prepare(load(n)) for n in some]
+        see(some, prepared)
+        for name, boxes in zip(some, engine.detect(prepared, floor=FLOOR), strict=True):
             found += [_prediction(name, engine.classes, row) for row in boxes]
     return found
 
@@ -41,7 +48,7 @@ def raw_output(model_dir: Path, batch: np.ndarray) -> np.ndarray:
     """What the artifact answers to a network batch, float32 (B, 3, S, S): (B, 4 + classes, N), on the CPU."""
     from backend.inspection.engine import Engine
 
-    return Engine(model_dir, "onnxruntime-cpu")._network(batch)
+    return Engine(model_dir, "onnxruntime-cpu").raw(batch)
 
 
 def _prediction(name: str, classes: Sequence[str], row: np.ndarray) -> Prediction:

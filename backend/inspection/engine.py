@@ -41,7 +41,19 @@ class Engine:
     """One loaded model. Not for two threads at once; `prepare` may run in any thread."""
 
     def __init__(self, model_dir: Path, runtime: str = "auto") -> None:
-        self.head, onnx = _read_bundle(Path(model_dir))
+        head, onnx = _read_bundle(Path(model_dir))
+        self._take(head, *_open(onnx, runtime, head["name"]))
+        self.raw(np.zeros((1, 3, self.imgsz, self.imgsz), np.float32))         # shape checked now; the first real call is no slower
+
+    @classmethod
+    def of(cls, head: dict[str, Any], run: _Runner) -> "Engine":
+        """An engine around a network in memory, which is prepared for and read as a deployed one: for scoring what is never deployed."""
+        engine = cls.__new__(cls)
+        engine._take(head, run, "memory")
+        return engine
+
+    def _take(self, head: dict[str, Any], run: _Runner, runtime: str) -> None:
+        self.head, self._run, self.runtime = head, run, runtime
         self.model_id: str = self.head["model_id"]
         self.name: str = self.head["name"]
         self.classes: list[str] = self.head["classes"]
@@ -50,9 +62,7 @@ class Engine:
         self._pad = int(self.head.get("preprocess", {}).get("pad", 114))
         nms = self.head.get("nms", {})
         self._iou, self._most = float(nms.get("iou", 0.7)), int(nms.get("max_detections", 300))
-        self._run, self.runtime = _open(onnx, runtime, self.name)
-        self._batch = max(1, min(32, _BATCH_PIXELS // self.imgsz**2))
-        self._network(np.zeros((1, 3, self.imgsz, self.imgsz), np.float32))    # shape checked now; the first real call is no slower
+        self.batch = max(1, min(32, _BATCH_PIXELS // self.imgsz**2))           # images of one network call
 
     def predict(self, images: Sequence[np.ndarray], floor: float = 0.001) -> list[np.ndarray]:
         """Boxes of uint8 RGB images (H, W, 3) of any sizes: per image float32 (n, 6), surest first.
@@ -77,14 +87,14 @@ class Engine:
     def detect(self, prepared: Sequence[Prepared], floor: float = 0.001) -> list[np.ndarray]:
         """`predict` for images that went through `prepare`."""
         found = []
-        for start in range(0, len(prepared), self._batch):
-            some = prepared[start:start + self._batch]
+        for start in range(0, len(prepared), self.batch):
+            some = prepared[start:start + self.batch]
             pixels = np.stack([p.pixels for p in some]).transpose(0, 3, 1, 2)       # (B, 3, S, S)
-            raw = self._network(np.ascontiguousarray(pixels, np.float32) / np.float32(255))
+            raw = self.raw(np.ascontiguousarray(pixels, np.float32) / np.float32(255))
             found += [_in_image(self._suppress(r, floor), p) for r, p in zip(raw, some, strict=True)]
         return found
 
-    def _network(self, batch: np.ndarray) -> np.ndarray:
+    def raw(self, batch: np.ndarray) -> np.ndarray:
         raw = self._run(batch)
         if raw.ndim != 3 or raw.shape[:2] != (len(batch), 4 + len(self.classes)):
             raise InputError(f"The model {self.name!r} does not answer as a detector of {len(self.classes)} classes: "

@@ -1,10 +1,11 @@
 """Jobs: what pages and the command line ask of the backend, and all that pages import of it.
 
-    submit status recent cancel resume log_tail live_metrics estimate run_file     runs, in their directories
+    submit status recent cancel resume log_tail live_metrics run_file              runs, in their directories
+    estimate estimate_stages                                                       how long one will take here
     record undo add_demo remove_demo                                               what a person decides
     results                                                                        what the database knows
 
-    events (inline runs) · runs (reading) · house (database, ingest, supervisor of the app process)
+    events (inline runs) · runs (reading) · pace (estimates) · house (database, ingest, supervisor of the app process)
     supervisor → executor → worker → report, recipes, locks, memory               the other side of the process border
 
 Everything opens at the first call. Loads no torch, no detector, no image code.
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from backend import rundir
-from backend.config import RECIPES, Config, Demo, DemoModel, Import, Inspect, Predict, TrainDetector
+from backend.config import RECIPES, Config, Demo, DemoModel, Import, Inspect, Predict, ProbeFeatures, TrainDetector, TrainDistilled
 from backend.errors import (
     Canceled,
     ConfigError,
@@ -35,7 +36,8 @@ from backend.errors import (
 )
 from backend.jobs import events, house, recipes, runs
 from backend.jobs.house import caught_up, worker_alive
-from backend.jobs.runs import estimate, live_metrics, log_tail
+from backend.jobs.pace import estimate, estimate_stages
+from backend.jobs.runs import live_metrics, log_tail
 from backend.records import Filters, RunStatus
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES", "Canceled", "Config", "ConfigError", "Demo", "DemoModel", "DiffspectError", "Filters", "ImageError", "Import",
-    "InputError", "Inspect", "NotFoundError", "Predict", "ResourceError", "RunStatus", "StoreError", "TrainDetector",
-    "add_demo", "cancel", "caught_up", "estimate", "live_metrics", "log_tail", "recent", "record", "remove_demo", "results", "resume",
-    "run_file", "status", "submit", "undo", "worker_alive",
+    "InputError", "Inspect", "NotFoundError", "Predict", "ProbeFeatures", "ResourceError", "RunStatus", "StoreError", "TrainDetector",
+    "TrainDistilled", "add_demo", "cancel", "caught_up", "estimate", "estimate_stages", "live_metrics", "log_tail", "recent", "record",
+    "remove_demo", "results", "resume", "run_file", "status", "submit", "undo", "worker_alive",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The reading side of runs: status, lists, queue places, logs, live curves, time estimates. From files alone, never DuckDB.
+"""The reading side of runs: status, lists, queue places, logs, live curves. From files alone, never DuckDB.
 
 Fast with thousands of runs: names say the recipe and the order, a state is read again only when its file has changed,
 and a list stops at its limit. The two changes made from the outside, cancel and resume, are here as well.
@@ -7,17 +7,14 @@ Knows nothing of processes.
 
 import json
 import os
-import statistics
 from collections.abc import Iterator
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend import rundir
-from backend.config import RECIPES, Config, TrainDetector
-from backend.device import cores
-from backend.errors import ConfigError, DiffspectError
+from backend.config import RECIPES
+from backend.errors import ConfigError
 from backend.jobs import locks, recipes
 from backend.records import RunStatus
 
@@ -117,6 +114,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def name(recipe: str, config: dict[str, Any]) -> str:
     """What a person calls a run: the dataset, the model, the batch."""
+    if recipe == "probe-features":
+        return str(config.get("denoiser") or config.get("dataset", ""))
     if recipe in ("demo", "demo-model"):
         return "Demo plant" if recipe == "demo" else "Demo model"
     if config.get("name"):
@@ -172,49 +171,3 @@ def resume(run_id: str) -> None:
             raise ConfigError("This run is complete; there is nothing to resume.")
         (path / "cancel").unlink(missing_ok=True)
         rundir.set_state(path, "pending", message="", attempt=now["attempt"] + 1, finished_at=None)
-
-
-def estimate(config: Config) -> float | None:
-    """Seconds a run will take: from the pace of runs that finished here, else a rule of thumb; None where the size is unknown."""
-    recipe = recipes.name_of(config)
-    size = _size(config)
-    if size is None:
-        return None
-    paces = [p for path in list(rundir.completed(recipe))[:5] if (p := _pace(path))]
-    return round(statistics.median(paces) * size, 1) if paces else _rule_of_thumb(recipe, size)
-
-
-def _size(config: Config) -> float | None:
-    """How much there is to do, in images; for training in images of 224 px, once through."""
-    try:
-        if isinstance(config, TrainDetector):
-            images = rundir.rows(rundir.find_snapshot(config.dataset), "snapshot_images")
-            train = sum(split == "train" for split in images["split"].to_pylist())
-            return float(train * config.epochs * (config.imgsz / 224) ** 2 * {"n": 1.0, "s": 3.2, "m": 10.0}[config.size])
-        folder = getattr(config, "images", "") or getattr(config, "path", "")
-        return float(_count(Path(folder))) if isinstance(folder, str) and folder else None
-    except (DiffspectError, OSError):
-        return None
-
-
-def _count(path: Path) -> int:
-    from backend.data import images  # Pillow: only where it is asked for
-
-    return int(images.count(path))
-
-
-def _pace(path: Path) -> float | None:
-    """Seconds an image took in a run that went through in one go."""
-    now, head = state(path), job(path)
-    if now["attempt"] != 1 or not now["started_at"] or not now["finished_at"]:
-        return None
-    seconds = (datetime.fromisoformat(now["finished_at"]) - datetime.fromisoformat(now["started_at"])).total_seconds()
-    training = head["recipe"] == "train-detector"
-    size = _size(TrainDetector.from_json(head["config"])) if training else _json(path / "progress.json").get("total")
-    return seconds / size if size else None
-
-
-def _rule_of_thumb(recipe: str, size: float) -> float | None:
-    """Core seconds an image, guessed for a core of 2020: YOLO11n at 224 px is 0.8 GFLOP forward and three times that to train."""
-    core_s = {"train-detector": 0.08, "inspect": 0.06, "predict": 0.06, "import": 0.02}.get(recipe)
-    return round(10 + core_s * size / cores(), 1) if core_s is not None else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from backend import rundir
 from backend.config import RECIPES, Config
-from backend.errors import Canceled, DiffspectError
+from backend.errors import Canceled, ConfigError, DiffspectError
 from backend.jobs import executor, locks, memory, recipes
 from backend.jobs.report import Reporter
 
@@ -53,6 +53,22 @@ def foreground(config: Config, plant: str, echo: Echo) -> Path:
     with locks.hold(staged / "lock"):
         rundir.set_state(staged, "running", pid=os.getpid(), started_at=rundir.now())
         run_dir = rundir.publish(staged)
+        carry_out(run_dir, echo)
+    return run_dir
+
+
+def again(run_id: str, echo: Echo) -> Path:
+    """Take a run up in the caller's process, whatever ended it: its recipe goes on from its last good checkpoint. Raises ConfigError."""
+    os.environ.update(executor.offline())
+    run_dir = rundir.run_path(run_id)
+    with locks.hold(run_dir / "lock", TAKE_S) as taken:
+        now = rundir.read_json(run_dir / "state.json")
+        if not taken or now["state"] == "pending":
+            raise ConfigError("This run is still going on. Wait for it to end, or cancel it first.")
+        if now["state"] == "completed":
+            raise ConfigError("This run is complete; there is nothing to resume.")
+        (run_dir / "cancel").unlink(missing_ok=True)
+        rundir.set_state(run_dir, "running", attempt=now["attempt"] + 1)
         carry_out(run_dir, echo)
     return run_dir
 

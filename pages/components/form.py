@@ -13,7 +13,9 @@ from backend import jobs
 LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list files", "splits": "Folder with split lists",
           "group_pattern": "Pattern of the lot or unit in a file name",
           "unit_pattern": "Pattern of the unit in a file name", "captured_pattern": "Pattern of the time in a file name",
-          "size": "Network size", "weights": "Start from weights", "batch": "Images per step"}
+          "size": "Network size", "weights": "Start from weights", "batch": "Images per step", "backbone": "Taught backbone",
+          "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
+          "teach_steps": "Steps of teaching", "images": "Pictures to learn from"}
 
 
 def fields(config: "type[jobs.Config]", names: Iterable[str] | None = None, key: str = "", start: dict[str, Any] | None = None,
@@ -45,5 +47,6 @@ def _widget(place: Any, f: "dataclasses.Field[Any]", hint: Any, key: str, start:
 
 def _number(place: Any, f: "dataclasses.Field[Any]", kind: type[int] | type[float], value: Any, about: str | None, key: str) -> Any:
     low, high = (None if f.metadata.get(edge) is None else kind(f.metadata[edge]) for edge in ("low", "high"))
-    style = {"format": "%g", "step": abs(value) / 2 or 0.1} if kind is float else {"step": 1}
-    return place.number_input(label(f.name), low, high, kind(value), help=about, key=key, **style)
+    style = {"format": "%g", "step": abs(value or 0) / 2 or 0.1} if kind is float else {"step": 1}
+    return place.number_input(label(f.name), low, high, None if value is None else kind(value), help=about, key=key,
+                              placeholder="by the preset" if value is None else None, **style)

@@ -1,49 +1,85 @@
-"""What to train: the dataset, a preset, and every setting behind Advanced, with the time it will take said first."""
+"""What to train: plain or with a diffusion teacher, the dataset, a preset, every setting behind Advanced; the time it takes first."""
 
+import dataclasses
 from typing import Any
 
 import streamlit as st
 
 from backend import jobs
-from pages.components import form, text, words
+from pages.components import form, stages, sweep, text, words
 from pages.components.cached import cached
+
+KINDS = {"plain": "Plain detector", "teacher": "With a diffusion teacher"}
+ABOUT_KIND = {
+    "plain": "Learns from your labels alone.",
+    "teacher": "First a diffusion model learns from the pictures without their labels, then the detector learns from it. Meant for "
+               "faint defects and few labels. Takes longer to train, and inspects as fast as a plain one."}
 
 PRESETS: dict[str, dict[str, Any]] = {"Quick": {"epochs": 10, "imgsz": 224}, "Standard": {"epochs": 40, "imgsz": 224},
                                       "Long": {"epochs": 150, "imgsz": 320}}
 ABOUT = {"Quick": "A first look: does it learn anything?", "Standard": "A sound model for most parts.",
          "Long": "Larger pictures and more passes, for small or faint defects."}
-CHOSEN = ("epochs", "imgsz", "seed", "batch", "size", "weights", "learning_rate")
+TEACHERS = {"tiny": "A small diffusion model, trained briefly. Start here; no GPU needed.",
+            "small": "The same model, trained four times as long.",
+            "base": "A large diffusion model. It wants a GPU."}
+
+PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.TrainDetector) if f.metadata.get("advanced")))
+# not weights, not backbone: a guided run makes its own
+GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights", "backbone")), "diffusion_steps", "teach_steps")
 
 
 def config() -> jobs.TrainDetector | None:
     """What the form says; None, with the reason shown, while it does not fit together."""
+    kind = st.segmented_control("What to train", list(KINDS), default="plain", required=True, format_func=KINDS.get, key="train_kind")
+    st.caption(ABOUT_KIND[kind])
     sets = cached("datasets")
     names = {r.snapshot_id: f"{words.short(r.name)} · {r.images:,} pictures · {words.when(r.created_at)}" for r in sets.itertuples()}
     left, right = st.columns(2)
     dataset = left.selectbox("Dataset", list(names), format_func=names.__getitem__, key="train_dataset")
     suggested = suggest(str(sets.set_index("snapshot_id").loc[dataset, "name"]))
     name = right.text_input("Name of the model", suggested, key=f"train_name_{suggested}", max_chars=80).strip()
-    preset = st.segmented_control("How long", list(PRESETS), default="Standard", required=True, key="train_preset")
-    st.caption(ABOUT[preset])
-    with st.expander("Advanced", icon=":material/tune:"):
-        values = form.fields(jobs.TrainDetector, CHOSEN, f"train_{preset}", PRESETS[preset])
     try:
-        return jobs.TrainDetector(dataset=dataset, name=name, **values)
+        return _guided(dataset, name) if kind == "teacher" else _plain(dataset, name)
     except jobs.ConfigError as error:
         words.sorry(error)
         return None
 
 
+def _plain(dataset: str, name: str) -> jobs.TrainDetector:
+    preset = st.segmented_control("How long", list(PRESETS), default="Standard", required=True, key="train_preset")
+    st.caption(ABOUT[preset])
+    with st.expander("Advanced", icon=":material/tune:"):
+        values = form.fields(jobs.TrainDetector, PLAIN, f"train_{preset}", PRESETS[preset])
+    return jobs.TrainDetector(dataset=dataset, name=name, **values)
+
+
+def _guided(dataset: str, name: str) -> jobs.TrainDistilled | None:
+    preset = st.segmented_control("Diffusion model", list(TEACHERS), default="tiny", required=True, format_func=str.capitalize,
+                                  key="train_teacher")
+    st.caption(TEACHERS[preset])
+    with st.expander("Advanced", icon=":material/tune:"):
+        values = form.fields(jobs.TrainDistilled, GUIDED, "guided")
+        sweep.ask(dataset)
+    if not values["teach"] and not values["distill"]:
+        st.warning("Without teaching and without distilling nothing of the diffusion model reaches the detector. Turn one on, "
+                   "or train a plain detector.", icon=":material/info:")
+        return None
+    return jobs.TrainDistilled(dataset=dataset, name=name, preset=preset, **values)
+
+
 def suggest(dataset: str) -> str:
     """'NEU-DET 3': the dataset's name and the next free number."""
-    taken = set(cached("models")["name"]) | {run.name for run in jobs.recent(limit=100, recipes=("train-detector",))}
+    taken = set(cached("models")["name"]) | {run.name for run in jobs.recent(limit=100, recipes=words.MODEL_MAKERS)}
     return next(name for n in range(1, 1000) if (name := f"{dataset} {n}") not in taken)
 
 
 def promise(config: jobs.TrainDetector) -> None:
-    """How long it will take, and what else the machine is busy with."""
+    """How long it will take, stage by stage where there are some, and what else the machine is busy with."""
     seconds = jobs.estimate(config)
+    if isinstance(config, jobs.TrainDistilled):
+        stages.plan(config, "plan")
     ahead = [r for r in jobs.recent(limit=20, open_only=True) if r.recipe not in ("inspect", "predict")]
     wait = f" {text.count(len(ahead))} other {'task comes' if len(ahead) == 1 else 'tasks come'} first." if ahead else ""
-    st.caption((f":material/timer: About {words.span(seconds)} on this machine." if seconds else
-                ":material/timer: No estimate for this one.") + wait)
+    reused = " in all. Finished stages are reused." if isinstance(config, jobs.TrainDistilled) else "."
+    st.caption((f":material/timer: About {words.span(seconds)} on this machine{reused}" if seconds else
+                ":material/timer: How long it takes on this machine is known after a first run.") + wait)

@@ -15,8 +15,12 @@ from backend import jobs
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&])")
 
-RECIPES = {"import": "Dataset", "train-detector": "Training", "inspect": "Inspection", "predict": "Prediction",
-           "demo": "Demo plant", "demo-model": "Demo model"}
+RECIPES = {"import": "Dataset", "train-detector": "Training", "train-distilled": "Training with a teacher", "inspect": "Inspection",
+           "predict": "Prediction", "demo": "Demo plant", "demo-model": "Demo model", "train-diffusion": "Diffusion model",
+           "probe-features": "Feature ranking", "build-repository": "Feature repository", "teach-backbone": "Taught backbone",
+           "train-fused": "Fused teacher", "distill": "Distilled detector"}
+MODEL_MAKERS = ("train-detector", "train-distilled", "distill")
+TRAININGS = (*MODEL_MAKERS, "train-diffusion", "build-repository", "teach-backbone", "train-fused", "probe-features")
 STATES = {"pending": ("Waiting", "gray", ":material/schedule:"), "running": ("Running", "blue", ":material/progress_activity:"),
           "completed": ("Done", "green", ":material/check:"), "failed": ("Failed", "red", ":material/error:"),
           "canceled": ("Canceled", "gray", ":material/block:"), "interrupted": ("Interrupted", "orange", ":material/power_off:")}
@@ -44,7 +48,9 @@ def span(seconds: float | None) -> str:
         return "–"
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{round(seconds / 86_400)} days"
 
 
 def moment(iso: Any) -> datetime | None:

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.distillation --data FOLDER [--arms plain ...] [--seeds 0 1 2]      run what is missing
     python -m tests.benchmarks.distillation --table                                               figures so far, as JSON
 
-Each (arm, seed) leaves one file in results/distillation/, which is committed: a stopped benchmark goes on elsewhere.
+Each (arm, seed) leaves two files in results/distillation/, which are committed: its figures (.json), and what it found and hit
+(.npz), from which arms are compared image by image. So a stopped benchmark goes on elsewhere, and arms can be compared there.
 Everything goes through the product's own commands; scores are the published scorer's, on the locked list, once.
 """
 
@@ -12,10 +13,17 @@ import json
 import os
 import subprocess
 import time
+import xml.etree.ElementTree as ET
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from tests.benchmarks.record import RESULTS, ROOT, SHARED, product, scored
+import numpy as np
+
+from backend.evaluation.detection import Truth
+from backend.evaluation.paired import Scored, average_precision, compare
+from tests.benchmarks.record import RESULTS, ROOT, SHARED, machine, product, scored, write
 
 NEU = SHARED / "data" / "NEU-DET"
 SEEDS = (0, 1, 2)
@@ -35,6 +43,13 @@ ARMS = {
 }
 
 
+RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
+OURS = ("ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled")                  # those that are deployed; `fused` is their teacher
+CONTROLS = ("no-resvae", "no-filter", "no-dynamic", "random-ddpm", "shuffled-keys")      # one seed each, against ddpm-distilled
+TOLD = {"val map50": "val_map50", "epoch s": "epoch_seconds"}                      # what a run says of itself, by its name here
+Runs = dict[str, dict[int, dict[str, Any]]]                                        # arm -> seed -> its file
+
+
 def place(arm: str, seed: int) -> Path:
     return RESULTS / "distillation" / f"{arm}-{seed}.json"
 
@@ -42,12 +57,13 @@ def place(arm: str, seed: int) -> Path:
 def one(data: Path, arm: str, seed: int) -> None:
     """Train and score one arm with one seed, unless it is done."""
     if place(arm, seed).exists():
-        return
+        return remember(data, arm, seed)
     name, began = f"{arm}-{seed}", time.monotonic()
     result = ARMS[arm](data, name, seed)
     truth, split = NEU / "ANNOTATIONS", NEU / "splits" / "test.txt"
     product(data, "predict", "--model", name, "--images", str(NEU / "IMAGES"), "--list", str(split), "--out", str(data / name))
     score = scored(data / name / "predictions.json", truth, split)
+    remember(data, arm, seed)
     keep(arm, seed, dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()}),
          result["result"], time.monotonic() - began)
 
@@ -55,8 +71,29 @@ def one(data: Path, arm: str, seed: int) -> None:
 def keep(arm: str, seed: int, figures: dict[str, float], result: dict[str, Any], seconds: float) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     place(arm, seed).parent.mkdir(exist_ok=True)
-    place(arm, seed).write_text(json.dumps(dict(arm=arm, seed=seed, commit=commit, cores=len(os.sched_getaffinity(0)),
+    place(arm, seed).write_text(json.dumps(dict(arm=arm, seed=seed, commit=commit, cores=len(os.sched_getaffinity(0)), machine=machine(),
                                                 seconds=round(seconds), figures=figures, result=result), indent=1) + "\n")
+
+
+def remember(data: Path, arm: str, seed: int) -> None:
+    """Keep what a run found and hit, where its predictions are at hand and it is not kept yet."""
+    predictions, record = data / f"{arm}-{seed}" / "predictions.json", place(arm, seed).with_suffix(".npz")
+    if predictions.exists() and not record.exists():
+        boxes = true_boxes()
+        found = [{**p, "file_name": Path(p["file_name"]).stem} for p in json.loads(predictions.read_text())]
+        record.parent.mkdir(exist_ok=True)
+        Scored.from_predictions(found, boxes, sorted({c for marks in boxes.values() for c, _ in marks})).save(record)
+
+
+def true_boxes() -> Truth:
+    """The true boxes of the locked list, by stem, read as the published scorer reads them."""
+    return {stem: [_box(mark) for mark in ET.parse(NEU / "ANNOTATIONS" / f"{stem}.xml").getroot().iter("object")]
+            for stem in (NEU / "splits" / "test.txt").read_text().split()}
+
+
+def _box(mark: ET.Element) -> tuple[str, list[float]]:
+    x1, y1, x2, y2 = (float(mark.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    return mark.findtext("name", ""), [x1, y1, x2 - x1, y2 - y1]
 
 
 def prepared(data: Path) -> Path:
@@ -67,12 +104,92 @@ def prepared(data: Path) -> Path:
     return data.resolve()
 
 
+def table() -> Path:
+    """results/distillation.json from all the files in the folder of that name."""
+    runs = finished()
+    seeds = sorted({seed for rows in runs.values() for seed in rows})
+    where = sorted({row["machine"] for rows in runs.values() for row in rows.values() if "machine" in row})
+    arms = {arm: figures(rows) for arm, rows in runs.items()}
+    return write(place("", 0).parent.name, "python -m tests.benchmarks.distillation --data FOLDER", arms, seeds, notes(runs),
+                 ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval"), comparisons(runs), "; ".join(where))
+
+
+def finished() -> Runs:
+    """{arm: {seed: its file}}, arms in the order of ARMS."""
+    runs: Runs = defaultdict(dict)
+    for path in sorted(place("", 0).parent.glob("*.json")):
+        row = json.loads(path.read_text())
+        runs[row["arm"]][row["seed"]] = row
+    order = list(ARMS)
+    return {arm: dict(sorted(runs[arm].items())) for arm in sorted(runs, key=lambda a: (order.index(a) if a in order else len(order), a))}
+
+
+def figures(rows: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
+    """{metric: one value per seed}. The epoch's time and the figure on val only where every seed tells them."""
+    told = [{**row["figures"], **{name: row["result"][key] for name, key in TOLD.items() if key in row["result"]}} for row in rows.values()]
+    return {metric: [row[metric] for row in told] for metric in told[0] if all(metric in row for row in told)}
+
+
+def comparisons(runs: Runs) -> list[dict[str, Any]]:
+    pairs = [(arm, "plain") for arm in runs if arm != "plain"]
+    pairs += [(best, rival) for best in best_of_ours(runs) for rival in RIVALS] + [("ddpm-distilled", control) for control in CONTROLS]
+    records = {(arm, seed): record for arm, rows in runs.items() for seed in rows if (record := recorded(arm, seed, rows[seed]))}
+    found = []
+    for a, b in pairs:
+        both = [seed for seed in runs.get(a, ()) if (a, seed) in records and (b, seed) in records]
+        for metric in ("map50", "map50_95") if both else ():
+            c = compare([records[a, s] for s in both], [records[b, s] for s in both], metric)
+            found.append(dict(a=a, b=b, metric=metric, difference=round(c.difference, 4), low=round(c.low, 4), high=round(c.high, 4),
+                              seeds=len(both), images=c.images))
+    return found
+
+
+def recorded(arm: str, seed: int, row: dict[str, Any]) -> Scored | None:
+    """The record beside a run's figures, if it was kept. It must give the figures that the published scorer gave."""
+    path = place(arm, seed).with_suffix(".npz")
+    if not path.exists():
+        return None
+    record = Scored.load(path)
+    ours = [float(ap.mean()) for ap in average_precision(record, np.ones(len(record.images)))]
+    theirs = [row["figures"]["map50"], row["figures"]["map50_95"]]
+    assert np.allclose(ours, theirs, atol=1e-4), f"{path.name} is of another run than its figures: {ours}, not {theirs}"
+    return record
+
+
+def best_of_ours(runs: Runs) -> list[str]:
+    """The one of our deployed arms that is best on val, where its figure on val is known: test chooses nothing."""
+    val = {arm: mean(told["val map50"]) for arm in OURS if arm in runs and "val map50" in (told := figures(runs[arm]))}
+    return [max(val, key=lambda arm: val[arm])] if val else []
+
+
+def notes(runs: Runs) -> str:
+    missing = [f"{arm} {', '.join(map(str, seeds))}" for arm in ARMS
+               if (seeds := [s for s in (SEEDS[:1] if arm in CONTROLS else SEEDS) if s not in runs.get(arm, {})])]
+    unkept = [f"{arm} {seed}" for arm, rows in runs.items() for seed in rows if not place(arm, seed).with_suffix(".npz").exists()]
+    commits = sorted({row["commit"] for rows in runs.values() for row in rows.values()})
+    return " ".join(filter(None, [
+        f"NEU-DET, its lists: 1,260 train, 180 val, 360 test; YOLO11n from scratch ({' '.join(SHAPE).replace('--', '')}); weights chosen "
+        "on val, test scored once, by the published scorer.",
+        "Differences: 95 % intervals of a paired bootstrap over seeds and images, from the seeds that both arms have; from one seed they "
+        "say nothing of other seeds. Epoch times as they came, on machines that did other work too.",
+        *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
+        f"Not run yet (arm, seeds): {'; '.join(missing)}." if missing else "",
+        f"Not compared, for want of a record: {'; '.join(unkept)}." if unkept else "",
+        f"Runs made at {', '.join(commits)}."]))
+
+
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--data", type=Path, required=True)
+    ap.add_argument("--data", type=Path)
+    ap.add_argument("--table", action="store_true", help="only write results/distillation.json from the files there are")
     ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     ap.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     a = ap.parse_args()
+    if a.table:
+        print(table())
+        return
+    if not a.data:
+        ap.error("--data is needed to run anything")
     data = prepared(a.data)
     for seed in a.seeds:
         for arm in a.arms:

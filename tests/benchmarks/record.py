@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -19,16 +20,25 @@ def machine() -> str:
     names = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     model = next(names, f":{platform.machine()}").split(":")[1].strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, no GPU"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {graphics()}"
+
+
+def graphics() -> str:
+    """'NVIDIA H200, 2 of them', or 'no GPU'."""
+    if not shutil.which("nvidia-smi"):
+        return "no GPU"
+    done = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+    names = done.stdout.strip().splitlines() if done.returncode == 0 else []
+    return names[0] + (f", {len(names)} of them" if len(names) > 1 else "") if names else "no GPU"
 
 
 def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
-          packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None) -> Path:
-    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat)."""
+          packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None, where: str = "") -> Path:
+    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat). `where`: if not on this machine."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=machine(), versions=versions, seeds=seeds,
+    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=where or machine(), versions=versions, seeds=seeds,
                                     arms=arms, comparisons=comparisons or [], notes=notes), indent=1) + "\n")
     return path
 

@@ -1,0 +1,131 @@
+"""The recipe `distill`: a plain light detector that, while it trains, also learns a teacher's neck. Start with `Student`.
+
+The teacher is a fused detector (D3N, arXiv 2408.13845) or a plain one, of any size; it sees the very batch the student sees.
+What is deployed is the student without anything of this: the same operators and shapes as a detector trained alone.
+Knows nothing of how features came about.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from backend import rundir
+from backend.config import Distill, TrainDetector
+from backend.detection import fuse, train
+from backend.detection.losses import Balance, Kind, Neck, logits
+from backend.detection.network import NECK, Detector, build
+from backend.detection.trainer import Boxes, Course
+from backend.detection.warp import Tracked
+from backend.device import torch_device
+from backend.errors import ConfigError
+
+
+class Lesson(nn.Module):
+    """What only distillation needs: the comparison of necks, with its own weights, and the balance of its terms."""
+
+    def __init__(self, config: Distill, student: Sequence[int], teacher: Sequence[int]) -> None:
+        super().__init__()
+        self.neck = Neck(cast(Kind, config.loss), student, teacher)
+        self.neck_balance, self.logit_balance = Balance(), Balance()
+        self.weight, self.logit_weight = config.weight, config.logit_weight
+
+
+class Student(Detector):
+    """A plain YOLO11 that, given a teacher's answers in the batch, adds what it has still to learn of them to its loss."""
+
+    lesson: Lesson
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
+        if preds is not None:                                               # on val: the detection loss alone
+            loss, items = super().loss(batch, preds)
+            return loss, {**items, "distill_loss": torch.zeros_like(next(iter(items.values())))}
+        preds, neck = self.with_neck(batch["img"])
+        loss, items = super().loss(batch, preds)
+        term = self.term(neck, preds["scores"], batch, items["box_loss"])
+        return torch.cat([loss, (term * len(batch["img"])).reshape(1)]), {**items, "distill_loss": term.detach()}
+
+    def term(self, neck: list[Tensor], scores: Tensor, batch: dict[str, Any], box: Tensor) -> Tensor:
+        """The distillation term on the scale of the box loss, whose weight it shares."""
+        lesson, total = self.lesson, torch.zeros((), device=scores.device)
+        with torch.autocast(scores.device.type, enabled=False):
+            if lesson.weight:
+                far = lesson.neck(neck, batch["teacher_neck"])
+                total = total + lesson.weight * lesson.neck_balance(far, box) * far
+            if lesson.logit_weight:
+                unsure = logits(scores, batch["teacher_scores"])
+                total = total + lesson.logit_weight * lesson.logit_balance(unsure, box) * unsure
+        return total
+
+
+class Distilling(Course):
+    """The course of a student: every training batch is shown to the teacher first."""
+
+    def __init__(self, config: Distill, teacher: Detector, features: "fuse.Features | None") -> None:
+        self.config, self.features = config, features
+        self.teacher = teacher.to(torch_device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.dataset: type[Boxes] = Tracked if features else Boxes
+
+    def network(self, config: TrainDetector, names: dict[int, str]) -> Student:
+        network: Student = build(config, names, Student)
+        network.lesson = Lesson(self.config, neck_channels(network), neck_channels(self.teacher))
+        return network
+
+    @torch.no_grad()
+    def add(self, batch: dict[str, Any]) -> None:
+        if self.features:
+            self.features.add(batch, batch["sources"])
+            assert isinstance(self.teacher, fuse.FusedDetector)
+            self.teacher.read(batch)
+        (_, raw), batch["teacher_neck"] = self.teacher.with_neck(batch["img"])
+        batch["teacher_scores"] = raw["scores"]                              # (B, classes, N), before the sigmoid
+
+
+def neck_channels(network: Detector) -> list[int]:
+    """Channels of the three maps that the head takes."""
+    device, training = next(network.parameters()).device, network.training
+    with torch.no_grad():
+        found = [m.shape[1] for m in network.eval().with_neck(torch.zeros(1, 3, 64, 64, device=device))[1]]
+    network.train(training)
+    assert len(found) == len(NECK)
+    return found
+
+
+# ---- the recipe
+
+def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
+    train.check_settings(config)
+    report(step=0, total=config.epochs, message="laying out the images")
+    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data")
+    return make(config, material, find_teacher(config.teacher, material.snapshot_id), run_dir, report)
+
+
+def find_teacher(name: str, snapshot_id: str) -> Path:
+    """A fused detector of this snapshot, or a plain one by name or run. Raises ConfigError."""
+    folder = rundir.find_artifact("fused", name, snapshot_id=snapshot_id)
+    if folder is None and name:
+        folder = rundir.find_artifact("weights", name, snapshot_id=snapshot_id)
+    if folder is None:
+        raise ConfigError(f"There is no teacher called {name!r} that was trained on this dataset." if name else
+                          "There is no fused detector for this dataset. Run train-fused first.")
+    return folder
+
+
+def make(config: Distill, material: train.Material, teacher: Path, run_dir: Path, report: Any) -> dict[str, Any]:
+    """Train the student and deploy it as any other detector."""
+    head = rundir.read_json(teacher / "head.json")
+    if head["classes"] != list(material.classes):
+        raise ConfigError(f"The teacher {head['name']!r} knows other classes than this dataset has.")
+    network, features = fuse.load(teacher) if teacher.name == "fused" else (plain_teacher(teacher, head), None)
+    result = train.make(config, material, run_dir, report, Distilling(config, network, features))
+    return dict(result, teacher=head["name"], teacher_key=head["key"])
+
+
+def plain_teacher(folder: Path, head: dict[str, Any]) -> Detector:
+    config = TrainDetector(dataset="-", name=head["name"], size=head["size"], imgsz=head["imgsz"])
+    network: Detector = build(config, dict(enumerate(head["classes"])))
+    network.load_state_dict(load_file(folder / "network.safetensors"))
+    return network

@@ -1,0 +1,136 @@
+"""The recipe `train-distilled`: all stages from a dataset to a distilled student, as one run that can be stopped and taken up.
+
+    diffusion → repository → backbone → fused → student
+
+Each stage leaves an artifact that follows from its key; one made before, by any run, is reused. How far it is stands in
+`<run>/stages.json`; curves carry the stage's name in front, and `<stage>_step`. Knows nothing of how a stage works.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backend import rundir
+from backend.config import BuildRepository, Distill, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
+from backend.data import snapshot
+from backend.detection import distill, fidelity, fuse, teach, train
+from backend.diffusion import ddpm
+from backend.teacher import repository
+
+TITLES = {"diffusion": "Pre-train the diffusion model", "repository": "Build the feature repository", "backbone": "Teach the backbone",
+          "fused": "Train the fused teacher", "student": "Train the student"}
+SHARED = tuple(TrainDetector.__dataclass_fields__)           # settings that the detectors' trainings have in common
+PER_STAGE = 1000                                             # the run's own steps for one stage
+
+
+class Stages:
+    """The stages of one run, in order, and the report of each."""
+
+    def __init__(self, names: list[str], run_dir: Path, report: Any) -> None:
+        self.names, self.run_dir, self.report = names, run_dir, report
+        path = run_dir / "stages.json"
+        before = {row["name"]: row for row in rundir.read_json(path)} if path.exists() else {}
+        fresh: dict[str, Any] = dict(state="waiting", seconds=None, figures={}, from_run="")
+        self.rows = [dict(name=n, title=TITLES[n], **{k: before.get(n, fresh)[k] for k in fresh}) for n in names]
+        self.told = _told(run_dir / "metrics.jsonl")
+        self._write()
+
+    def go(self, name: str, kind: str, key: str, make: Callable[[Any], dict[str, Any]]) -> Path:
+        """The artifact of a stage: one that is there, or a new one."""
+        row = self.rows[self.names.index(name)]
+        found = rundir.find_artifact(kind, key)
+        if found is not None:
+            own = found.parent == self.run_dir
+            self._set(row, state="done" if own else "reused", from_run="" if own else found.parent.name,
+                      figures=row["figures"] or _numbers(rundir.read_json(found / "head.json")))
+            return found
+        self.last(name, make)
+        made = rundir.find_artifact(kind, key)
+        assert made is not None, f"the stage {name} leaves what it promised"
+        return made
+
+    def last(self, name: str, make: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Carry out a stage; its result."""
+        row = self.rows[self.names.index(name)]
+        self._set(row, state="running")
+        result = make(self._report(name))
+        self._set(row, state="done", seconds=result.get("seconds"), figures=_numbers(result))
+        return result
+
+    def _report(self, name: str) -> Callable[..., None]:
+        at = self.names.index(name) * PER_STAGE
+
+        def report(*, step: int, total: int, message: str = "", **metrics: float) -> None:
+            done = at + int(PER_STAGE * step / max(1, total))
+            new = metrics if metrics and (name, step) not in self.told else {}
+            if new:
+                self.told.add((name, step))
+                new = {f"{name}_{k}": v for k, v in metrics.items()} | {f"{name}_step": step}
+            self.report(step=min(done, at + PER_STAGE - 1), total=len(self.names) * PER_STAGE, message=f"{TITLES[name]}: {message}", **new)
+
+        return report
+
+    def _set(self, row: dict[str, Any], **changes: Any) -> None:
+        row.update(changes)
+        self._write()
+
+    def _write(self) -> None:
+        rundir.write_json(self.run_dir / "stages.json", self.rows)
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in result.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+
+
+def _told(path: Path) -> set[tuple[str, int]]:
+    """(stage, its step) of every point of a curve so far."""
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return {(k.removesuffix("_step"), int(v)) for line in lines for k, v in line.items() if k.endswith("_step")}
+
+
+def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
+    train.check_settings(config)
+    stages = Stages(names(config), run_dir, report)
+    snapshot_run = rundir.find_snapshot(config.dataset)
+    data = snapshot.read(snapshot_run)
+    # seed 0 up to the backbone, so that a student of another seed reuses it
+    about: dict[str, Any] = dict(dataset=data.snapshot_id, name=config.name)
+
+    # what the images are, without labels
+    diffusion = TrainDiffusion(**about, preset=config.preset, steps=config.diffusion_steps, precision=config.precision)
+    denoiser = stages.go("diffusion", "denoiser", ddpm.key(diffusion, data.snapshot_id),
+                         lambda r: ddpm.make(diffusion, data, run_dir, r))
+
+    # what the diffusion model sees in each of them
+    build = BuildRepository(**about, denoiser=denoiser.parent.name)
+    built = stages.go("repository", "repository", repository.key(build, rundir.read_json(denoiser / "head.json")["key"]),
+                      lambda r: repository.make(build, data, denoiser, run_dir, r))
+    built_key = rundir.read_json(built / "head.json")["key"]
+
+    # a backbone that sees it too
+    shared = {k: getattr(config, k) for k in SHARED} | about
+    if config.teach:
+        lesson = TeachBackbone(**about, steps=config.teach_steps, imgsz=config.imgsz, size=config.size, precision=config.precision)
+        backbone = stages.go("backbone", "backbone", teach.key(lesson, built_key), lambda r: teach.make(lesson, data, built, run_dir, r))
+        shared["backbone"] = backbone.parent.name
+
+    # a detector that reads it, and a light one that learns from both
+    if config.distill:
+        fusing = TrainFused(**shared, repository=built.parent.name)
+        teacher = stages.go("fused", "fused", fuse.key(fusing, data.snapshot_id, built_key), lambda r: fuse.make(
+            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data"), built, run_dir, r))
+    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data")
+    result = stages.last("student", lambda r: distill.make(Distill(**shared), material, teacher, run_dir, r) if config.distill else
+                         train.make(TrainDetector(**shared), material, run_dir, r))
+
+    # how well the student holds what the diffusion model sees
+    fidelity.write(run_dir, data, built, lambda step, total, message: report(
+        step=len(stages.names) * PER_STAGE, total=len(stages.names) * PER_STAGE, message=message))
+    return dict(result, seconds=round(sum(row["seconds"] or 0 for row in stages.rows), 1))
+
+
+def names(config: TrainDistilled) -> list[str]:
+    """The stages that these settings ask for."""
+    asked = {"backbone": config.teach, "fused": config.distill}
+    return [n for n in TITLES if asked.get(n, True)]

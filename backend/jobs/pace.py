@@ -1,0 +1,188 @@
+"""How long a run will take on this machine: from the pace of runs that finished here, else by a rule of thumb.
+
+One model of work serves both: `work` guesses core seconds from what a config asks for, and finished runs say how far off
+the guess is on this machine. A guided run is the sum of its stages, each estimated like a run of its own, and each of its
+finished stages is a pace for the next. From files alone; knows nothing of processes or networks.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from backend import rundir
+from backend.config import (
+    RECIPES,
+    BuildRepository,
+    Config,
+    Distill,
+    ProbeFeatures,
+    TeachBackbone,
+    TrainDetector,
+    TrainDiffusion,
+    TrainDistilled,
+    TrainFused,
+)
+from backend.device import cores
+from backend.errors import ConfigError, DiffspectError
+from backend.jobs import recipes
+
+START_S = 10.0                          # until a worker has loaded its libraries
+LATEST = 5                              # finished runs that count
+NVIDIA = Path("/proc/driver/nvidia/version")      # where it is, core seconds say nothing about training
+
+# Core seconds, guessed for a core of 2020. YOLO11n at 224 px is 0.8 GFLOP forward and three times that to train.
+FILE_S = {"inspect": 0.06, "predict": 0.06, "import": 0.02}
+PASS_S = 0.08                           # an image of 224 px, once through training
+FUSED, DISTILLED = 1.5, 1.6             # times a plain pass: features are decoded, warped and attended to; the teacher looks too
+SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}
+FEATURES_S = 0.2                        # an image of 256 px through the tiny network, at one timestep
+FIT_S = 0.3                             # a step of the compressing network
+TAUGHT_S = 0.045                        # an image of 224 px, forward and back through a backbone alone
+READER_S = 4.0                          # fitting one linear reader
+
+# preset -> steps, crops a step, core seconds a crop; the first two are those of `diffusion.ddpm`, which is too heavy to import
+PRESETS = {"tiny": (1_000, 32, 0.09), "small": (4_000, 32, 0.09), "base": (30_000, 128, 1.5)}
+
+# Where nothing of a recipe's own has finished yet, the pace of its kin counts.
+KIN = {"train-fused": ("train-detector",), "distill": ("train-detector",), "train-detector": ("distill", "train-fused")}
+
+
+def estimate(config: Config) -> float | None:
+    """Seconds a run will take, in all; None where the size of the work or the pace is unknown."""
+    if isinstance(config, TrainDistilled):
+        parts = list(estimate_stages(config).values())
+        return round(sum(p for p in parts if p is not None), 1) if None not in parts else None
+    amount, recipe = work(config), recipes.name_of(config)
+    if amount is None:
+        return None
+    found = next((p for r in (recipe, *KIN.get(recipe, ())) if (p := paces(r))), [])
+    if found:
+        return round(statistics.median(found) * amount, 1)
+    return None if recipes.lane(recipe) == "heavy" and NVIDIA.exists() else round(START_S + amount / cores(), 1)
+
+
+def estimate_stages(config: TrainDistilled) -> dict[str, float | None]:
+    """Seconds for each stage of a guided run, in its order, as if nothing were there to reuse."""
+    return {name: estimate(stage) for name, stage in stages(config).items()}
+
+
+def stages(config: TrainDistilled) -> dict[str, Config]:
+    """What a guided run asks of each stage, as far as it takes time."""
+    common: dict[str, Any] = dict(dataset=config.dataset, name=config.name, seed=config.seed)
+    detector = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainDetector)}
+    found: dict[str, Config] = dict(diffusion=TrainDiffusion(preset=config.preset, steps=config.diffusion_steps, **common),
+                                    repository=BuildRepository(**common))
+    if config.teach:
+        found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, **common)
+    if config.distill:
+        found["fused"] = TrainFused(**detector)
+    return {**found, "student": Distill(**detector) if config.distill else TrainDetector(**detector)}
+
+
+# ---- the size of the work
+
+def work(config: Config) -> float | None:
+    """Core seconds, guessed; None where it cannot be known, such as for files of an upload."""
+    try:
+        return _work(config)
+    except (DiffspectError, OSError):
+        return None
+
+
+def _work(config: Config) -> float | None:
+    match config:
+        case TrainDetector():
+            kind = FUSED if isinstance(config, TrainFused) else DISTILLED if isinstance(config, Distill) else 1.0
+            return PASS_S * kind * _count(config.dataset, "train") * config.epochs * _network(config)
+        case TrainDiffusion():
+            steps, batch, crop_s = PRESETS[config.preset]
+            return crop_s * (steps if config.steps is None else config.steps) * (config.batch or batch)
+        case BuildRepository():
+            return FEATURES_S * _count(config.dataset) * _many(config.timesteps) + FIT_S * config.steps
+        case TeachBackbone():
+            return TAUGHT_S * config.steps * config.batch * _network(config)
+        case ProbeFeatures():
+            read = min(config.images, _count(config.dataset, "train")) + _count(config.dataset, "val")
+            return _many(config.timesteps) * (FEATURES_S * read + 5 * READER_S)      # four blocks, and all together
+    return _files(config)
+
+
+def _network(config: TrainDetector | TeachBackbone) -> float:
+    return (config.imgsz / 224) ** 2 * SIZES[config.size]
+
+
+def _many(timesteps: str) -> int:
+    return max(1, len(timesteps.split()))
+
+
+def _files(config: Config) -> float | None:
+    folder, each = getattr(config, "images", "") or getattr(config, "path", ""), FILE_S.get(recipes.name_of(config))
+    if not isinstance(folder, str) or not folder or each is None:
+        return None
+    from backend.data import images  # Pillow: only where it is asked for
+
+    return each * images.count(Path(folder))
+
+
+def _count(dataset: str, split: str = "") -> int:
+    return _counts(rundir.find_snapshot(dataset)).get(split, 0)
+
+
+@lru_cache(maxsize=100)
+def _counts(snapshot_run: Path) -> dict[str, int]:
+    """Pictures by split, '' for all of them. A snapshot never changes."""
+    splits: list[str] = rundir.rows(snapshot_run, "snapshot_images")["split"].to_pylist()
+    return {"": len(splits), **{s: splits.count(s) for s in set(splits)}}
+
+
+# ---- the pace of what finished here
+
+def paces(recipe: str) -> list[float]:
+    """Seconds per guessed core second, of the newest runs of a recipe and of guided runs that had it as a stage."""
+    alone = [p for path in islice(rundir.completed(recipe), LATEST) if (p := _pace(path)) is not None]
+    return [*alone, *_as_stage(recipe)]
+
+
+def _pace(path: Path) -> float | None:
+    """Of a run that went through in one go."""
+    state, head = rundir.read_json(path / "state.json"), rundir.read_json(path / "job.json")
+    if state["attempt"] != 1 or not state["started_at"] or not state["finished_at"]:
+        return None
+    seconds = (datetime.fromisoformat(state["finished_at"]) - datetime.fromisoformat(state["started_at"])).total_seconds()
+    amount = _done(path, head)
+    return seconds / amount if amount else None
+
+
+def _done(path: Path, head: dict[str, Any]) -> float | None:
+    """Core seconds guessed for a finished run. Uploads have left their folder: their progress says how many they were."""
+    if head["recipe"] in FILE_S:
+        progress = path / "progress.json"
+        return FILE_S[head["recipe"]] * (rundir.read_json(progress)["total"] if progress.exists() else 0)
+    config = _config(head)
+    return work(config) if config else None
+
+
+def _as_stage(recipe: str) -> Iterator[float]:
+    for path in islice(rundir.completed("train-distilled"), LATEST):
+        config, listed = _config(rundir.read_json(path / "job.json")), path / "stages.json"
+        whole = rundir.read_json(path / "state.json")["attempt"] == 1       # else a stage may have counted its last attempt alone
+        if not isinstance(config, TrainDistilled) or not listed.exists() or not whole:
+            continue
+        asked = stages(config)
+        for stage in rundir.read_json(listed):
+            known = asked.get(stage["name"])
+            if known and recipes.name_of(known) == recipe and stage["state"] == "done" and stage["seconds"] and (amount := work(known)):
+                yield stage["seconds"] / amount
+
+
+def _config(head: dict[str, Any]) -> Config | None:
+    """What was asked then; None where today's program knows its settings no more."""
+    try:
+        return RECIPES[head["recipe"]].from_json(head["config"])
+    except ConfigError:
+        return None

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# The distillation benchmark on a machine that has a GPU and PyTorch, but neither a network nor our other packages.
+#
+#   python -m tests.benchmarks.carry               where there is a network: fills .carry/, which travels with the checkout
+#   bash tests/benchmarks/gpu.sh install           there: unpacks what came along; `check` and `run` do so too
+#   bash tests/benchmarks/gpu.sh check             there: every arm once, an epoch and a few steps: what breaks, how long it takes
+#   bash tests/benchmarks/gpu.sh run [SECONDS]     there: starts what is missing or finds it running, waits so long, packs what is done
+#
+# Trainings belong to a process session of their own, so they go on between two calls of `run`. What is done lies in
+# $OUT/results.tar.gz: unpack it into tests/benchmarks/results/ and commit; an arm and seed that is there is not run again.
+set -euo pipefail
+
+BASE=${BASE:-/tmp/gpu}                     # a copy of the checkout to run in: the next call's files disturb nothing
+OUT=${OUT:-$BASE/out}
+SLOTS=${SLOTS:-8}                          # trainings at once; each gets its share of the cores
+SHAPE=${SHAPE:-gpu}                        # of the benchmark: its epochs and steps, and the folder of its results
+SEEDS=${SEEDS:-0 1 2}
+WORK=$BASE/$SHAPE
+NEU=$BASE/shared/data/NEU-DET
+export PYTHONPATH=$BASE/site PYTHONUNBUFFERED=1 YOLO_OFFLINE=1 BASE OUT SLOTS SHAPE SEEDS
+
+install() {
+    mkdir -p "$BASE/main" "$BASE/shared" "$OUT"
+    if ! cmp -s .carry/site/pins.txt "$BASE/pins.txt" && [ -e .carry/site/site.tar.xz ]; then
+        rm -rf "$BASE/site"
+        python3 -m tarfile -e .carry/site/site.tar.xz "$BASE/site"
+        python3 -m compileall -q -j 0 "$BASE/site" || true          # else each of many processes would do it
+        cp .carry/site/pins.txt "$BASE/pins.txt"
+    fi
+    for part in .carry/*/shared.tar.xz; do
+        [ ! -e "$part" ] || cmp -s "$part" "$BASE/$(basename "$(dirname "$part")").tar.xz" && continue
+        python3 -m tarfile -e "$part" "$BASE/shared"
+        cp "$part" "$BASE/$(basename "$(dirname "$part")").tar.xz"
+    done
+    tar c --exclude=./.carry --exclude=./.git --exclude=./.venv --exclude=./data/runs . | tar x -C "$BASE/main"
+    [ ! -e .carry/site/commit ] || cp .carry/site/commit "$BASE/commit"
+    cd "$BASE/main"
+    python3 -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'
+}
+
+bench() {
+    BENCHMARK_COMMIT=$(cat "$BASE/commit") python3 -m tests.benchmarks.distillation --shape "$SHAPE" --data "$WORK" "$@"
+}
+
+# One line per chain of trainings that must follow one another, in order of worth. "shared" is what all arms but two learn
+# from: diffusion model and feature repository.
+chains() {
+    echo shared
+    for seed in $SEEDS; do echo "$seed plain self"; done
+    for seed in $SEEDS; do echo "$seed ddpm-taught"; echo "$seed ddpm-distilled ddpm-taught-distilled"; done
+}
+
+all() {
+    mkdir -p "$WORK"
+    rm -f "$WORK"/shared.*
+    DIFFSPECT_DATA=$WORK imported || exit 1
+    chains | xargs -P "$SLOTS" -L 1 --process-slot-var=SLOT bash "$0" chain || true       # of a broken chain its log tells
+    echo "all chains have ended"
+}
+
+imported() {
+    [ -z "$(find "$WORK/runs" -maxdepth 1 -name '*-import-*' 2>/dev/null)" ] || return 0
+    python3 -m backend import "$NEU" --name neu-det --splits "$NEU/splits"
+}
+
+chain() {
+    local share=$(($(nproc) / SLOTS))
+    share=$((share < 1 ? 1 : share))
+    local first=$((SLOT * share % $(nproc)))
+    taskset -cp $first-$((first + share - 1)) $$ >/dev/null         # loaders and threads follow from it
+    if [ "$1" = shared ]; then
+        bench --shared >"$WORK/shared.log" 2>&1 && touch "$WORK/shared.done" || { touch "$WORK/shared.failed"; exit 1; }
+        return
+    fi
+    [ "$2" = plain ] || until [ -e "$WORK/shared.done" ]; do
+        [ ! -e "$WORK/shared.failed" ] || exit 1
+        sleep 1
+    done
+    bench --seeds "$1" --arms "${@:2}" >"$WORK/$2-$1.log" 2>&1
+}
+
+running() { kill -0 "$(cat "$WORK/pid" 2>/dev/null)" 2>/dev/null; }
+
+started() {
+    mkdir -p "$WORK"
+    running || { setsid bash tests/benchmarks/gpu.sh all >>"$WORK/all.log" 2>&1 </dev/null & echo $! >"$WORK/pid"; }
+}
+
+waited() {
+    local end=$((SECONDS + $1)) seen=utilization.gpu,memory.used
+    nvidia-smi --query-gpu=timestamp,$seen --format=csv,noheader -l 5 >"$OUT/gpu.csv" 2>/dev/null &      # more SLOTS, or fewer?
+    local watch=$!
+    while running && ((SECONDS < end)); do sleep 1; done
+    kill $watch 2>/dev/null || true
+}
+
+# At most 8 files of 16 MiB come back: figures; curves and logs of every run; the diffusion model, in pieces.
+packed() {
+    local results=tests/benchmarks/results
+    [ ! -d "$results/distillation-$SHAPE" ] || tar czf "$OUT/results.tar.gz" -C "$results" "distillation-$SHAPE"
+    (cd "$WORK" && find . -name '*.log' -o -name log.txt -o -name metrics.jsonl -o -name job.json -o -name state.json -o -name progress.json \
+        -o -name result.json -o -name head.json -o -name samples.png | tar czf "$OUT/runs.tar.gz" -T -)
+    local denoiser
+    denoiser=$(find "$WORK" -maxdepth 3 -name denoiser | head -1)
+    [ -z "$denoiser" ] || tar c -C "$(dirname "$denoiser")" denoiser | split -b 15M - "$OUT/denoiser.tar."
+    (nvidia-smi || true) >"$OUT/nvidia-smi.txt" 2>&1
+}
+
+told() {
+    python3 - "$WORK" <<'PY'
+import json, sys
+from pathlib import Path
+for run in sorted(Path(sys.argv[1], "runs").glob("[0-9]*")):
+    job, state = (json.loads((run / f).read_text()) for f in ("job.json", "state.json"))
+    progress = json.loads((run / "progress.json").read_text()) if (run / "progress.json").exists() else {}
+    print(job["recipe"], job["config"].get("name", ""), state["state"], state["message"][:300],
+          f"{progress.get('step')}/{progress.get('total')}, {progress.get('eta_s')} s left" if state["state"] == "running" else "")
+for file in sorted(Path("tests/benchmarks/results").glob(f"distillation-{Path(sys.argv[1]).name}/*.json")):
+    told = json.loads(file.read_text())
+    print(file.stem, told["figures"]["map50"], told["seconds"], "s")
+PY
+    for log in "$WORK"/*.log; do
+        if grep -q Error "$log"; then echo "== $log"; tail -n 15 "$log"; fi
+    done
+    running && echo "still running" || tail -n 1 "$WORK/all.log"
+}
+
+case ${1:-} in
+    install) install ;;
+    check) SHAPE=check SEEDS=0 SLOTS=4 exec bash "$0" run "${2:-300}" ;;
+    run) install; started; waited "${2:-500}"; packed; told ;;
+    all | chain) "$@" ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,314 @@
+"""From a denoiser to a distilled student: fused at gate zero is plain, stages are reused and resumed, the student is a plain YOLO11n."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend import rundir
+from backend.config import BuildRepository, Distill, Import, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
+from backend.errors import Canceled, ConfigError
+from tests import squares
+
+SHAPE = dict(dataset="squares", imgsz=squares.SIDE, batch=4)
+
+
+def silent(**told: Any) -> None:
+    """A report that nobody reads."""
+
+
+def carried_out(recipe: str, config: Any, report: Any = silent) -> tuple[Path, dict[str, Any]]:
+    """Run a recipe in a run directory of its own, here."""
+    from backend.jobs import recipes
+
+    run_dir = rundir.create(recipe, config.to_json(), state="running")
+    result = recipes.load(recipe)(config, run_dir, report)
+    rundir.set_state(run_dir, "completed")
+    return run_dir, result
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A dataset of squares with a small denoiser, a repository, a taught backbone and a fused teacher."""
+    from backend.detection import teach, trainer
+    from backend.diffusion import ddpm
+    from backend.teacher import repository
+
+    root = tmp_path_factory.mktemp("distill")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSPECT_DATA", str(root / "data"))
+        for module in (trainer, teach, ddpm, repository):
+            patch.setattr(module, "cores", squares.one_core)
+        patch.setitem(ddpm.PRESETS, "tiny", ddpm.Preset((8, 16, 16, 16), 1, 32, 4, 4, 0.9))
+        squares.draw(root / "pictures")
+        made = {"import": carried_out("import", Import(path=str(root / "pictures"), name="squares"))}
+        made["denoiser"] = carried_out("train-diffusion", TrainDiffusion(dataset="squares", name="d"))
+        made["repository"] = carried_out("build-repository", BuildRepository(dataset="squares", name="r", steps=20))
+        made["backbone"] = carried_out("teach-backbone", TeachBackbone(dataset="squares", name="b", steps=4, imgsz=squares.SIDE, batch=4))
+        made["fused"] = carried_out("train-fused", TrainFused(**SHAPE, name="f", epochs=2))
+        yield made
+
+
+def batch_of(plant: dict[str, Any], course: Any, config: TrainDetector, augment: bool = True) -> dict[str, Any]:
+    """One batch as the trainer makes it."""
+    import torch
+
+    from backend.detection import train, trainer
+
+    scratch = plant["import"][0].parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    material = train.from_snapshot(rundir.find_snapshot("squares"), scratch / "data")
+    one = trainer.DetectorTrainer(config, material.data, scratch, lambda *a: None, course)
+    one.data = one.get_dataset()
+    data = one.build_dataset(one.data["train" if augment else "val"], "train" if augment else "val", 4)
+    batch = data.collate_fn([data[i] for i in range(4)])
+    one.device = torch.device("cpu")
+    return one.preprocess_batch(batch)
+
+
+# ---- the fused detector
+
+def test_at_gate_zero_the_fused_detector_is_the_plain_one(plant: dict[str, Any]) -> None:
+    import torch
+
+    from backend.detection import fuse, network
+
+    config = TrainFused(**SHAPE, name="x", precision="f32")
+    features = fuse.Features(rundir.find_artifact("repository"))
+    torch.manual_seed(3)
+    plain = network.build(config, {0: "red", 1: "blue"}).eval()
+    torch.manual_seed(3)
+    fused = fuse.fused(config, {0: "red", 1: "blue"}, features.repository.widths).eval()
+    batch = batch_of(plant, fuse.Fusing(features), config)
+    fused.read(batch)
+    assert any(c.detach().abs().max() > 0 for c in fused.contexts)
+    with torch.no_grad():
+        assert torch.equal(plain(batch["img"])[0], fused(batch["img"])[0])
+        for level in fused.fusion.levels:
+            level.gate += 1
+        assert not torch.equal(plain(batch["img"])[0], fused(batch["img"])[0]), "with open gates the features count"
+
+
+def test_the_teacher_is_kept_with_scores_and_gates(plant: dict[str, Any]) -> None:
+    run_dir, result = plant["fused"]
+    head = rundir.read_json(run_dir / "fused" / "head.json")
+    assert head["metrics"]["test"]["images"] == squares.COUNTS["test"] and result["map50"] == head["metrics"]["test"]["map50"]
+    assert not (run_dir / "training-fused").exists()
+    assert not (run_dir / "model").exists(), "a teacher is never deployed"
+
+
+def test_gates_move_and_are_told(plant: dict[str, Any]) -> None:
+    told: list[dict[str, Any]] = []
+    carried_out("train-fused", TrainFused(**SHAPE, name="g", epochs=1, seed=5), lambda **t: told.append(t))
+    curves = [t for t in told if "gate_p3" in t]
+    assert len(curves) == 1 and all(curves[0][f"gate_{p}"] > 0 for p in ("p3", "p4", "p5"))
+
+
+def test_scores_come_from_each_picture_s_own_features(plant: dict[str, Any]) -> None:
+    """Letterboxed as deployed, the map of a picture lies where the picture lies."""
+    import torch
+
+    from backend.detection import fuse
+    from backend.detection.warp import warp
+    from backend.inspection.engine import Engine
+
+    engine = Engine.of(dict(model_id="", name="-", classes=["a"], imgsz=64), lambda b: b)
+    prepared = [engine.prepare(np.zeros((40, 80, 3), np.uint8))]
+    sources = fuse.letterboxed(["k"], prepared, 64)
+    shown = warp(torch.ones(1, 1, 8, 8), sources, torch.ones(1, 2), 1, (64, 64))[0, 0] > 0
+    rows = torch.nonzero(shown.any(1)).flatten()
+    assert (rows.min(), rows.max() + 1) == (16, 48) and shown[20].all(), "32 of 64 rows, in the middle"
+
+
+def test_only_this_snapshot_s_repository(plant: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="build-repository"):
+        carried_out("train-fused", TrainFused(**{**SHAPE, "name": "x", "repository": "another"}))
+
+
+# ---- the taught backbone
+
+def test_backbone_is_taken_up_whole(plant: dict[str, Any]) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from backend.detection import network
+
+    taught = load_file(plant["backbone"][0] / "backbone" / "backbone.safetensors")
+    built = network.build(TrainDetector(**SHAPE, name="x", backbone="b"), {0: "red"}).state_dict()
+    assert all(torch.equal(built[k], v) for k, v in taught.items())
+    assert {k for k in built if int(k.split(".")[1]) <= 10} == set(taught)
+    with pytest.raises(ConfigError, match="no taught backbone"):
+        network.build(TrainDetector(**SHAPE, name="x", backbone="none"), {0: "red"})
+    with pytest.raises(ConfigError, match="size n"):
+        network.build(TrainDetector(**SHAPE, name="x", backbone="b", size="s"), {0: "red"})
+
+
+def test_teaching_lowers_its_loss_and_resumes_bit_by_bit(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from backend.detection import teach
+
+    monkeypatch.setattr(teach, "SAVE_S", 0)
+    config = TeachBackbone(dataset="squares", name="t", steps=30, imgsz=squares.SIDE, batch=4)
+    told: list[dict[str, Any]] = []
+    whole, _ = carried_out("teach-backbone", config, lambda **t: told.append(t))
+    losses = [t["loss"] for t in told if "loss" in t]
+    assert losses[-1] < losses[0]
+
+    run_dir = rundir.create("teach-backbone", config.to_json(), state="running")
+    for attempt in (11, 23, 99):
+        def stop(step: int, attempt: int = attempt, **told: Any) -> None:
+            if step == attempt:
+                raise KeyboardInterrupt
+        try:
+            teach.run(config, run_dir, stop)
+        except KeyboardInterrupt:
+            continue
+    one, two = (p / "backbone" / "backbone.safetensors" for p in (whole, run_dir))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_teaching_never_sees_val_or_test(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from backend.data import images, snapshot
+    from backend.detection import teach
+
+    opened: list[str] = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda data, name: opened.append(Path(name).stem) or decode(data, name))
+    carried_out("teach-backbone", TeachBackbone(dataset="squares", name="t", steps=1, imgsz=squares.SIDE, batch=4))
+    data = snapshot.read(rundir.find_snapshot("squares"))
+    assert set(opened) == {p.image_id for p in data.by_split("train")} and teach
+
+
+# ---- the student
+
+@pytest.fixture(scope="module")
+def student(plant: dict[str, Any]) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+    told: list[dict[str, Any]] = []
+    run_dir, result = carried_out("distill", Distill(**SHAPE, name="s", epochs=2), lambda **t: told.append(t))
+    return run_dir, result, told
+
+
+def test_the_student_s_graph_is_the_plain_one(plant: dict[str, Any], student: Any) -> None:
+    """Operators, their order, shapes and parameters: inference costs nothing more."""
+    import onnx
+
+    plain, _ = carried_out("train-detector", TrainDetector(**SHAPE, name="p", epochs=1))
+    one, two = (onnx.load(run / "model" / "model.onnx").graph for run in (plain, student[0]))
+    assert [n.op_type for n in one.node] == [n.op_type for n in two.node]
+    assert [list(t.dims) for t in one.initializer] == [list(t.dims) for t in two.initializer]
+    assert [str(o.type) for o in one.output] == [str(o.type) for o in two.output]
+    assert (plain / "weights" / "network.safetensors").stat().st_size == (student[0] / "weights" / "network.safetensors").stat().st_size
+
+
+def test_the_distillation_term_is_as_large_as_the_box_loss(student: Any) -> None:
+    curves = [t for t in student[2] if "distill_loss" in t]
+    assert len(curves) == 2
+    assert all(0.3 < c["distill_loss"] / c["box_loss"] < 3 for c in curves)
+    assert student[1]["teacher"] == "f"
+
+
+def test_a_student_learns_from_a_plain_teacher(plant: dict[str, Any]) -> None:
+    carried_out("train-detector", TrainDetector(**SHAPE, name="old", epochs=1))
+    _, result = carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="old", loss="mgd", logit_weight=0.5))
+    assert result["teacher"] == "old"
+    with pytest.raises(ConfigError, match="no teacher"):
+        carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="nobody"))
+
+
+@pytest.mark.parametrize("loss", ["cwd", "mgd"])
+def test_only_the_student_learns(plant: dict[str, Any], loss: str) -> None:
+    import torch
+    from ultralytics.cfg import get_cfg
+
+    from backend.detection import distill, fuse
+
+    config = Distill(**SHAPE, name="x", loss=loss, logit_weight=1.0, precision="f32")
+    teacher, features = fuse.load(rundir.find_artifact("fused"))
+    course = distill.Distilling(config, teacher, features)
+    batch = batch_of(plant, course, config)
+    torch.manual_seed(0)
+    network = course.network(config, {0: "red", 1: "blue"}).train()
+    network.args = get_cfg()
+    loss_, items = network.loss(batch)
+    loss_.sum().backward()
+    assert items["distill_loss"] > 0 and len(loss_) == 4
+    assert network.model[0].conv.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any) -> None:
+    from backend.detection import distill
+
+    config = Distill(**SHAPE, name="s", epochs=2, loss="mgd")
+    whole, _ = carried_out("distill", config)
+    run_dir = rundir.create("distill", config.to_json(), state="running")
+
+    def stop(step: int, **told: Any) -> None:
+        if step == 1 and "map50" in told:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill.run(config, run_dir, stop)
+    distill.run(config, run_dir, silent)
+    one, two = (p / "weights" / "network.safetensors" for p in (whole, run_dir))
+    assert one.read_bytes() == two.read_bytes()
+
+
+# ---- all stages in one
+
+def test_guided(plant: dict[str, Any]) -> None:
+    """Stages leave artifacts, are told apart in the curves, and are reused by the next run."""
+    config = TrainDistilled(**SHAPE, name="all", epochs=1, diffusion_steps=3, teach_steps=2)
+    told: list[dict[str, Any]] = []
+    run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
+    stages = rundir.read_json(run_dir / "stages.json")
+    assert [s["name"] for s in stages] == ["diffusion", "repository", "backbone", "fused", "student"]
+    assert {s["state"] for s in stages} == {"done"} and all(s["seconds"] is not None for s in stages)
+    assert rundir.find_model("all") == run_dir / "model"
+    names = {k for t in told for k in t}
+    assert {"diffusion_denoising_loss", "backbone_loss", "fused_gate_p3", "fused_map50", "student_distill_loss", "student_step"} <= names
+    assert [t["step"] for t in told] == sorted(t["step"] for t in told), "progress never goes back"
+    fidelity = rundir.read_json(run_dir / "fidelity.json")
+    assert fidelity["classes"] and all(-1 <= v <= 1 for row in fidelity["cosine"] for v in row if v is not None)
+
+    again, _ = carried_out("train-distilled", replace(config, name="again", seed=1))
+    stages = {s["name"]: s for s in rundir.read_json(again / "stages.json")}
+    assert [stages[n]["state"] for n in stages] == ["reused", "reused", "reused", "done", "done"]
+    assert stages["diffusion"]["from_run"] == run_dir.name
+
+
+def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
+    from backend.detection import guided
+
+    config = TrainDistilled(**SHAPE, name="stopped", epochs=1, diffusion_steps=2, teach_steps=3)
+    run_dir = rundir.create("train-distilled", config.to_json(), state="running")
+
+    def stop(message: str = "", **told: Any) -> None:
+        if "teaching the backbone, step 2" in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guided.run(config, run_dir, stop)
+    before = (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns
+    guided.run(config, run_dir, silent)
+    stages = rundir.read_json(run_dir / "stages.json")
+    assert {s["state"] for s in stages} == {"done"}
+    assert (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_canceled_stage_leaves_no_scratch(plant: dict[str, Any]) -> None:
+    from backend.detection import guided
+
+    config = TrainDistilled(**SHAPE, name="canceled", epochs=1, diffusion_steps=2, teach_steps=2, distill=False)
+    run_dir = rundir.create("train-distilled", config.to_json(), state="running")
+
+    def cancel(message: str = "", **told: Any) -> None:
+        if "teaching the backbone, step 1" in message:
+            raise Canceled
+
+    with pytest.raises(Canceled):
+        guided.run(config, run_dir, cancel)
+    assert not list(run_dir.glob("training*")) and not list(run_dir.glob("building*"))
+    assert not (run_dir / "backbone").exists() and (run_dir / "denoiser").exists()
