@@ -165,7 +165,9 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
 
 def key(config: TrainDiffusion, snapshot_id: str) -> str:
     """What the denoiser follows from; its name and the dataset's do not count."""
+    preset = PRESETS[config.preset]
     settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset")}
+    settings |= dict(steps=preset.steps if config.steps is None else config.steps, batch=config.batch or preset.batch)
     return rundir.key_of(kind="denoiser", format=FORMAT, snapshot_id=snapshot_id, **settings)
 
 
