@@ -96,6 +96,8 @@ class TrainDetector(Config):
     size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
     weights: str | None = _f(None, "Local weights to start from (.pt by Ultralytics); none: from scratch.", advanced=True)
     backbone: str = _f("", "Taught backbone to start from, by name or run; empty: none.", advanced=True)
+    labels: int | None = _f(None, "Use only so many labelled train images, each shown more often, so that the steps stay the same; "
+                                  "none: all.", low=1, high=10_000_000, advanced=True)
     learning_rate: float = _f(0.01, "Initial learning rate of the optimiser.", low=1e-6, high=1.0, advanced=True)
     precision: str = _f("auto", "Arithmetic of the network's forward pass; auto: bf16 where this machine computes it natively.",
                         choices=("auto", "f32", "bf16"), advanced=True)

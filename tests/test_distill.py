@@ -181,6 +181,15 @@ def test_teaching_never_sees_val_or_test(plant: dict[str, Any], monkeypatch: pyt
     assert set(opened) == {p.image_id for p in data.by_split("train")} and teach
 
 
+def test_fewer_labels_take_equal_steps(plant: dict[str, Any]) -> None:
+    told: list[str] = []
+    config = TrainDetector(**SHAPE, name="few", epochs=1, labels=2)
+    carried_out("train-detector", config, lambda message="", **t: told.append(message))
+    assert f"epoch 1, batch {-(-squares.COUNTS['train'] // 4)} of {-(-squares.COUNTS['train'] // 4)}" in told
+    with pytest.raises(ConfigError, match="9 labelled train images, fewer than 10"):
+        carried_out("train-detector", replace(config, labels=10))
+
+
 # ---- the student
 
 @pytest.fixture(scope="module")

@@ -346,6 +346,23 @@ def test_what_was_changed_and_lists_that_were_not_used_are_said(tmp_path: Path) 
     assert "Split lists lie in the data but were not asked for; the split was drawn: 1 (splits/train.txt)." in notes
 
 
+def test_few_labels_and_equal_steps(tmp_path: Path) -> None:
+    """Every class in turn, more labels hold the fewer, as many pictures as all of them; without boxes none."""
+    for i in range(40):
+        voc(tmp_path / "in", f"{i}", pixels(i), *([] if i % 8 == 0 else ["pit" if i % 4 else "dent"]))
+    _, run = imported(tmp_path / "in")
+    train = snapshot.read(run).by_split("train")
+    three, six = ({p.image_id for p in dataset.few(train, n)} for n in (3, 6))
+    assert (len(three), len(six)) == (3, 6) and three < six
+    assert all(p.boxes for p in dataset.few(train, 6)) and len({c for p in dataset.few(train, 2) for c in p.classes}) == 2
+    dataset.yolo_folder(run, tmp_path / "out", labels=3)
+    shown = [p.stem[:64] for p in (tmp_path / "out" / "images" / "train").iterdir()]
+    assert len(shown) == len(train) and set(shown) == three
+    times = sorted(map(shown.count, three))
+    assert times[-1] - times[0] <= 1
+    assert len(list((tmp_path / "out" / "images" / "val").iterdir())) == len(snapshot.read(run).by_split("val"))
+
+
 def test_the_yolo_folder(tmp_path: Path) -> None:
     """Grey stays grey and is linked; what another reader would see otherwise is written as we see it."""
     for i in range(12):

@@ -99,7 +99,7 @@ def neck_channels(network: Detector) -> list[int]:
 def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data")
+    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", config.labels)
     return make(config, material, find_teacher(config.teacher, material.snapshot_id), run_dir, report)
 
 

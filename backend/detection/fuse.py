@@ -128,7 +128,7 @@ def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
-    material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data")
+    material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", config.labels)
     return make(config, material, find_repository(config.repository, material.snapshot_id), run_dir, report)
 
 

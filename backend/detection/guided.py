@@ -119,8 +119,8 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     if config.distill:
         fusing = TrainFused(**shared, repository=built.parent.name)
         teacher = stages.go("fused", "fused", fuse.key(fusing, data.snapshot_id, built_key), lambda r: fuse.make(
-            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data"), built, run_dir, r))
-    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data")
+            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", config.labels), built, run_dir, r))
+    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", config.labels)
     result = stages.last("student", lambda r: distill.make(Distill(**shared), material, teacher, run_dir, r) if config.distill else
                          train.make(TrainDetector(**shared), material, run_dir, r))
 

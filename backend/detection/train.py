@@ -45,7 +45,7 @@ def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
     check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
-    material = from_snapshot(snapshot_run, run_dir / "training" / "data")
+    material = from_snapshot(snapshot_run, run_dir / "training" / "data", config.labels)
     return make(config, material, run_dir, report)
 
 
@@ -57,15 +57,21 @@ def check_settings(config: TrainDetector) -> None:
                           f"not {config.imgsz}.")
 
 
-def from_snapshot(snapshot_run: Path, folder: Path) -> Material:
-    """Lay a snapshot out for training. Raises ConfigError for one that cannot be trained on honestly."""
+def from_snapshot(snapshot_run: Path, folder: Path, labels: int | None = None) -> Material:
+    """Lay a snapshot out for training, on so many labelled images only where that is asked.
+
+    Raises ConfigError for one that cannot be trained on honestly.
+    """
     data = snapshot.read(snapshot_run)
     refuse_leaks(data.pictures)
+    labelled = sum(1 for p in data.by_split("train") if p.boxes)
+    if labels and labels > labelled:
+        raise ConfigError(f"The dataset has {labelled} labelled train images, fewer than {labels}.")
     shutil.rmtree(folder, ignore_errors=True)                   # of an attempt that was killed
     ids = {p.file_name: p.image_id for p in data.pictures}
     truth = {split: {p.file_name: [(b.class_name, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1]) for b in p.boxes] for p in data.by_split(split)}
              for split in SPLITS}
-    return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder), truth,
+    return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder, labels), truth,
                     lambda name: np.asarray(images.load(ids[name])), ids)
 
 

@@ -9,9 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks.record import SHARED, product, scored, write
-
-NEU = SHARED / "data" / "NEU-DET"
+from tests.benchmarks.record import NEU, product, scored, write
 
 
 def one_seed(data: Path, seed: int, epochs: int, imgsz: int) -> dict[str, float]:

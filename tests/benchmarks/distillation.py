@@ -11,10 +11,10 @@ Everything goes through the product's own commands; scores are the published sco
 import argparse
 import json
 import os
-import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,26 +23,10 @@ import numpy as np
 
 from backend.evaluation.detection import Truth
 from backend.evaluation.paired import Scored, average_precision, compare
-from tests.benchmarks.record import RESULTS, ROOT, SHARED, machine, product, scored, write
+from tests.benchmarks.arms import ARMS, LABELS, SHAPES, Lab, Shape, commit, predictions
+from tests.benchmarks.record import NEU, RESULTS, machine, scored, write
 
-NEU = SHARED / "data" / "NEU-DET"
 SEEDS = (0, 1, 2)
-SHAPE = ("--epochs", "40", "--imgsz", "224", "--precision", "bf16")
-
-
-def plain(data: Path, name: str, seed: int) -> dict[str, Any]:
-    return product(data, "train-detector", *common(name, seed))
-
-
-def common(name: str, seed: int) -> tuple[str, ...]:
-    return ("--dataset", "neu-det", "--name", name, "--seed", str(seed), *SHAPE)
-
-
-ARMS = {
-    "plain": plain,
-}
-
-
 RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
 OURS = ("ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled")                  # those that are deployed; `fused` is their teacher
 CONTROLS = ("no-resvae", "no-filter", "no-dynamic", "random-ddpm", "shuffled-keys")      # one seed each, against ddpm-distilled
@@ -50,39 +34,31 @@ TOLD = {"val map50": "val_map50", "epoch s": "epoch_seconds"}                   
 Runs = dict[str, dict[int, dict[str, Any]]]                                        # arm -> seed -> its file
 
 
-def place(arm: str, seed: int) -> Path:
-    return RESULTS / "distillation" / f"{arm}-{seed}.json"
+def place(arm: str, seed: int, shape: Shape = SHAPES["cpu"]) -> Path:
+    return RESULTS / shape.folder / f"{arm}-{seed}.json"
 
 
-def one(data: Path, arm: str, seed: int) -> None:
+def one(lab: Lab, arm: str) -> None:
     """Train and score one arm with one seed, unless it is done."""
-    if place(arm, seed).exists():
-        return remember(data, arm, seed)
-    name, began = f"{arm}-{seed}", time.monotonic()
-    result = ARMS[arm](data, name, seed)
-    truth, split = NEU / "ANNOTATIONS", NEU / "splits" / "test.txt"
-    product(data, "predict", "--model", name, "--images", str(NEU / "IMAGES"), "--list", str(split), "--out", str(data / name))
-    score = scored(data / name / "predictions.json", truth, split)
-    remember(data, arm, seed)
-    keep(arm, seed, dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()}),
-         result["result"], time.monotonic() - began)
+    path = place(arm, lab.seed, lab.shape)
+    if path.exists() and path.with_suffix(".npz").exists():
+        return
+    began = time.monotonic()
+    found = predictions(lab, arm)
+    score = scored(found, NEU / "ANNOTATIONS", NEU / "splits" / "test.txt")
+    path.parent.mkdir(exist_ok=True)
+    remember(found, path.with_suffix(".npz"))
+    figures = dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()})
+    told = dict(commit=commit(), cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
+    result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
+    path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, **told, figures=figures, result=result), indent=1) + "\n")
 
 
-def keep(arm: str, seed: int, figures: dict[str, float], result: dict[str, Any], seconds: float) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    place(arm, seed).parent.mkdir(exist_ok=True)
-    place(arm, seed).write_text(json.dumps(dict(arm=arm, seed=seed, commit=commit, cores=len(os.sched_getaffinity(0)), machine=machine(),
-                                                seconds=round(seconds), figures=figures, result=result), indent=1) + "\n")
-
-
-def remember(data: Path, arm: str, seed: int) -> None:
-    """Keep what a run found and hit, where its predictions are at hand and it is not kept yet."""
-    predictions, record = data / f"{arm}-{seed}" / "predictions.json", place(arm, seed).with_suffix(".npz")
-    if predictions.exists() and not record.exists():
-        boxes = true_boxes()
-        found = [{**p, "file_name": Path(p["file_name"]).stem} for p in json.loads(predictions.read_text())]
-        record.parent.mkdir(exist_ok=True)
-        Scored.from_predictions(found, boxes, sorted({c for marks in boxes.values() for c, _ in marks})).save(record)
+def remember(predictions: Path, record: Path) -> None:
+    """Keep what a run found and hit."""
+    boxes = true_boxes()
+    found = [{**p, "file_name": Path(p["file_name"]).stem} for p in json.loads(predictions.read_text())]
+    Scored.from_predictions(found, boxes, sorted({c for marks in boxes.values() for c, _ in marks})).save(record)
 
 
 def true_boxes() -> Truth:
@@ -96,28 +72,20 @@ def _box(mark: ET.Element) -> tuple[str, list[float]]:
     return mark.findtext("name", ""), [x1, y1, x2 - x1, y2 - y1]
 
 
-def prepared(data: Path) -> Path:
-    """A data folder of the product with the dataset in it."""
-    data.mkdir(parents=True, exist_ok=True)
-    if not list((data / "runs").glob("*-import-*")):
-        product(data, "import", str(NEU), "--name", "neu-det", "--splits", str(NEU / "splits"))
-    return data.resolve()
-
-
-def table() -> Path:
-    """results/distillation.json from all the files in the folder of that name."""
-    runs = finished()
+def table(shape: Shape = SHAPES["cpu"]) -> Path:
+    """results/distillation.json (or -gpu) from all the files in the folder of that name."""
+    runs = finished(shape)
     seeds = sorted({seed for rows in runs.values() for seed in rows})
     where = sorted({row["machine"] for rows in runs.values() for row in rows.values() if "machine" in row})
     arms = {arm: figures(rows) for arm, rows in runs.items()}
-    return write(place("", 0).parent.name, "python -m tests.benchmarks.distillation --data FOLDER", arms, seeds, notes(runs),
-                 ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval"), comparisons(runs), "; ".join(where))
+    return write(shape.folder, "python -m tests.benchmarks.distillation --data FOLDER", arms, seeds, notes(runs, shape),
+                 ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval"), comparisons(runs, shape), "; ".join(where))
 
 
-def finished() -> Runs:
+def finished(shape: Shape) -> Runs:
     """{arm: {seed: its file}}, arms in the order of ARMS."""
     runs: Runs = defaultdict(dict)
-    for path in sorted(place("", 0).parent.glob("*.json")):
+    for path in sorted(place("", 0, shape).parent.glob("*.json")):
         row = json.loads(path.read_text())
         runs[row["arm"]][row["seed"]] = row
     order = list(ARMS)
@@ -130,10 +98,10 @@ def figures(rows: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
     return {metric: [row[metric] for row in told] for metric in told[0] if all(metric in row for row in told)}
 
 
-def comparisons(runs: Runs) -> list[dict[str, Any]]:
-    pairs = [(arm, "plain") for arm in runs if arm != "plain"]
+def comparisons(runs: Runs, shape: Shape) -> list[dict[str, Any]]:
+    pairs = [(arm, "plain-10" if arm.endswith("-10") else "plain") for arm in runs if arm not in ("plain", "plain-10")]
     pairs += [(best, rival) for best in best_of_ours(runs) for rival in RIVALS] + [("ddpm-distilled", control) for control in CONTROLS]
-    records = {(arm, seed): record for arm, rows in runs.items() for seed in rows if (record := recorded(arm, seed, rows[seed]))}
+    records = {(arm, seed): record for arm, rows in runs.items() for seed in rows if (record := recorded(arm, seed, rows[seed], shape))}
     found = []
     for a, b in pairs:
         both = [seed for seed in runs.get(a, ()) if (a, seed) in records and (b, seed) in records]
@@ -144,9 +112,9 @@ def comparisons(runs: Runs) -> list[dict[str, Any]]:
     return found
 
 
-def recorded(arm: str, seed: int, row: dict[str, Any]) -> Scored | None:
+def recorded(arm: str, seed: int, row: dict[str, Any], shape: Shape) -> Scored | None:
     """The record beside a run's figures, if it was kept. It must give the figures that the published scorer gave."""
-    path = place(arm, seed).with_suffix(".npz")
+    path = place(arm, seed, shape).with_suffix(".npz")
     if not path.exists():
         return None
     record = Scored.load(path)
@@ -162,14 +130,16 @@ def best_of_ours(runs: Runs) -> list[str]:
     return [max(val, key=lambda arm: val[arm])] if val else []
 
 
-def notes(runs: Runs) -> str:
+def notes(runs: Runs, shape: Shape) -> str:
     missing = [f"{arm} {', '.join(map(str, seeds))}" for arm in ARMS
                if (seeds := [s for s in (SEEDS[:1] if arm in CONTROLS else SEEDS) if s not in runs.get(arm, {})])]
-    unkept = [f"{arm} {seed}" for arm, rows in runs.items() for seed in rows if not place(arm, seed).with_suffix(".npz").exists()]
+    unkept = [f"{arm} {seed}" for arm, rows in runs.items() for seed in rows if not place(arm, seed, shape).with_suffix(".npz").exists()]
     commits = sorted({row["commit"] for rows in runs.values() for row in rows.values()})
     return " ".join(filter(None, [
-        f"NEU-DET, its lists: 1,260 train, 180 val, 360 test; YOLO11n from scratch ({' '.join(SHAPE).replace('--', '')}); weights chosen "
-        "on val, test scored once, by the published scorer.",
+        f"NEU-DET, its lists: 1,260 train, 180 val, 360 test; YOLO11n from scratch, {shape.epochs} epochs, 224 px, bf16; weights "
+        f"chosen on val, test scored once, by the published scorer. One denoiser ({shape.denoiser:,} steps of 32 crops) and one "
+        f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images. Arms named -10 have {LABELS} labelled images "
+        "and equal steps.",
         "Differences: 95 % intervals of a paired bootstrap over seeds and images, from the seeds that both arms have; from one seed they "
         "say nothing of other seeds. Epoch times as they came, on machines that did other work too.",
         *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
@@ -181,19 +151,27 @@ def notes(runs: Runs) -> str:
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", type=Path)
+    ap.add_argument("--shape", choices=list(SHAPES), default="cpu")
     ap.add_argument("--table", action="store_true", help="only write results/distillation.json from the files there are")
+    ap.add_argument("--shared", action="store_true", help="only make the denoiser and the repository that all seeds use")
     ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     ap.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     a = ap.parse_args()
+    shape = SHAPES[a.shape]
     if a.table:
-        print(table())
+        print(table(shape))
         return
     if not a.data:
         ap.error("--data is needed to run anything")
-    data = prepared(a.data)
+    a.data.mkdir(parents=True, exist_ok=True)
+    lab = Lab(a.data.resolve(), shape)
+    lab.imported()
+    if a.shared:
+        lab.features()
+        return
     for seed in a.seeds:
         for arm in a.arms:
-            one(data, arm, seed)
+            one(replace(lab, seed=seed), arm)
 
 
 if __name__ == "__main__":

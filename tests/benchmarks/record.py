@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
 SHARED = ROOT.parent / "shared"
+NEU = SHARED / "data" / "NEU-DET"
 
 
 def machine() -> str:

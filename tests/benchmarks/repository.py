@@ -21,9 +21,8 @@ from backend.data import images, snapshot
 from backend.device import cores
 from backend.diffusion import ddpm, features
 from backend.teacher.repository import Repository
-from tests.benchmarks.record import SHARED, product, write
+from tests.benchmarks.record import NEU, product, write
 
-NEU = SHARED / "data" / "NEU-DET"
 BATCH = 64                  # latents that a training step decodes: 16 images, each a mosaic of four
 
 
