@@ -195,6 +195,7 @@ class TrainDistilled(TrainDetector):
     distill: bool = _f(True, "Distil the student from a fused teacher.")
     diffusion_steps: int | None = _f(None, "Optimiser steps of the diffusion model; none: the preset's.", low=1, high=5_000_000,
                                      advanced=True)
+    repository_steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
     teach_steps: int = _f(1600, "Optimiser steps of teaching the backbone.", low=1, high=1_000_000, advanced=True)
 
 

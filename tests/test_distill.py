@@ -195,7 +195,7 @@ def test_fewer_labels_take_equal_steps(plant: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def student(plant: dict[str, Any]) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
     told: list[dict[str, Any]] = []
-    run_dir, result = carried_out("distill", Distill(**SHAPE, name="s", epochs=2), lambda **t: told.append(t))
+    run_dir, result = carried_out("distill", Distill(**SHAPE, name="s", epochs=2, teacher="f"), lambda **t: told.append(t))
     return run_dir, result, told
 
 
@@ -269,7 +269,7 @@ def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any
 
 def test_guided(plant: dict[str, Any]) -> None:
     """Stages leave artifacts, are told apart in the curves, and are reused by the next run."""
-    config = TrainDistilled(**SHAPE, name="all", epochs=1, diffusion_steps=3, teach_steps=2)
+    config = TrainDistilled(**SHAPE, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10)
     told: list[dict[str, Any]] = []
     run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
     stages = rundir.read_json(run_dir / "stages.json")
@@ -291,7 +291,7 @@ def test_guided(plant: dict[str, Any]) -> None:
 def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
     from backend.detection import guided
 
-    config = TrainDistilled(**SHAPE, name="stopped", epochs=1, diffusion_steps=2, teach_steps=3)
+    config = TrainDistilled(**SHAPE, name="stopped", epochs=1, diffusion_steps=2, teach_steps=3, repository_steps=10)
     run_dir = rundir.create("train-distilled", config.to_json(), state="running")
 
     def stop(message: str = "", **told: Any) -> None:
@@ -310,7 +310,8 @@ def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
 def test_a_canceled_stage_leaves_no_scratch(plant: dict[str, Any]) -> None:
     from backend.detection import guided
 
-    config = TrainDistilled(**SHAPE, name="canceled", epochs=1, diffusion_steps=2, teach_steps=2, distill=False)
+    config = TrainDistilled(**SHAPE, name="canceled", epochs=1, diffusion_steps=5, teach_steps=2, repository_steps=10,
+                             distill=False)
     run_dir = rundir.create("train-distilled", config.to_json(), state="running")
 
     def cancel(message: str = "", **told: Any) -> None:

@@ -8,6 +8,7 @@ Each stage leaves an artifact that follows from its key; one made before, by any
 
 import json
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,20 @@ from backend.teacher import repository
 TITLES = {"diffusion": "Pre-train the diffusion model", "repository": "Build the feature repository", "backbone": "Teach the backbone",
           "fused": "Train the fused teacher", "student": "Train the student"}
 SHARED = tuple(TrainDetector.__dataclass_fields__)           # settings that the detectors' trainings have in common
-PER_STAGE = 1000                                             # the run's own steps for one stage
+SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}                      # work of the networks, in YOLO11n
 
 
 class Stages:
     """The stages of one run, in order, and the report of each."""
 
-    def __init__(self, names: list[str], run_dir: Path, report: Any) -> None:
-        self.names, self.run_dir, self.report = names, run_dir, report
+    def __init__(self, work: dict[str, int], run_dir: Path, report: Any) -> None:
+        self.names, self.run_dir, self.report = list(work), run_dir, report
+        self.ends = dict(zip(work, accumulate(work.values()), strict=True))
+        self.work, self.total = work, sum(work.values())
         path = run_dir / "stages.json"
         before = {row["name"]: row for row in rundir.read_json(path)} if path.exists() else {}
         fresh: dict[str, Any] = dict(state="waiting", seconds=None, figures={}, from_run="")
-        self.rows = [dict(name=n, title=TITLES[n], **{k: before.get(n, fresh)[k] for k in fresh}) for n in names]
+        self.rows = [dict(name=n, title=TITLES[n], **{k: before.get(n, fresh)[k] for k in fresh}) for n in self.names]
         self.told = _told(run_dir / "metrics.jsonl")
         self._write()
 
@@ -59,15 +62,15 @@ class Stages:
         return result
 
     def _report(self, name: str) -> Callable[..., None]:
-        at = self.names.index(name) * PER_STAGE
+        end, work = self.ends[name], self.work[name]
 
         def report(*, step: int, total: int, message: str = "", **metrics: float) -> None:
-            done = at + int(PER_STAGE * step / max(1, total))
+            done = end - work + int(work * step / max(1, total))
             new = metrics if metrics and (name, step) not in self.told else {}
             if new:
                 self.told.add((name, step))
                 new = {f"{name}_{k}": v for k, v in metrics.items()} | {f"{name}_step": step}
-            self.report(step=min(done, at + PER_STAGE - 1), total=len(self.names) * PER_STAGE, message=f"{TITLES[name]}: {message}", **new)
+            self.report(step=min(done, end - 1), total=self.total, message=f"{TITLES[name]}: {message}", **new)
 
         return report
 
@@ -91,9 +94,9 @@ def _told(path: Path) -> set[tuple[str, int]]:
 
 def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
-    stages = Stages(names(config), run_dir, report)
     snapshot_run = rundir.find_snapshot(config.dataset)
     data = snapshot.read(snapshot_run)
+    stages = Stages(work(config, len(data.pictures), len(data.by_split("train"))), run_dir, report)
     # seed 0 up to the backbone, so that a student of another seed reuses it
     about: dict[str, Any] = dict(dataset=data.snapshot_id, name=config.name)
 
@@ -103,7 +106,7 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
                          lambda r: ddpm.make(diffusion, data, run_dir, r))
 
     # what the diffusion model sees in each of them
-    build = BuildRepository(**about, denoiser=denoiser.parent.name)
+    build = BuildRepository(**about, denoiser=denoiser.parent.name, steps=config.repository_steps)
     built = stages.go("repository", "repository", repository.key(build, rundir.read_json(denoiser / "head.json")["key"]),
                       lambda r: repository.make(build, data, denoiser, run_dir, r))
     built_key = rundir.read_json(built / "head.json")["key"]
@@ -126,11 +129,18 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
 
     # how well the student holds what the diffusion model sees
     fidelity.write(run_dir, data, built, lambda step, total, message: report(
-        step=len(stages.names) * PER_STAGE, total=len(stages.names) * PER_STAGE, message=message))
+        step=stages.total, total=stages.total, message=message))
     return dict(result, seconds=round(sum(row["seconds"] or 0 for row in stages.rows), 1))
 
 
-def names(config: TrainDistilled) -> list[str]:
-    """The stages that these settings ask for."""
-    asked = {"backbone": config.teach, "fused": config.distill}
-    return [n for n in TITLES if asked.get(n, True)]
+def work(config: TrainDistilled, images: int, train_images: int) -> dict[str, int]:
+    """The stages that these settings ask for, and about how many core seconds each is: the steps of the run's progress."""
+    preset, network = ddpm.PRESETS[config.preset], SIZES[config.size] * (config.imgsz / 224) ** 2
+    crop = 1.5 if config.preset == "base" else 0.09
+    epoch = 0.08 * train_images * network
+    found = dict(diffusion=crop * (config.diffusion_steps or preset.steps) * preset.batch,
+                 repository=0.2 * images + 0.3 * config.repository_steps,
+                 backbone=0.045 * config.teach_steps * TeachBackbone().batch * network if config.teach else 0,
+                 fused=1.5 * epoch * config.epochs if config.distill else 0,
+                 student=(1.6 if config.distill else 1.0) * epoch * config.epochs)
+    return {name: 1 + round(seconds) for name, seconds in found.items() if seconds}

@@ -76,7 +76,7 @@ def stages(config: TrainDistilled) -> dict[str, Config]:
     common: dict[str, Any] = dict(dataset=config.dataset, name=config.name, seed=config.seed)
     detector = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainDetector)}
     found: dict[str, Config] = dict(diffusion=TrainDiffusion(preset=config.preset, steps=config.diffusion_steps, **common),
-                                    repository=BuildRepository(**common))
+                                    repository=BuildRepository(steps=config.repository_steps, **common))
     if config.teach:
         found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, **common)
     if config.distill:
