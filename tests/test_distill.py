@@ -226,6 +226,17 @@ def test_a_student_learns_from_a_plain_teacher(plant: dict[str, Any]) -> None:
         carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="nobody"))
 
 
+def test_the_rival_of_the_benchmark_really_distils(plant: dict[str, Any]) -> None:
+    """Ultralytics' own distillation in our harness: its term is there, and a plain detector comes out."""
+    from tests.benchmarks import rival
+
+    carried_out("train-detector", TrainDetector(**SHAPE, name="larger", epochs=1))
+    told: list[dict[str, Any]] = []
+    run_dir, _ = carried_out("train-rival", rival.TrainRival(**SHAPE, name="rival", epochs=1, teacher="larger"), lambda **t: told.append(t))
+    assert [t["dis_loss"] > 0 for t in told if "dis_loss" in t] == [True]
+    assert (run_dir / "model" / "model.onnx").exists()
+
+
 @pytest.mark.parametrize("loss", ["cwd", "mgd"])
 def test_only_the_student_learns(plant: dict[str, Any], loss: str) -> None:
     import torch

@@ -13,7 +13,7 @@ validator measures it each epoch; of equals the latest. Knows nothing of snapsho
 import io
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +90,7 @@ class Course:
     """What one way of training differs in from another. This one: boxes and nothing else."""
 
     dataset: type[Boxes] = Boxes
+    settings: Mapping[str, Any] = {}             # Ultralytics' own, beside those of `overrides`
 
     def network(self, config: TrainDetector, names: dict[int, str]) -> Detector:
         """The network that is trained. Random where nothing is taken over: seed first."""
@@ -100,6 +101,10 @@ class Course:
 
     def show(self, batch: dict[str, Any], network: Detector) -> None:
         """Let the network have what it wants beside the images of a val batch, before it answers."""
+
+    def own(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The network's part of what was trained."""
+        return state
 
     def curves(self, network: Detector) -> dict[str, float]:
         """Further points for the epoch's curves."""
@@ -121,7 +126,7 @@ class DetectorTrainer(DetectionTrainer):
     def __init__(self, config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Course) -> None:
         settings.update({name: False for name in _TRACKERS})
         self.config, self.folder, self.tell, self.progress, self.course = config, folder, tell, Progress(), course
-        super().__init__(overrides=overrides(config, data, folder))
+        super().__init__(overrides=overrides(config, data, folder) | course.settings)
         torch.set_num_threads(cores())                             # Ultralytics leaves one core idle
         self.callbacks: dict[str, list[Any]] = {}
 
@@ -269,7 +274,8 @@ def fit(config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Cou
         saved = load_checkpoint(folder)
     assert saved is not None, "training ends with a checkpoint"
     progress, network = progress_of(saved), course.network(config, class_names(data))
-    network.load_state_dict(torch.load(folder / f"best-{progress.best_epoch}.pt", map_location="cpu", weights_only=True))
+    best = torch.load(folder / f"best-{progress.best_epoch}.pt", map_location="cpu", weights_only=True)
+    network.load_state_dict(course.own(best))
     return network.eval(), progress
 
 

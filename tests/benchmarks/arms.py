@@ -48,6 +48,7 @@ class Lab:
         """The name, once a completed run of it is there: found, taken up where it was, or made."""
         state, run = self._found(recipe, name)
         if state != "completed":
+            os.environ["DIFFSPECT_RECIPES"] = "tests.benchmarks.rival"
             product(self.data, *(("resume", run) if run else (recipe, "--dataset", "neu-det", "--name", name, *words)))
         return name
 
@@ -116,6 +117,7 @@ ARMS: dict[str, tuple[str, Callable[[Lab], str]]] = {
     "ddpm-taught-distilled": ("distill", lambda lab: lab.distilled(
         "ddpm-taught-distilled", lab.fused("fused-taught", *taught(lab)), *taught(lab))),
     "self": ("distill", lambda lab: lab.distilled("self", lab.plain())),
+    "ultralytics": ("train-rival", lambda lab: lab.detector("train-rival", "ultralytics", "--teacher", lab.plain("larger", "--size", "s"))),
     "plain-longer": ("train-detector", lambda lab: lab.plain("plain-longer", epochs=lab.shape.longer)),
     "plain-10": ("train-detector", lambda lab: lab.plain("plain-10", *few())),
     "ddpm-taught-10": ("train-detector", lambda lab: lab.plain("ddpm-taught-10", *few(*taught(lab)))),
