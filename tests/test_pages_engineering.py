@@ -631,7 +631,7 @@ def test_a_form_is_its_config() -> None:
         form.fields(jobs.TrainDetector, key="t")
 
     at = AppTest.from_function(script).run()
-    assert [n.label for n in at.number_input] == ["Images per step", "Learning rate"]
+    assert [n.label for n in at.number_input] == ["Images per step", "Labelled images", "Learning rate"]
     assert at.number_input[0].max == 512
     assert at.selectbox[0].options == ["n", "s", "m"]
     assert form.label("imgsz") == "Image side (pixels)"

@@ -15,7 +15,9 @@ LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list fi
           "unit_pattern": "Pattern of the unit in a file name", "captured_pattern": "Pattern of the time in a file name",
           "size": "Network size", "weights": "Start from weights", "batch": "Images per step", "backbone": "Taught backbone",
           "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
-          "teach_steps": "Steps of teaching", "images": "Pictures to learn from"}
+          "teach_steps": "Steps of teaching", "repository_steps": "Steps of compressing", "labels": "Labelled images",
+          "images": "Pictures to learn from"}
+NONE = {"labels": "all"}                     # what an empty number means, where no preset gives it
 
 
 def fields(config: "type[jobs.Config]", names: Iterable[str] | None = None, key: str = "", start: dict[str, Any] | None = None,
@@ -49,4 +51,4 @@ def _number(place: Any, f: "dataclasses.Field[Any]", kind: type[int] | type[floa
     low, high = (None if f.metadata.get(edge) is None else kind(f.metadata[edge]) for edge in ("low", "high"))
     style = {"format": "%g", "step": abs(value or 0) / 2 or 0.1} if kind is float else {"step": 1}
     return place.number_input(label(f.name), low, high, None if value is None else kind(value), help=about, key=key,
-                              placeholder="by the preset" if value is None else None, **style)
+                              placeholder=NONE.get(f.name, "by the preset") if value is None else None, **style)

@@ -25,7 +25,8 @@ TEACHERS = {"tiny": "A small diffusion model, trained briefly. Start here; no GP
 
 PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.TrainDetector) if f.metadata.get("advanced")))
 # not weights, not backbone: a guided run makes its own
-GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights", "backbone")), "diffusion_steps", "teach_steps")
+GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights", "backbone")),
+          "diffusion_steps", "repository_steps", "teach_steps")
 
 
 def config() -> jobs.TrainDetector | None:
