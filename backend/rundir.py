@@ -192,13 +192,29 @@ def find_artifact(kind: str, name: str = "", **wanted: Any) -> Path | None:
     return None
 
 
+def bound(scratch: Path, key: str) -> Path:
+    """A scratch folder that goes with `key`: what an attempt with other data behind it left is thrown away."""
+    mark = scratch / "key"
+    if scratch.exists() and not (mark.exists() and mark.read_text() == key):
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_bytes(mark, key.encode())
+    return scratch
+
+
 def keep_artifact(scratch: Path, run_dir: Path, kind: str, head: dict[str, Any]) -> Path:
-    """Give a folder made in scratch its place `<run>/<kind>`, whole, with its head.json. Replaces one of an earlier attempt."""
+    """Give a folder made in scratch its place `<run>/<kind>`, whole and on disk, with its head.json. Replaces an earlier attempt's."""
     assert "key" in head, "an artifact says what it follows from"
     write_json(scratch / "head.json", head)
-    folder = run_dir / kind
-    shutil.rmtree(folder, ignore_errors=True)
+    for file in scratch.iterdir():
+        with open(file, "rb") as f:
+            os.fsync(f.fileno())
+    folder, old = run_dir / kind, run_dir / f".{kind}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
     os.rename(scratch, folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -253,7 +253,7 @@ def test_only_the_student_learns(plant: dict[str, Any], loss: str) -> None:
     network.args = get_cfg()
     loss_, items = network.loss(batch)
     loss_.sum().backward()
-    assert items["distill_loss"] > 0 and len(loss_) == 4
+    assert items["distill_loss"] > 0 and items["logit_loss"] > 0 and len(loss_) == 5
     assert network.model[0].conv.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -316,6 +316,47 @@ def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
     stages = rundir.read_json(run_dir / "stages.json")
     assert {s["state"] for s in stages} == {"done"}
     assert (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_student_is_not_trained_again(plant: dict[str, Any]) -> None:
+    """Killed while the fidelity is measured: the resumed run keeps its student, and a fidelity that cannot be had costs nothing."""
+    from backend.detection import guided
+
+    config = TrainDistilled(**SHAPE, name="kept", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10, distill=False)
+    run_dir = rundir.create("train-distilled", config.to_json(), state="running")
+
+    def stop(message: str = "", **told: Any) -> None:
+        if "fidelity" in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guided.run(config, run_dir, stop)
+    student = (run_dir / "model" / "model.onnx").stat().st_mtime_ns
+    row = next(r for r in rundir.read_json(run_dir / "stages.json") if r["name"] == "repository")
+    latents = rundir.runs_root() / (row["from_run"] or run_dir.name) / "repository" / "latents.f16"
+    whole = latents.read_bytes()
+    latents.write_bytes(whole[:-2])
+    result = guided.run(config, run_dir, silent)
+    latents.write_bytes(whole)
+    assert (run_dir / "model" / "model.onnx").stat().st_mtime_ns == student and result["name"] == "kept"
+    assert not (run_dir / "fidelity.json").exists()
+
+
+def test_what_cannot_be_is_said_before_the_work(plant: dict[str, Any]) -> None:
+    told: list[str] = []
+    for change, sentence in ((dict(labels=99), "fewer than 99"), (dict(teach=False, distill=False), "nothing of the diffusion model")):
+        with pytest.raises(ConfigError, match=sentence):
+            carried_out("train-distilled", TrainDistilled(**SHAPE, name="x", **change), lambda message="", **t: told.append(message))
+    assert not told
+
+
+def test_a_backbone_of_another_dataset_is_refused(plant: dict[str, Any], tmp_path: Path) -> None:
+    """Its train images may be this one's test images."""
+    squares.draw(tmp_path / "more")
+    (tmp_path / "more" / "images" / "train" / "train-0.png").unlink()
+    carried_out("import", Import(path=str(tmp_path / "more"), name="others"))
+    with pytest.raises(ConfigError, match="taught on this dataset"):
+        carried_out("train-detector", TrainDetector(**{**SHAPE, "dataset": "others", "name": "x", "backbone": "b"}))
 
 
 def test_a_canceled_stage_leaves_no_scratch(plant: dict[str, Any]) -> None:

@@ -164,9 +164,10 @@ def feed(balance: losses.Balance, steps: int, seed: int = 0) -> list[float]:
 def test_balance_finds_the_ratio() -> None:
     balance = losses.Balance()
     assert balance(torch.tensor(0.5), torch.tensor(2.0)).item() == pytest.approx(4)            # the first step's own
-    factors = feed(balance, 1_000)
-    assert np.mean(factors[500:]) == pytest.approx(75, rel=0.05)
-    assert np.std(factors[500:]) < 0.1 * 75                                                    # a single step's ratio is off by 40 %
+    balance = losses.Balance()
+    factors = feed(balance, 300)
+    assert factors[199] == pytest.approx(75, rel=0.1)                                          # a single step's ratio is off by 40 %
+    assert len(set(factors[199:])) == 1, "it settles, so that a term that falls is seen to fall"
 
 
 def test_balance_goes_on_after_a_save() -> None:

@@ -302,10 +302,10 @@ def test_a_killed_build_goes_on_to_the_same_bytes(built: tuple[dict[str, Any], P
 
 def test_scratch_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
     """A dataset imported anew between two attempts has another snapshot behind its name, so another key."""
-    scratch = repository._scratch(tmp_path / "building", "a")
+    scratch = rundir.bound(tmp_path / "building", "a")
     (scratch / "raw.rows").write_text("23")
-    assert (repository._scratch(tmp_path / "building", "a") / "raw.rows").exists()
-    assert not (repository._scratch(tmp_path / "building", "b") / "raw.rows").exists()
+    assert (rundir.bound(tmp_path / "building", "a") / "raw.rows").exists()
+    assert not (rundir.bound(tmp_path / "building", "b") / "raw.rows").exists()
 
 
 def test_a_canceled_build_leaves_nothing(plant: Path) -> None:

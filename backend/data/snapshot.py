@@ -72,6 +72,13 @@ class Snapshot:
         """Pictures of one split, by file name."""
         return sorted((p for p in self.pictures if p.split == split), key=lambda p: p.file_name)
 
+    def learnable(self, *splits: str) -> list[Picture]:
+        """Pictures of train (and of further `splits`) whose content is in neither val nor test, each content once: to learn
+        from without labels."""
+        kept = {p.image_id for p in self.pictures if p.split in ("val", "test")}
+        found = {p.image_id: p for p in self.pictures if p.split in ("train", *splits) and p.image_id not in kept}
+        return [found[i] for i in sorted(found)]
+
 
 def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: list[Refusal], about: dict[str, Any]) -> dict[str, Any]:
     """Write manifest, parts and snapshot.json; returns what stands in snapshot.json. `about`: name, layout, explanation, seed ..."""

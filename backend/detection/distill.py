@@ -32,6 +32,9 @@ class Lesson(nn.Module):
         self.neck = Neck(cast(Kind, config.loss), student, teacher)
         self.neck_balance, self.logit_balance = Balance(), Balance()
         self.weight, self.logit_weight = config.weight, config.logit_weight
+        self.names = [name for name, weight in (("distill_loss", self.weight), ("logit_loss", self.logit_weight)) if weight]
+        if not self.names:
+            raise ConfigError("Nothing is distilled with both weights at 0. Raise one, or train a plain detector.")
 
 
 class Student(Detector):
@@ -42,23 +45,23 @@ class Student(Detector):
     def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
         if preds is not None:                                               # on val: the detection loss alone
             loss, items = super().loss(batch, preds)
-            return loss, {**items, "distill_loss": torch.zeros_like(next(iter(items.values())))}
+            return loss, items | {name: torch.zeros((), device=loss.device) for name in self.lesson.names}
         preds, neck = self.with_neck(batch["img"])
         loss, items = super().loss(batch, preds)
-        term = self.term(neck, preds["scores"], batch, items["box_loss"])
-        return torch.cat([loss, (term * len(batch["img"])).reshape(1)]), {**items, "distill_loss": term.detach()}
+        with torch.autocast(loss.device.type, enabled=False):
+            terms = self.terms(neck, preds["scores"], batch, items["box_loss"])
+        return torch.cat([loss, torch.stack(list(terms.values())) * len(batch["img"])]), items | {k: v.detach() for k, v in terms.items()}
 
-    def term(self, neck: list[Tensor], scores: Tensor, batch: dict[str, Any], box: Tensor) -> Tensor:
-        """The distillation term on the scale of the box loss, whose weight it shares."""
-        lesson, total = self.lesson, torch.zeros((), device=scores.device)
-        with torch.autocast(scores.device.type, enabled=False):
-            if lesson.weight:
-                far = lesson.neck(neck, batch["teacher_neck"])
-                total = total + lesson.weight * lesson.neck_balance(far, box) * far
-            if lesson.logit_weight:
-                unsure = logits(scores, batch["teacher_scores"])
-                total = total + lesson.logit_weight * lesson.logit_balance(unsure, box) * unsure
-        return total
+    def terms(self, neck: list[Tensor], scores: Tensor, batch: dict[str, Any], box: Tensor) -> dict[str, Tensor]:
+        """What is still to learn of the teacher, on the scale that the box loss had at first."""
+        lesson, found = self.lesson, {}
+        if lesson.weight:
+            far = lesson.neck(neck, batch["teacher_neck"])
+            found["distill_loss"] = lesson.weight * lesson.neck_balance(far, box) * far
+        if lesson.logit_weight:
+            unsure = logits(scores, batch["teacher_scores"])
+            found["logit_loss"] = lesson.logit_weight * lesson.logit_balance(unsure, box) * unsure
+        return found
 
 
 class Distilling(Course):
@@ -100,7 +103,8 @@ def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", config.labels)
-    return make(config, material, find_teacher(config.teacher, material.snapshot_id), run_dir, report)
+    teacher = find_teacher(config.teacher, material.snapshot_id)
+    return make(train.with_backbone(config, material.snapshot_id), material, teacher, run_dir, report)
 
 
 def find_teacher(name: str, snapshot_id: str) -> Path:
@@ -119,13 +123,13 @@ def make(config: Distill, material: train.Material, teacher: Path, run_dir: Path
     head = rundir.read_json(teacher / "head.json")
     if head["classes"] != list(material.classes):
         raise ConfigError(f"The teacher {head['name']!r} knows other classes than this dataset has.")
-    network, features = fuse.load(teacher) if teacher.name == "fused" else (plain_teacher(teacher, head), None)
+    network, features = fuse.load(teacher) if teacher.name == "fused" else (plain_teacher(teacher, head, config.precision), None)
     result = train.make(config, material, run_dir, report, Distilling(config, network, features))
     return dict(result, teacher=head["name"], teacher_key=head["key"])
 
 
-def plain_teacher(folder: Path, head: dict[str, Any]) -> Detector:
-    config = TrainDetector(dataset="-", name=head["name"], size=head["size"], imgsz=head["imgsz"])
+def plain_teacher(folder: Path, head: dict[str, Any], precision: str) -> Detector:
+    config = TrainDetector(dataset="-", name=head["name"], size=head["size"], imgsz=head["imgsz"], precision=precision)
     network: Detector = build(config, dict(enumerate(head["classes"])))
     network.load_state_dict(load_file(folder / "network.safetensors"))
     return network

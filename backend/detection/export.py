@@ -59,13 +59,16 @@ def write_bundle(folder: Path, network: nn.Module, **about: Any) -> dict[str, An
     return head
 
 
-def write_weights(scratch: Path, run_dir: Path, network: nn.Module, head: dict[str, Any]) -> None:
-    """Keep the network as it was trained, beside the artifact: a later training may learn from it or go on with it."""
+def write_weights(scratch: Path, run_dir: Path, network: nn.Module, head: dict[str, Any], result: dict[str, Any]) -> None:
+    """Keep the network as it was trained, beside the artifact: a later training may learn from it or go on with it.
+
+    Written last: with it, and the run's result in its head, all is done.
+    """
     folder = scratch / "weights"
     folder.mkdir(exist_ok=True)
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
     kept = {k: head[k] for k in ("name", "model_id", "snapshot_id", "classes", "imgsz")}
-    rundir.keep_artifact(folder, run_dir, "weights", dict(key=head["model_id"], size=head["settings"]["size"], **kept))
+    rundir.keep_artifact(folder, run_dir, "weights", dict(key=head["model_id"], size=head["settings"]["size"], result=result, **kept))
 
 
 def check(folder: Path, network: nn.Module, imgsz: int) -> None:

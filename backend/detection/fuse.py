@@ -6,6 +6,7 @@ Latents are decoded and filtered as they were stored, then carried along by the 
 Knows nothing of distillation.
 """
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from backend.inspection.engine import Engine
 from backend.teacher.fusion import Fusion
 from backend.teacher.repository import Repository
 
+FORMAT = 2                           # of the teacher; part of its key
 STRIDE = 8                           # of P3, the finest level that features are brought into
 
 
@@ -87,7 +89,8 @@ class Features:
     def __init__(self, folder: Path, shuffled: bool = False) -> None:
         self.repository = Repository.open(folder).to(torch_device())
         ids = sorted(self.repository.image_ids)
-        self.other = dict(zip(ids, np.random.default_rng(0).permutation(ids), strict=True)) if shuffled else None
+        order = np.random.default_rng(0).permutation(ids)
+        self.other = dict(zip(order, np.roll(order, 1), strict=True)) if shuffled else None       # nobody keeps its own
 
     def add(self, batch: dict[str, Any], sources: Sources) -> None:
         """Put sources, their decoded features (N, C, g, g) and extents (N, 2) into a batch."""
@@ -129,7 +132,8 @@ def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
     material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", config.labels)
-    return make(config, material, find_repository(config.repository, material.snapshot_id), run_dir, report)
+    repository = find_repository(config.repository, material.snapshot_id)
+    return make(train.with_backbone(config, material.snapshot_id), material, repository, run_dir, report)
 
 
 def find_repository(name: str, snapshot_id: str) -> Path:
@@ -143,9 +147,13 @@ def find_repository(name: str, snapshot_id: str) -> Path:
 
 def key(config: TrainFused, snapshot_id: str, repository_key: str) -> str:
     """What a teacher follows from; names do not count."""
-    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "repository", "backbone")}
-    made_of = dict(repository=repository_key, backbone=_backbone_key(config.backbone))
-    return rundir.key_of(kind="fused", snapshot_id=snapshot_id, **made_of, **settings)
+    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "repository", "backbone", "weights")}
+    made_of = dict(repository=repository_key, backbone=_backbone_key(config.backbone), weights=_content(config.weights))
+    return rundir.key_of(kind="fused", format=FORMAT, snapshot_id=snapshot_id, **made_of, **settings)
+
+
+def _content(weights: str | None) -> str:
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights and Path(weights).is_file() else ""
 
 
 def _backbone_key(name: str) -> str:
@@ -155,7 +163,8 @@ def _backbone_key(name: str) -> str:
 
 def make(config: TrainFused, material: train.Material, repository: Path, run_dir: Path, report: Any) -> dict[str, Any]:
     """Train, choose the epoch on val, score once; the teacher is kept in `<run>/fused`."""
-    train.refuse_unlabelled(material)
+    if (kept := run_dir / "fused" / "head.json").exists():
+        return dict(rundir.read_json(kept)["result"])
     scratch = run_dir / "training-fused"
     scratch.mkdir(exist_ok=True)
     try:
@@ -179,12 +188,13 @@ def make(config: TrainFused, material: train.Material, repository: Path, run_dir
         folder.mkdir(exist_ok=True)
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "network.safetensors")
         rundir.write_json(folder / "predictions.json", found["test"])
+        head["result"] = train.figures(config, material, head, progress)
         rundir.keep_artifact(folder, run_dir, "fused", head)
     except Canceled:
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    return train.figures(config, material, head, progress)
+    return dict(head["result"])
 
 
 def predict(network: FusedDetector, features: Features, head: dict[str, Any], material: train.Material, split: str, epochs: int,

@@ -17,6 +17,7 @@ from backend.config import BuildRepository, Distill, TeachBackbone, TrainDetecto
 from backend.data import snapshot
 from backend.detection import distill, fidelity, fuse, teach, train
 from backend.diffusion import ddpm
+from backend.errors import ConfigError, DiffspectError
 from backend.teacher import repository
 
 TITLES = {"diffusion": "Pre-train the diffusion model", "repository": "Build the feature repository", "backbone": "Teach the backbone",
@@ -96,6 +97,10 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     snapshot_run = rundir.find_snapshot(config.dataset)
     data = snapshot.read(snapshot_run)
+    if not config.teach and not config.distill:
+        raise ConfigError("Without teaching and without distilling nothing of the diffusion model reaches the detector.")
+    train.refuse_leaks(data.pictures)                                      # before hours of work, not after
+    train.refuse_few(data, config.labels)
     stages = Stages(work(config, len(data.pictures), len(data.by_split("train"))), run_dir, report)
     # seed 0 up to the backbone, so that a student of another seed reuses it
     about: dict[str, Any] = dict(dataset=data.snapshot_id, name=config.name)
@@ -128,9 +133,16 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
                          train.make(TrainDetector(**shared), material, run_dir, r))
 
     # how well the student holds what the diffusion model sees
-    fidelity.write(run_dir, data, built, lambda step, total, message: report(
-        step=stages.total, total=stages.total, message=message))
+    _look_at(run_dir, data, built, lambda step, total, message: report(step=stages.total, total=stages.total, message=message))
     return dict(result, seconds=round(sum(row["seconds"] or 0 for row in stages.rows), 1))
+
+
+def _look_at(run_dir: Path, data: snapshot.Snapshot, built: Path, report: Any) -> None:
+    """Fidelity is a view, not a result: where it cannot be had, the finished student stands all the same."""
+    try:
+        fidelity.write(run_dir, data, built, report)
+    except (RuntimeError, ValueError, DiffspectError) as problem:
+        print(f"The fidelity of the student could not be measured: {problem}", flush=True)
 
 
 def work(config: TrainDistilled, images: int, train_images: int) -> dict[str, int]:

@@ -95,23 +95,24 @@ class Neck(nn.Module):
 
 
 class Balance(nn.Module):
-    """The factor that brings a term to the size of the box loss, so that a weight of 1.0 means "as much as the boxes".
+    """The factor that brings a term to the size of the box loss, so that a weight of 1.0 means "as much as the boxes at first".
 
-    Our choice: papers give a weight per detector and loss (2e-5 to 10), which here would depend on sizes and reductions. Both
-    sizes are averaged exponentially over about 1 / (1 - decay) steps; as both averages start at zero and move alike, their
-    ratio needs no correction, and after one step is that step's. Within bounds, so that a term that comes near zero (student
-    and teacher agree) is left to fade. Outside training the averages rest. They are buffers: saved and resumed exactly.
+    Our choice: papers give a weight per detector and loss (2e-5 to 10), which here would depend on sizes and reductions. The
+    factor is the ratio of both means over the first `settle` steps, and stays then: a factor that went on following would
+    make the term equal to the box loss for ever, and pull the harder the nearer student and teacher come. Sums are buffers:
+    saved and resumed exactly. Outside training they rest.
     """
 
-    def __init__(self, decay: float = 0.98, low: float = 1e-3, high: float = 1e3) -> None:
+    def __init__(self, settle: int = 200, low: float = 1e-3, high: float = 1e3) -> None:
         super().__init__()
-        self.decay, self.low, self.high = decay, low, high
-        self.register_buffer("term", torch.zeros(()))
-        self.register_buffer("box", torch.zeros(()))
+        self.settle, self.low, self.high = settle, low, high
+        for name in ("term", "box", "steps"):
+            self.register_buffer(name, torch.zeros(()))
 
     def forward(self, term: Tensor, box: Tensor) -> Tensor:
         """A step's two losses -> the factor for the first, without gradient."""
-        if self.training:
-            self.term.lerp_(term.detach().float().abs(), 1 - self.decay)
-            self.box.lerp_(box.detach().float().abs(), 1 - self.decay)
+        if self.training and self.steps < self.settle:
+            self.term += term.detach().float().abs()
+            self.box += box.detach().float().abs()
+            self.steps += 1
         return (self.box / self.term.clamp(min=1e-12)).clamp(self.low, self.high)

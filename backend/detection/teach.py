@@ -53,22 +53,19 @@ def make(config: TeachBackbone, data: snapshot.Snapshot, repository: Path, run_d
     if config.imgsz % 32:
         raise ConfigError(f"The image size must be a multiple of 32, not {config.imgsz}.")
     scratch = run_dir / "training-backbone"
-    scratch.mkdir(exist_ok=True)
+    repository_key = rundir.read_json(repository / "head.json")["key"]
+    rundir.bound(scratch, key(config, repository_key))
     try:
         # the images, decoded once, and what the denoiser saw in them
-        known = [p for p in data.pictures if p.split in ("train", "")]
-        known = sorted({p.image_id: p for p in known}.values(), key=lambda p: p.image_id)
+        known = data.learnable("")
         if not known:
             raise ConfigError(f"The dataset {config.dataset!r} has no images to learn from.")
-        repository_key = rundir.read_json(repository / "head.json")["key"]
         pixels = pictures.decoded([p.path for p in known], _open, scratch / "pictures.u8", config.imgsz, 3, lambda i: report(
             step=0, total=config.steps, message=f"reading image {i + 1} of {len(known)}"))
 
         # learning
         teaching = Teaching(config, known, pixels, Repository.open(repository), scratch)
-        began, first = time.monotonic(), teaching.step
         _fit(teaching, report)
-        seconds = time.monotonic() - began
 
         # the artifact
         folder = scratch / "backbone"
@@ -82,9 +79,9 @@ def make(config: TeachBackbone, data: snapshot.Snapshot, repository: Path, run_d
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    done = config.steps - first
+    rate = config.steps * config.batch / teaching.seconds
     return dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=config.steps, loss=head["loss"],
-                images=len(known), seconds=round(seconds, 1), images_per_second=round(done * config.batch / seconds, 1) if done else None)
+                images=len(known), seconds=round(teaching.seconds, 1), images_per_second=round(rate, 1))
 
 
 def _open(path: Path) -> Any:
@@ -107,12 +104,12 @@ class Teaching:
         self.reader = nn.Conv2d(_width(whole), sum(repository.widths), 1).to(self.device)
         self.bf16 = in_bf16(config.precision)
         self.optimizer = torch.optim.AdamW([*self.layers.parameters(), *self.reader.parameters()], config.learning_rate, weight_decay=1e-4)
-        self.step, self.losses = 0, list[float]()
+        self.step, self.seconds, self.losses = 0, 0.0, list[float]()
         self._take_up()
 
     def advance(self) -> float:
         """One optimiser step; its mean squared error, of features with variance 1."""
-        rng = np.random.default_rng([self.config.seed, self.step])
+        began, rng = time.monotonic(), np.random.default_rng([self.config.seed, self.step])
         chosen = rng.choice(len(self.ids), self.config.batch, replace=len(self.ids) < self.config.batch)
         seen, wanted, visible = self._batch(chosen, rng)
         with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16):
@@ -125,6 +122,7 @@ class Teaching:
         self.optimizer.step()
         self.step += 1
         self.losses = [*self.losses[-99:], loss.item()]
+        self.seconds += time.monotonic() - began
         return self.losses[-1]
 
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,8 +164,8 @@ class Teaching:
 
     def save(self) -> None:
         buffer = io.BytesIO()
-        torch.save(dict(step=self.step, losses=self.losses, layers=self.layers.state_dict(), reader=self.reader.state_dict(),
-                        optimizer=self.optimizer.state_dict()), buffer)
+        torch.save(dict(step=self.step, seconds=self.seconds, losses=self.losses, layers=self.layers.state_dict(),
+                        reader=self.reader.state_dict(), optimizer=self.optimizer.state_dict()), buffer)
         rundir.write_bytes(self.scratch / "checkpoint.pt", buffer.getvalue())
 
     def _take_up(self) -> None:
@@ -176,7 +174,7 @@ class Teaching:
             saved = torch.load(path, map_location=self.device, weights_only=True)
             for name in ("layers", "reader", "optimizer"):
                 getattr(self, name).load_state_dict(saved[name])
-            self.step, self.losses = saved["step"], saved["losses"]
+            self.step, self.seconds, self.losses = saved["step"], saved["seconds"], saved["losses"]
 
 
 def _placed(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -46,7 +46,7 @@ def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
     material = from_snapshot(snapshot_run, run_dir / "training" / "data", config.labels)
-    return make(config, material, run_dir, report)
+    return make(with_backbone(config, material.snapshot_id), material, run_dir, report)
 
 
 def check_settings(config: TrainDetector) -> None:
@@ -64,15 +64,33 @@ def from_snapshot(snapshot_run: Path, folder: Path, labels: int | None = None) -
     """
     data = snapshot.read(snapshot_run)
     refuse_leaks(data.pictures)
-    labelled = sum(1 for p in data.by_split("train") if p.boxes)
-    if labels and labels > labelled:
-        raise ConfigError(f"The dataset has {labelled} labelled train images, fewer than {labels}.")
-    shutil.rmtree(folder, ignore_errors=True)                   # of an attempt that was killed
+    refuse_few(data, labels)
+    rundir.bound(folder.parent, data.snapshot_id)               # the dataset may have been imported anew since an attempt was killed
+    shutil.rmtree(folder, ignore_errors=True)
     ids = {p.file_name: p.image_id for p in data.pictures}
     truth = {split: {p.file_name: [(b.class_name, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1]) for b in p.boxes] for p in data.by_split(split)}
              for split in SPLITS}
     return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder, labels), truth,
                     lambda name: np.asarray(images.load(ids[name])), ids)
+
+
+def refuse_few(data: snapshot.Snapshot, labels: int | None) -> None:
+    """Nothing to learn from or to choose by, or fewer labels than asked for."""
+    counts = {s: sum(1 for p in data.by_split(s) if p.boxes) for s in ("train", "val")}
+    refuse_unlabelled(data.head["name"], counts)
+    if labels and labels > counts["train"]:
+        raise ConfigError(f"The dataset has {counts['train']} labelled train images, fewer than {labels}.")
+
+
+def with_backbone(config: Any, snapshot_id: str) -> Any:
+    """The config with its backbone named by run: one that was taught on this very snapshot, since another's train images may be
+    test images here. Raises ConfigError."""
+    if not config.backbone:
+        return config
+    folder = rundir.find_artifact("backbone", config.backbone, snapshot_id=snapshot_id)
+    if folder is None:
+        raise ConfigError(f"There is no backbone called {config.backbone!r} that was taught on this dataset.")
+    return replace(config, backbone=folder.parent.name)
 
 
 def refuse_leaks(pictures: Sequence[Picture]) -> None:
@@ -87,15 +105,18 @@ def refuse_leaks(pictures: Sequence[Picture]) -> None:
                           f"for instance {leaks[0].file_name}. Make them from the training split.")
 
 
-def refuse_unlabelled(material: Material) -> None:
-    for split in ("train", "val"):
-        if not any(material.truth[split].values()):
-            raise ConfigError(f"The {split} split of {material.dataset!r} has no labelled defect, so nothing can be learned or chosen.")
+def refuse_unlabelled(dataset: str, counts: dict[str, int]) -> None:
+    """`counts`: images with boxes, of train and val."""
+    for split, n in counts.items():
+        if not n:
+            raise ConfigError(f"The {split} split of {dataset!r} has no labelled defect, so nothing can be learned or chosen.")
 
 
 def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, course: trainer.Course | None = None) -> dict[str, Any]:
-    """Train, deploy and score. Returns what the run's result says."""
-    refuse_unlabelled(material)
+    """Train, deploy and score. Returns what the run's result says, also of a run that was killed with all of it done."""
+    if (kept := run_dir / "weights" / "head.json").exists():
+        return dict(rundir.read_json(kept)["result"])
+    refuse_unlabelled(material.dataset, {s: sum(map(bool, material.truth[s].values())) for s in ("train", "val")})
     scratch = run_dir / "training"
     scratch.mkdir(exist_ok=True)
     try:
@@ -122,10 +143,11 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
     # under its name, whole
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     bundle.rename(run_dir / "model")
-    export.write_weights(scratch, run_dir, network, head)
     export.write_parts(run_dir, head)
+    result = summary(config, material, head, progress)
+    export.write_weights(scratch, run_dir, network, head, result)
     shutil.rmtree(scratch)
-    return summary(config, material, head, progress)
+    return result
 
 
 def plain(config: TrainDetector, network: Detector) -> Detector:

@@ -126,7 +126,7 @@ class DetectorTrainer(DetectionTrainer):
     def __init__(self, config: TrainDetector, data: Path, folder: Path, tell: Tell, course: Course) -> None:
         settings.update({name: False for name in _TRACKERS})
         self.config, self.folder, self.tell, self.progress, self.course = config, folder, tell, Progress(), course
-        super().__init__(overrides=overrides(config, data, folder) | course.settings)
+        super().__init__(overrides=overrides(config, data, folder) | dict(course.settings))
         torch.set_num_threads(cores())                             # Ultralytics leaves one core idle
         self.callbacks: dict[str, list[Any]] = {}
 

@@ -30,7 +30,7 @@ from backend.diffusion import pictures, sampling
 from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
 
 TIMESTEPS = 1000
-FORMAT = 1                  # of the artifact; part of its key
+FORMAT = 2                  # of the artifact; part of its key
 WARM_UP = 100               # steps over which the learning rate rises
 SAVE_S = 60                 # between two checkpoints
 CURVE = 20                  # steps averaged into a point of the curve
@@ -124,10 +124,10 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         raise ConfigError("Give the diffusion model a name.")
     preset, scratch = PRESETS[config.preset], run_dir / "training-denoiser"
     steps = preset.steps if config.steps is None else config.steps
-    scratch.mkdir(exist_ok=True)
+    rundir.bound(scratch, key(config, data.snapshot_id))
     try:
         # its images: those of train, and of no other split
-        paths = [p.path for p in data.by_split("train")]
+        paths = [p.path for p in data.learnable()]
         if not paths:
             raise ConfigError(f"The dataset {config.dataset!r} has no train images to learn from.")
         channels = int(config.channels) if config.channels != "auto" else 1 if _all_grey(paths) else 3
@@ -139,9 +139,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
                     preset=config.preset, widths=list(preset.widths), layers=preset.layers, crop=preset.crop, channels=channels,
                     side=config.side, schedule=config.schedule, steps=steps, seed=config.seed, images=len(paths))
         training = Training(config, head, scratch)
-        began, first = time.monotonic(), training.step
         _fit(training, known, run_dir, report)
-        seconds = time.monotonic() - began
 
         # the artifact
         unet = training.denoiser().unet
@@ -157,10 +155,10 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    rate = (steps - first) * training.batch / seconds if steps > first else None
+    rate = steps * training.batch / training.seconds if steps else None
     return dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=steps, loss=head["loss"],
                 images=len(paths), channels=channels, parameters=sum(p.numel() for p in unet.parameters()),
-                seconds=round(seconds, 1), crops_per_second=rate and round(rate, 1))
+                seconds=round(training.seconds, 1), crops_per_second=rate and round(rate, 1))
 
 
 def key(config: TrainDiffusion, snapshot_id: str) -> str:
@@ -196,11 +194,12 @@ class Training:
         self.unet = network(head).to(self.device, memory_format=torch.channels_last).train()
         self.average = deepcopy(self.unet).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), config.learning_rate, weight_decay=1e-4)
-        self.step, self.losses = 0, deque[float](maxlen=LOSSES)
+        self.step, self.seconds, self.losses = 0, 0.0, deque[float](maxlen=LOSSES)
         self._take_up()
 
     def advance(self, known: pictures.Pictures) -> float:
         """One optimiser step; its loss."""
+        began = time.monotonic()
         rng = np.random.default_rng([self.config.seed, self.step])
         x_start = known.crops(rng, self.batch, self.head["crop"])                                # (B, C, S, S)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -216,6 +215,7 @@ class Training:
         self._average()
         self.step += 1
         self.losses.append(loss.item())
+        self.seconds += time.monotonic() - began
         return self.losses[-1]
 
     def _loss(self, noised: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
@@ -238,8 +238,8 @@ class Training:
 
     def save(self) -> None:
         buffer = io.BytesIO()
-        torch.save(dict(step=self.step, losses=list(self.losses), unet=self.unet.state_dict(), average=self.average.state_dict(),
-                        optimizer=self.optimizer.state_dict()), buffer)
+        torch.save(dict(step=self.step, seconds=self.seconds, losses=list(self.losses), unet=self.unet.state_dict(),
+                        average=self.average.state_dict(), optimizer=self.optimizer.state_dict()), buffer)
         rundir.write_bytes(self.scratch / "checkpoint.pt", buffer.getvalue())
 
     def _take_up(self) -> None:
@@ -249,7 +249,7 @@ class Training:
             self.unet.load_state_dict(saved["unet"])
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.step = saved["step"]
+            self.step, self.seconds = saved["step"], saved["seconds"]
             self.losses.extend(saved["losses"])
 
 

@@ -53,7 +53,8 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
     if denoiser.head["snapshot_id"] != data.snapshot_id:
         raise ConfigError(f"The diffusion model {denoiser.head['name']!r} was trained on another dataset, which may hold val or test "
                           "images of this one. Train one on this dataset.")
-    scratch = _scratch(run_dir / "building-repository", key(config, denoiser.head["key"]))
+    scratch = rundir.bound(run_dir / "building-repository", key(config, denoiser.head["key"]))
+    (scratch / "repository").mkdir(exist_ok=True)
     torch.set_num_threads(cores())
     try:
         # which features, on which grid; which pictures to learn from
@@ -94,16 +95,6 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
 
 
 # ---- stages
-
-def _scratch(folder: Path, wanted: str) -> Path:
-    """Scratch of this very build; what an attempt with other data behind it left is thrown away."""
-    mark = folder / "key"
-    if folder.exists() and not (mark.exists() and mark.read_text() == wanted):
-        shutil.rmtree(folder)
-    (folder / "repository").mkdir(parents=True, exist_ok=True)
-    rundir.write_bytes(mark, wanted.encode())
-    return folder
-
 
 def _basis(raw: np.ndarray, source: Source, seed: int, scratch: Path, tell: Callable[[int], None]) -> resvae.Basis:
     path = scratch / "basis.safetensors"

@@ -3,6 +3,7 @@
 Stands between a denoiser and the feature repository. Knows which pictures a compressor may learn from, and nothing of compressors.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ class Rows:
         with open(self.path, "r+b" if self.path.exists() else "wb") as f:
             f.seek(first * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize)
             f.write(np.ascontiguousarray(rows, self.dtype).tobytes())
+            f.flush()
+            os.fsync(f.fileno())                                   # before the marker that calls them done
         rundir.write_bytes(self.marker, str(first + len(rows)).encode())
 
     def read(self) -> np.ndarray:

@@ -121,6 +121,9 @@ ARMS: dict[str, tuple[str, Callable[[Lab], str]]] = {
     "plain-longer": ("train-detector", lambda lab: lab.plain("plain-longer", epochs=lab.shape.longer)),
     "plain-10": ("train-detector", lambda lab: lab.plain("plain-10", *few())),
     "ddpm-taught-10": ("train-detector", lambda lab: lab.plain("ddpm-taught-10", *few(*taught(lab)))),
+    "ddpm-distilled-10": ("distill", lambda lab: lab.distilled("ddpm-distilled-10", lab.fused("fused-10", *few()), *few())),
+    "ddpm-taught-distilled-10": ("distill", lambda lab: lab.distilled(
+        "ddpm-taught-distilled-10", lab.fused("fused-taught-10", *few(*taught(lab))), *few(*taught(lab)))),
     "no-resvae": ("distill", lambda lab: lab.distilled(
         "no-resvae", lab.fused("fused-no-resvae", features="features-raw", how=("--raw",)))),
     "no-filter": ("distill", lambda lab: lab.distilled("no-filter", lab.fused("fused-no-filter", "--no-spectral-filter"))),

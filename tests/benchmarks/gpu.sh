@@ -47,7 +47,7 @@ bench() {
 chains() {
     echo shared
     for seed in $SEEDS; do echo "$seed plain self"; done
-    for seed in $SEEDS; do echo "$seed ddpm-taught"; echo "$seed ddpm-distilled ddpm-taught-distilled"; done
+    for seed in $SEEDS; do echo "$seed ddpm-taught"; echo "$seed ddpm-distilled fused ddpm-taught-distilled fused-taught"; done
 }
 
 all() {
