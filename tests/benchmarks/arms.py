@@ -4,6 +4,7 @@ Every training of a detector has the same snapshot, steps, batch, augmentation a
 One denoiser and one repository (seed 0) serve all seeds; backbones, teachers and students are made anew for each.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -45,11 +46,13 @@ class Lab:
     seed: int = 0
 
     def made(self, recipe: str, name: str, *words: str) -> str:
-        """The name, once a completed run of it is there: found, taken up where it was, or made."""
-        state, run = self._found(recipe, name)
-        if state != "completed":
-            os.environ["DIFFSPECT_RECIPES"] = "tests.benchmarks.rival"
-            product(self.data, *(("resume", run) if run else (recipe, "--dataset", "neu-det", "--name", name, *words)))
+        """The name, once a completed run of it is there: found, taken up where it was, or made. Others who need it wait meanwhile."""
+        with open(self.data / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            state, run = self._found(recipe, name)
+            if state != "completed":
+                os.environ["DIFFSPECT_RECIPES"] = "tests.benchmarks.rival"
+                product(self.data, *(("resume", run) if run else (recipe, "--dataset", "neu-det", "--name", name, *words)))
         return name
 
     def result(self, recipe: str, name: str) -> dict[str, Any]:

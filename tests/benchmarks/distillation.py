@@ -24,9 +24,10 @@ import numpy as np
 from backend.evaluation.detection import Truth
 from backend.evaluation.paired import Scored, average_precision, compare
 from tests.benchmarks.arms import ARMS, LABELS, SHAPES, Lab, Shape, commit, predictions
-from tests.benchmarks.record import NEU, RESULTS, machine, scored, write
+from tests.benchmarks.record import NEU, RESULTS, machine, scored, versions, write
 
 SEEDS = (0, 1, 2)
+PACKAGES = ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval")
 RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
 OURS = ("ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled")                  # those that are deployed; `fused` is their teacher
 CONTROLS = ("no-resvae", "no-filter", "no-dynamic", "random-ddpm", "shuffled-keys")      # one seed each, against ddpm-distilled
@@ -49,7 +50,7 @@ def one(lab: Lab, arm: str) -> None:
     path.parent.mkdir(exist_ok=True)
     remember(found, path.with_suffix(".npz"))
     figures = dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()})
-    told = dict(commit=commit(), cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
+    told = dict(commit=commit(), versions=versions(PACKAGES), cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
     path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, **told, figures=figures, result=result), indent=1) + "\n")
 
@@ -76,10 +77,11 @@ def table(shape: Shape = SHAPES["cpu"]) -> Path:
     """results/distillation.json (or -gpu) from all the files in the folder of that name."""
     runs = finished(shape)
     seeds = sorted({seed for rows in runs.values() for seed in rows})
+    made_with = [row["versions"] for rows in runs.values() for row in rows.values() if "versions" in row]
     where = sorted({row["machine"] for rows in runs.values() for row in rows.values() if "machine" in row})
     arms = {arm: figures(rows) for arm, rows in runs.items()}
     return write(shape.folder, "python -m tests.benchmarks.distillation --data FOLDER", arms, seeds, notes(runs, shape),
-                 ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval"), comparisons(runs, shape), "; ".join(where))
+                 PACKAGES, comparisons(runs, shape), "; ".join(where), made_with[-1] if made_with else None)
 
 
 def finished(shape: Shape) -> Runs:

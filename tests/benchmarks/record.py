@@ -33,14 +33,18 @@ def graphics() -> str:
     return names[0] + (f", {len(names)} of them" if len(names) > 1 else "") if names else "no GPU"
 
 
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
 def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
-          packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None, where: str = "") -> Path:
-    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat). `where`: if not on this machine."""
+          packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None, where: str = "",
+          made_with: dict[str, str] | None = None) -> Path:
+    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat). `where`, `made_with`: if not here."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=where or machine(), versions=versions, seeds=seeds,
-                                    arms=arms, comparisons=comparisons or [], notes=notes), indent=1) + "\n")
+    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=where or machine(), seeds=seeds,
+                                    versions=made_with or versions(packages), arms=arms, comparisons=comparisons or [], notes=notes), indent=1) + "\n")
     return path
 
 
