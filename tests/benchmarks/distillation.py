@@ -50,9 +50,10 @@ def one(lab: Lab, arm: str) -> None:
     path.parent.mkdir(exist_ok=True)
     remember(found, path.with_suffix(".npz"))
     figures = dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()})
-    told = dict(commit=commit(), versions=versions(PACKAGES), cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
+    where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
-    path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, **told, figures=figures, result=result), indent=1) + "\n")
+    path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
+                                    result=result), indent=1) + "\n")
 
 
 def remember(predictions: Path, record: Path) -> None:

@@ -40,11 +40,15 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
           packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None, where: str = "",
           made_with: dict[str, str] | None = None) -> Path:
-    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat). `where`, `made_with`: if not here."""
+    """Write the figures of one benchmark. `arms`: arm -> metric -> one value per seed (or per repeat).
+
+    `where` and `made_with`: machine and versions, if not these here.
+    """
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=where or machine(), seeds=seeds,
-                                    versions=made_with or versions(packages), arms=arms, comparisons=comparisons or [], notes=notes), indent=1) + "\n")
+    path.write_text(json.dumps(dict(name=name, command=command, commit=commit, machine=where or machine(),
+                                    versions=made_with or versions(packages), seeds=seeds, arms=arms, comparisons=comparisons or [],
+                                    notes=notes), indent=1) + "\n")
     return path
 
 
