@@ -1,6 +1,7 @@
 """Comparisons: the same averages as the evaluator's, and intervals that hold what they promise, on data where the truth is known."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -248,3 +249,10 @@ def test_benchmark_table_comes_from_the_files_there_are(tmp_path: Path, monkeypa
     ours[2].save(distillation.place("plain", 1).with_suffix(".npz"))
     with pytest.raises(AssertionError, match=r"plain-1\.npz is of another run"):
         distillation.table()
+
+
+def test_the_gpu_script_runs_arms_there_are() -> None:
+    chains = re.findall(r'echo "\$seed ([a-z0-9 -]+)"', (Path(distillation.__file__).parent / "gpu.sh").read_text())
+    named = {arm for chain in chains for arm in chain.split()}
+    assert {"plain", "self", "ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled", "fused"} <= named <= set(distillation.ARMS)
+    assert set(distillation.OURS) | set(distillation.RIVALS) | set(distillation.CONTROLS) <= set(distillation.ARMS)
