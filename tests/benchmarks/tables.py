@@ -21,9 +21,9 @@ def cell(values: list[float]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """One row per arm, one column per metric, and below it where the figures come from."""
-    metrics = list(next(iter(result["arms"].values())))
+    metrics = list(dict.fromkeys(m for values in result["arms"].values() for m in values))
     head = ["", *metrics]
-    rows = [[arm, *(cell(values[m]) for m in metrics)] for arm, values in result["arms"].items()]
+    rows = [[arm, *(cell(values[m]) if m in values else "" for m in metrics)] for arm, values in result["arms"].items()]
     return "\n".join([*markdown(head, rows), "", source(result)])
 
 
