@@ -286,8 +286,8 @@ def test_through_worker_processes(plants: SimpleNamespace, monkeypatch: pytest.M
 
 def test_pickled_as_for_spawned_workers(plants: SimpleNamespace) -> None:
     dataset = pickle.loads(pickle.dumps(plants.waves.dataset(**WILD, mosaic=1.0)))
-    for batch in batches(dataset):
-        check(plants.waves, pickle.loads(pickle.dumps(batch)))
+    compared = [check(plants.waves, pickle.loads(pickle.dumps(batch))) for batch in batches(dataset)]
+    assert min(compared) > 0.2, "a share of the picture that was really compared"
 
 
 def test_what_does_not_show_is_not_carried(plants: SimpleNamespace) -> None:

@@ -144,7 +144,7 @@ def notes(runs: Runs, shape: Shape) -> str:
         f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images. Arms named -10 have {LABELS} labelled images "
         "and equal steps.",
         "Differences: 95 % intervals of a paired bootstrap over seeds and images, from the seeds that both arms have; from one seed they "
-        "say nothing of other seeds. Epoch times as they came, on machines that did other work too.",
+        "say nothing of other seeds.",
         *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
         f"Not run yet (arm, seeds): {'; '.join(missing)}." if missing else "",
         f"Not compared, for want of a record: {'; '.join(unkept)}." if unkept else "",

@@ -40,10 +40,9 @@ def source(result: dict[str, Any]) -> str:
 def distilled(result: dict[str, Any]) -> str:
     """One row per arm with its difference to `plain`; below, the arms compared with others than that."""
     arms, against = result["arms"], {(c["a"], c["b"]): c for c in result["comparisons"] if c["metric"] == "map50"}
-    timed = "epoch s" in arms.get("plain", {})
-    head = ["", "seeds", *DISTILLED.values(), "map50 against plain (95 %)", *(["epoch time, plain = 1"] if timed else [])]
-    rows = [[arm, str(len(told["map50"])), *(spread(told[m]) for m in DISTILLED), difference(against.get((arm, "plain"))),
-             *([ratio(told, arms["plain"])] if timed else [])] for arm, told in arms.items()]
+    head = ["", "seeds", *DISTILLED.values(), "map50 against plain (95 %)"]
+    rows = [[arm, str(len(told["map50"])), *(spread(told[m]) for m in DISTILLED), difference(against.get((arm, "plain")))]
+            for arm, told in arms.items()]
     others = [f"- `{a}` against `{b}`, map50: {difference(c)}" for (a, b), c in against.items() if b != "plain"]
     return "\n".join([*markdown(head, rows), *(["", *others] if others else []), "", source(result)])
 
@@ -56,10 +55,6 @@ def spread(values: list[float]) -> str:
 def difference(c: dict[str, Any] | None) -> str:
     """'+0.052 (+0.031 to +0.074)'; nothing where nothing was compared."""
     return f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f})" + (", 1 seed" if c["seeds"] == 1 else "") if c else ""
-
-
-def ratio(told: dict[str, list[float]], plain: dict[str, list[float]]) -> str:
-    return f"{mean(told['epoch s']) / mean(plain['epoch s']):.2f}" if "epoch s" in told else ""
 
 
 DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale"}
