@@ -7,7 +7,9 @@ The flow. A page or a command line submits a config; a worker process runs that 
     config      one frozen config per recipe: the form, the command-line flags and job.json
     records     rows that cross from recipes to the store
     data        images and annotations in; snapshots; the demo plant
-    detection   train and export a detector
+    diffusion   a denoising diffusion model of a dataset's images, and what its decoder sees
+    teacher     those features kept small on disk, and brought into a detector
+    detection   train and export a detector, alone or taught and distilled
     inspection  run a deployed model over images
     evaluation  metrics that agree with the published scorers
     store       DuckDB: ingest and queries

@@ -19,12 +19,9 @@ from backend.diffusion import ddpm, features, pictures, sampling
 from backend.errors import Canceled, ConfigError, NotFoundError
 from backend.jobs.report import Reporter
 from tests import plates
+from tests.squares import one_core
 
 SMALL = ddpm.Preset((8, 16, 16, 16), 1, crop=16, batch=4, steps=12, ema=0.9)
-
-
-def one_core() -> int:
-    return 1
 
 
 @pytest.fixture(scope="module", autouse=True)

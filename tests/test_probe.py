@@ -20,12 +20,9 @@ from backend.errors import Canceled, ConfigError, NotFoundError
 from backend.jobs.report import Reporter
 from backend.teacher import probe
 from tests import plates
+from tests.squares import one_core
 
 SMALL = ddpm.Preset((8, 16, 16, 16), 1, crop=16, batch=4, steps=0, ema=0.9)       # random weights tell bright from dark
-
-
-def one_core() -> int:
-    return 1
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,8 +1,15 @@
 """Detection: train a YOLO detector on a snapshot and deploy it as ONNX + JSON. The one place that imports Ultralytics.
 
     train       the recipe; start reading here
-    network     YOLO11 before training, random or from a local file
-    trainer     Ultralytics' training loop, made offline, silent and exactly resumable
+    network     YOLO11 before training: random, with a taught backbone, or from a local file
+    trainer     Ultralytics' training loop, made offline, silent and exactly resumable; a Course is what trainings differ in
+    warp        features follow the augmentation
+    teach       the recipe that teaches a backbone the diffusion model's features, without labels
+    fuse        the recipe of the fused detector, the teacher that reads features beside the image
+    losses      PKD, CWD, MGD, logits, and their balance with the box loss
+    distill     the recipe of the student
+    guided      the recipe that runs all of these stages as one
+    fidelity    how much of the features a student holds, by level and class
     export      the deployed artifact, checked against the network it came from
     demo_model  the recipe of the committed demo model
 """

@@ -164,6 +164,7 @@ def _backbone_key(name: str) -> str:
 def make(config: TrainFused, material: train.Material, repository: Path, run_dir: Path, report: Any) -> dict[str, Any]:
     """Train, choose the epoch on val, score once; the teacher is kept in `<run>/fused`."""
     if (kept := run_dir / "fused" / "head.json").exists():
+        shutil.rmtree(run_dir / "training-fused", ignore_errors=True)
         return dict(rundir.read_json(kept)["result"])
     scratch = run_dir / "training-fused"
     scratch.mkdir(exist_ok=True)

@@ -115,6 +115,7 @@ def refuse_unlabelled(dataset: str, counts: dict[str, int]) -> None:
 def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, course: trainer.Course | None = None) -> dict[str, Any]:
     """Train, deploy and score. Returns what the run's result says, also of a run that was killed with all of it done."""
     if (kept := run_dir / "weights" / "head.json").exists():
+        shutil.rmtree(run_dir / "training", ignore_errors=True)
         return dict(rundir.read_json(kept)["result"])
     refuse_unlabelled(material.dataset, {s: sum(map(bool, material.truth[s].values())) for s in ("train", "val")})
     scratch = run_dir / "training"

@@ -1,1 +1,6 @@
-"""Evaluation: figures that agree with the published scorers. Chooses thresholds on val; on test it only looks."""
+"""Evaluation: figures that agree with the published scorers. Chooses thresholds on val; on test it only looks.
+
+    detection  COCO averages, thresholds, what is found, missed and wrongly rejected
+    scored     what one run found and hit, image by image, small enough to keep
+    paired     are two detectors really different: a bootstrap over seeds and images
+"""
