@@ -98,7 +98,9 @@ class TrainDetector(Config):
     backbone: str = _f("", "Taught backbone to start from, by name or run; empty: none.", advanced=True)
     labels: int | None = _f(None, "Use only so many labelled train images, each shown more often, so that the steps stay the same; "
                                   "none: all.", low=1, high=10_000_000, advanced=True)
-    learning_rate: float = _f(0.01, "Initial learning rate of the optimiser.", low=1e-6, high=1.0, advanced=True)
+    optimizer: str = _f("SGD", "Optimiser of the detector.", choices=("SGD", "AdamW", "MuSGD"), advanced=True)
+    learning_rate: float | None = _f(None, "Initial learning rate; none: the optimiser's own, 0.001 for AdamW, else 0.01.",
+                                     low=1e-6, high=1.0, advanced=True)
     precision: str = _f("auto", "Arithmetic of the network's forward pass; auto: bf16 where this machine computes it natively.",
                         choices=("auto", "f32", "bf16"), advanced=True)
 

@@ -37,6 +37,7 @@ from backend.rundir import write_bytes
 # Called within an epoch (metrics empty) and after each: (epochs done, message, metrics). May raise Canceled.
 Tell = Callable[[int, str, dict[str, float]], None]
 
+LEARNING_RATES = {"SGD": 0.01, "AdamW": 0.001, "MuSGD": 0.01}
 _TRACKERS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
@@ -59,7 +60,9 @@ def overrides(config: TrainDetector, data: Path, folder: Path) -> dict[str, Any]
         batch=config.batch, nbs=config.batch,                      # no accumulation: an epoch ends with a step
         seed=config.seed, deterministic=True, device=device.removeprefix("cuda:"), workers=min(8, cores()),
         amp=False,                                                 # `Detector.loss` sees to it; fp16 would first download a network
-        optimizer="SGD", lr0=config.learning_rate, patience=0,     # no early stop: equal settings mean equal steps
+        optimizer=config.optimizer, lr0=config.learning_rate or LEARNING_RATES[config.optimizer],
+        warmup_bias_lr=0.1 if config.optimizer == "SGD" else 0.0,  # as the stock trainer warms each of them up
+        patience=0,                                                # no early stop: equal settings mean equal steps
         close_mosaic=min(10, config.epochs // 4), flipud=0.5,      # a surface has no up and down
         pretrained=False, plots=False, verbose=False)
 
@@ -226,7 +229,7 @@ class DetectorTrainer(DetectionTrainer):
         return {**{name: float(v) for name, v in self.tloss.items()},
                 **{k.replace("/", "_"): v for k, v in self.metrics.items() if k.startswith("val/")},
                 "map50": self.metrics["metrics/mAP50(B)"], "map50_95": self.metrics["metrics/mAP50-95(B)"],
-                "learning_rate": self.optimizer.param_groups[0]["lr"], **self.course.curves(unwrap_model(self.model))}
+                "learning_rate": min(g["lr"] for g in self.optimizer.param_groups), **self.course.curves(unwrap_model(self.model))}
 
     def resume_training(self, ckpt: Any) -> None:
         """Take up the checkpoint. The stock loop does the rest from `start_epoch`: schedule, warm-up, mosaic's end."""
