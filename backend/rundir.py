@@ -138,8 +138,9 @@ def parts(run_dir: Path, table: str | None = None) -> list[Path]:
     return sorted((run_dir / "parts").glob(f"{table or '[a-z]*'}-[0-9]*.parquet"))      # '*' would match a dotted, half-written one
 
 
-def read_part(path: Path) -> pa.Table:
-    return pq.read_table(path, schema=SCHEMAS[path.name.rsplit("-", 1)[0]], partitioning=None)
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Rows of a part, or only some columns of them."""
+    return pq.read_table(path, schema=SCHEMAS[path.name.rsplit("-", 1)[0]], columns=columns, partitioning=None)
 
 
 def rows(run_dir: Path, table: str) -> pa.Table:
@@ -218,29 +219,58 @@ def keep_artifact(scratch: Path, run_dir: Path, kind: str, head: dict[str, Any])
     return folder
 
 
-def find_model(name: str) -> Path:
-    """Folder of a deployed model (model.onnx + model.json) by name or id; empty: the promoted one. Raises NotFoundError."""
-    name = name or promoted_model()
+def own_result(run_dir: Path, kind: str, key: str) -> dict[str, Any] | None:
+    """What this run came to, where it has kept an artifact of this key already: it was killed before it could say so."""
+    path = run_dir / kind / "head.json"
+    head = read_json(path) if path.exists() else {}
+    return head.get("result") if head.get("key") == key else None
+
+
+def find_model(name: str, kind: str = "") -> Path:
+    """Folder of a deployed model (model.onnx + model.json) by name or id, of one kind (detector | anomaly) or, without, of any.
+
+    An empty name is the promoted model of that kind, of detectors where no kind is given. Raises NotFoundError.
+    """
+    name = name or promoted_model(kind or "detector")
+    others = []
     for folder in model_folders():
         head = read_json(folder / "model.json")
         if name in (head["name"], head["model_id"]):
-            return folder
-    raise NotFoundError(f"There is no model called {name!r}." if name else "No model is in use yet. Train one, then promote it.")
+            if kind in ("", kind_of(head)):
+                return folder
+            others.append(kind_of(head))
+    called = {"detector": "detector", "anomaly": "anomaly model"}
+    if others:
+        raise NotFoundError(f"The model {name!r} is no {called[kind]}; it is of the kind {others[0]}.")
+    missing = called.get(kind, "model")
+    raise NotFoundError(f"There is no {missing} called {name!r}." if name else f"No {missing} is in use yet. Train one, then promote it.")
 
 
 def model_folders() -> Iterator[Path]:
-    """Folders of all deployed models, newest first; the demo model, which comes with the program, last."""
-    makers = ("train-detector", "distill", "train-distilled", "demo-model")
+    """Folders of all deployed models of every kind, newest first; the demo model, which comes with the program, last."""
+    makers = ("train-detector", "distill", "train-distilled", "train-anomaly", "demo-model")
     yield from (p / "model" for p in completed(*makers) if (p / "model" / "model.json").exists())
     if (demo_assets() / "model" / "model.json").exists():
         yield demo_assets() / "model"
 
 
-def promoted_model() -> str:
-    """Id of the model in use: the newest promotion not undone, else the demo model's, else ''."""
+def kind_of(head: dict[str, Any]) -> str:
+    """Kind of the model that a model.json describes: detector | anomaly."""
+    return str(head.get("kind") or "detector")
+
+
+def promoted_model(kind: str = "detector") -> str:
+    """Id of the model of this kind in use: the newest promotion not undone, else the demo model's if it is one, else ''.
+
+    A promotion is of the kind of its model; where that is gone, of the kind that was written down, else it was a detector.
+    """
     taken_back = undone()
-    for path in completed("promote"):
-        if path.name not in taken_back:
-            return str(read_json(path / "job.json")["config"]["model_id"])
+    wanted = [read_json(p / "job.json")["config"] for p in completed("promote") if p.name not in taken_back]
+    heads = [read_json(folder / "model.json") for folder in model_folders()] if wanted else []
+    kinds = {head["model_id"]: kind_of(head) for head in heads}
+    for config in wanted:
+        if kinds.get(config["model_id"], config.get("kind") or "detector") == kind:
+            return str(config["model_id"])
     demo = demo_assets() / "model" / "model.json"
-    return str(read_json(demo)["model_id"]) if demo.exists() else ""
+    head = read_json(demo) if demo.exists() else {}
+    return str(head["model_id"]) if head and kind_of(head) == kind else ""

@@ -100,11 +100,11 @@ def fidelity() -> dict[str, Any]:
                 cosine=[[round(0.35 + 0.5 * ap[c] - 0.05 * level, 3) for c in CLASSES] for level in range(3)])
 
 
-def denoiser(dataset: str, name: str = "Steel DDPM", state: str = "completed", seconds: float = 1000.0) -> str:
+def denoiser(dataset: str, name: str = "Steel DDPM", state: str = "completed", seconds: float = 1000.0, key: str = "0" * 16) -> str:
     """A finished diffusion model, as far as pages look at it."""
     path = rundir.create("train-diffusion", TrainDiffusion(dataset=dataset, name=name).to_json())
     (path / "denoiser").mkdir()
-    rundir.write_json(path / "denoiser" / "head.json", dict(key="0" * 16, name=name, snapshot_id=dataset))
+    rundir.write_json(path / "denoiser" / "head.json", dict(key=key, name=name, snapshot_id=dataset))
     rundir.write_bytes(path / "samples.png", samples())
     write_curves(path, [{"step": s, "denoising_loss": 1 / s} for s in (20, 40)])
     rundir.write_json(path / "result.json", dict(name=name, seconds=seconds))

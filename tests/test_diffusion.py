@@ -104,6 +104,16 @@ def test_the_run_is_left_tidy_and_says_what_was_made(made: SimpleNamespace) -> N
         assert samples.size == (6 * 16, 2 * 16) and samples.mode == "L"
 
 
+def test_a_kept_denoiser_is_not_trained_again(grey: Path) -> None:
+    """The power went between the artifact and the run's result. Made of other settings, it does not count."""
+    run, told = rundir.create("train-diffusion", {}), list[dict[str, Any]]()
+    first = ddpm.run(config(steps=2), run, plates.silent)
+    (run / "training-denoiser").mkdir()
+    assert ddpm.run(config(steps=2), run, lambda **t: told.append(t)) == first and not told
+    assert not (run / "training-denoiser").exists()
+    assert ddpm.run(config(steps=3), run, plates.silent)["steps"] == ddpm.load(run / "denoiser").head["steps"] == 3
+
+
 def test_reloaded_it_answers_as_at_the_end_of_training(made: SimpleNamespace) -> None:
     noised, timestep = torch.randn(2, 1, 16, 16), torch.tensor([10, 600])
     with torch.no_grad():

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from backend import jobs, rundir
-from backend.jobs import events, executor, house, locks, memory, pace, recipes, report, runs, supervisor
+from backend.jobs import events, executor, house, locks, memory, pace, recipes, report, reuse, runs, supervisor
 from tests import guided_run
 from tests.recipes import HeavyTrial, Trial, inspection
 
@@ -390,6 +390,21 @@ def test_stages_that_finished_here_set_the_pace(data_folder: Path, without_gpu: 
     assert jobs.estimate_stages(config) == known | {"diffusion": 500.0}
     plain = jobs.estimate(jobs.TrainDetector(dataset="steel", name="x"))
     assert plain == pytest.approx(guided_run.SECONDS["student"] / pace.DISTILLED, abs=0.1)
+
+
+def test_a_stage_that_is_there_takes_no_time(data_folder: Path, without_gpu: None) -> None:
+    config = jobs.TrainDistilled(dataset=dataset(), name="x")
+    whole = jobs.estimate_stages(config)
+    keys = reuse.keys(config, pace.stages(config), "steel")
+    assert list(keys) == ["diffusion", "repository", "backbone", "fused"]
+    guided_run.denoiser("steel", state="interrupted", key=keys["diffusion"])
+    assert jobs.estimate_stages(config) == whole | {"diffusion": 0.0}
+    assert jobs.estimate(config) == round(sum(v for k, v in whole.items() if v and k != "diffusion"), 1)
+    for another in (dict(preset="small"), dict(diffusion_steps=999), dict(precision="f32")):
+        assert jobs.estimate_stages(jobs.TrainDistilled(dataset="steel", name="x", **another))["diffusion"], another
+    seeded = jobs.TrainDistilled(dataset="steel", name="x", seed=1)
+    differing = {k for k, v in reuse.keys(seeded, pace.stages(seeded), "steel").items() if v != keys[k]}
+    assert differing == {"fused"}, "what a student of another seed can share"
 
 
 def test_a_gpu_is_not_guessed(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

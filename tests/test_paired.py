@@ -1,7 +1,6 @@
 """Comparisons: the same averages as the evaluator's, and intervals that hold what they promise, on data where the truth is known."""
 
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,8 @@ from backend.errors import ConfigError, InputError
 from backend.evaluation import detection as evaluation
 from backend.evaluation import paired
 from backend.evaluation.paired import Scored, average_precision, compare
-from tests.benchmarks import distillation, record, tables
+from tests.benchmarks import arms, distillation, record, tables
+from tests.benchmarks.arms import SHAPES, Lab
 from tests.test_evaluation import SCORER, crowd, guess
 
 SIDE = 40.0
@@ -223,7 +223,9 @@ def test_benchmark_table_comes_from_the_files_there_are(tmp_path: Path, monkeypa
     """Two seeds of one arm, three of another, one record lost: what can be compared is, and the notes say what cannot."""
     for module in (record, distillation):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(distillation, "ARMS", dict.fromkeys(("plain", "self", "ddpm-distilled", "no-filter")))
+    for module in (arms, distillation):
+        monkeypatch.setattr(module, "ARMS", {arm: arms.ARMS[arm] for arm in ("plain", "self", "ddpm-distilled", "no-filter")})
+    labs = [Lab(tmp_path, SHAPES["cpu"], seed=seed) for seed in range(3)]
     (tmp_path / "distillation").mkdir()
     ours, plain = recipes(5, n=60, better=3.0)
     runs = [("plain", k, run) for k, run in enumerate(plain)] + [("ddpm-distilled", k, run) for k, run in enumerate(ours[:2])]
@@ -231,10 +233,11 @@ def test_benchmark_table_comes_from_the_files_there_are(tmp_path: Path, monkeypa
         ap50, ap50_95 = (ap.round(4) for ap in average_precision(run, np.ones(60)))
         told = {"map50": ap50.mean(), "map50_95": ap50_95.mean(), "ap50 crazing": ap50[0], "ap50 rolled-in_scale": ap50[1]}
         result = dict(val_map50=0.5, epoch_seconds=30.0 if arm == "plain" else 45.0)
-        distillation.place(arm, seed).write_text(json.dumps(dict(arm=arm, seed=seed, commit="abc1234", figures=told, result=result)))
-        run.save(distillation.place(arm, seed).with_suffix(".npz"))
-    distillation.place("plain", 2).with_suffix(".npz").unlink()
-    result = json.loads(distillation.table().read_text())
+        distillation.place(labs[seed], arm).write_text(json.dumps(dict(arm=arm, seed=seed, commit="abc1234", figures=told, result=result,
+                                                                       settings=arms.planned(labs[seed], arm))))
+        run.save(distillation.place(labs[seed], arm).with_suffix(".npz"))
+    distillation.place(labs[2], "plain").with_suffix(".npz").unlink()
+    result = json.loads(distillation.table(labs[0]).read_text())
     assert list(result["arms"]) == ["plain", "self", "ddpm-distilled"] and result["seeds"] == [0, 1, 2]
     assert [len(told["map50"]) for told in result["arms"].values()] == [3, 1, 2]
     found = {(c["a"], c["b"], c["metric"]): c for c in result["comparisons"]}
@@ -245,13 +248,6 @@ def test_benchmark_table_comes_from_the_files_there_are(tmp_path: Path, monkeypa
     shown = tables.distilled(result).splitlines()
     assert shown[4].startswith("| ddpm-distilled | 2 | 0.") and f"| {main['difference']:+.3f} ({main['low']:+.3f} to " in shown[4]
     assert shown[6].startswith("- `ddpm-distilled` against `self`, map50: +") and shown[6].endswith("), 1 seed")
-    ours[2].save(distillation.place("plain", 1).with_suffix(".npz"))
+    ours[2].save(distillation.place(labs[1], "plain").with_suffix(".npz"))
     with pytest.raises(AssertionError, match=r"plain-1\.npz is of another run"):
-        distillation.table()
-
-
-def test_the_gpu_script_runs_arms_there_are() -> None:
-    chains = re.findall(r'echo "\$seed ([a-z0-9 -]+)"', (Path(distillation.__file__).parent / "gpu.sh").read_text())
-    named = {arm for chain in chains for arm in chain.split()}
-    assert {"plain", "self", "ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled", "fused"} <= named <= set(distillation.ARMS)
-    assert set(distillation.OURS) | set(distillation.RIVALS) | set(distillation.CONTROLS) <= set(distillation.ARMS)
+        distillation.table(labs[0])

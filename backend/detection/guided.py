@@ -45,9 +45,10 @@ class Stages:
         row = self.rows[self.names.index(name)]
         found = rundir.find_artifact(kind, key)
         if found is not None:
-            own = found.parent == self.run_dir
+            own, head = found.parent == self.run_dir, rundir.read_json(found / "head.json")
+            told = head.get("result", head)                            # killed before it was told, its own stage took its time all the same
             self._set(row, state="done" if own else "reused", from_run="" if own else found.parent.name,
-                      figures=row["figures"] or _numbers(rundir.read_json(found / "head.json")))
+                      seconds=row["seconds"] or (told.get("seconds") if own else None), figures=row["figures"] or _numbers(told))
             return found
         self.last(name, make)
         made = rundir.find_artifact(kind, key)

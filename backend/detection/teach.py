@@ -54,6 +54,9 @@ def make(config: TeachBackbone, data: snapshot.Snapshot, repository: Path, run_d
         raise ConfigError(f"The image size must be a multiple of 32, not {config.imgsz}.")
     scratch = run_dir / "training-backbone"
     repository_key = rundir.read_json(repository / "head.json")["key"]
+    if done := rundir.own_result(run_dir, "backbone", key(config, repository_key)):
+        shutil.rmtree(scratch, ignore_errors=True)
+        return done
     rundir.bound(scratch, key(config, repository_key))
     try:
         # the images, decoded once, and what the denoiser saw in them
@@ -74,14 +77,15 @@ def make(config: TeachBackbone, data: snapshot.Snapshot, repository: Path, run_d
         head = dict(key=key(config, repository_key), name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id,
                     repository=repository_key, size=config.size, imgsz=config.imgsz, steps=config.steps, seed=config.seed,
                     images=len(known), loss=teaching.recent())
+        rate = config.steps * config.batch / teaching.seconds
+        head["result"] = dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=config.steps,
+                              loss=head["loss"], images=len(known), seconds=round(teaching.seconds, 1), images_per_second=round(rate, 1))
         rundir.keep_artifact(folder, run_dir, "backbone", head)
     except Canceled:
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    rate = config.steps * config.batch / teaching.seconds
-    return dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=config.steps, loss=head["loss"],
-                images=len(known), seconds=round(teaching.seconds, 1), images_per_second=round(rate, 1))
+    return dict(head["result"])
 
 
 def _open(path: Path) -> Any:

@@ -124,6 +124,9 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         raise ConfigError("Give the diffusion model a name.")
     preset, scratch = PRESETS[config.preset], run_dir / "training-denoiser"
     steps = preset.steps if config.steps is None else config.steps
+    if done := rundir.own_result(run_dir, "denoiser", key(config, data.snapshot_id)):
+        shutil.rmtree(scratch, ignore_errors=True)
+        return done
     rundir.bound(scratch, key(config, data.snapshot_id))
     try:
         # its images: those of train, and of no other split
@@ -147,6 +150,10 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         folder.mkdir(exist_ok=True)
         save_file({k: v.contiguous() for k, v in unet.state_dict().items()}, folder / "denoiser.safetensors")
         head["loss"] = training.mean_loss()
+        rate = steps * training.batch / training.seconds if steps else None
+        head["result"] = dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=steps, loss=head["loss"],
+                              images=len(paths), channels=channels, parameters=sum(p.numel() for p in unet.parameters()),
+                              seconds=round(training.seconds, 1), crops_per_second=rate and round(rate, 1))
         rundir.keep_artifact(folder, run_dir, "denoiser", head)
     except torch.OutOfMemoryError as problem:
         raise ResourceError(f"Out of memory with {training.batch} crops of {preset.crop} px a step. "
@@ -155,10 +162,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    rate = steps * training.batch / training.seconds if steps else None
-    return dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], steps=steps, loss=head["loss"],
-                images=len(paths), channels=channels, parameters=sum(p.numel() for p in unet.parameters()),
-                seconds=round(training.seconds, 1), crops_per_second=rate and round(rate, 1))
+    return dict(head["result"])
 
 
 def key(config: TrainDiffusion, snapshot_id: str) -> str:

@@ -5,7 +5,7 @@
     record undo add_demo remove_demo                                               what a person decides
     results                                                                        what the database knows
 
-    events (inline runs) · runs (reading) · pace (estimates) · house (database, ingest, supervisor of the app process)
+    events (inline runs) · runs (reading) · pace, reuse (estimates) · house (database, ingest, supervisor of the app process)
     supervisor → executor → worker → report, recipes, locks, memory               the other side of the process border
 
 Everything opens at the first call. Loads no torch, no detector, no image code.

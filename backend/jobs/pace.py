@@ -1,8 +1,8 @@
 """How long a run will take on this machine: from the pace of runs that finished here, else by a rule of thumb.
 
 One model of work serves both: `work` guesses core seconds from what a config asks for, and finished runs say how far off
-the guess is on this machine. A guided run is the sum of its stages, each estimated like a run of its own, and each of its
-finished stages is a pace for the next. From files alone; knows nothing of processes or networks.
+the guess is on this machine. A guided run is the sum of its stages, each estimated like a run of its own or nothing where it
+is there already, and each of its finished stages is a pace for the next. From files alone; knows nothing of processes or networks.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from backend.config import (
 )
 from backend.device import cores
 from backend.errors import ConfigError, DiffspectError
-from backend.jobs import recipes
+from backend.jobs import recipes, reuse
 
 START_S = 10.0                          # until a worker has loaded its libraries
 LATEST = 5                              # finished runs that count
@@ -67,18 +67,26 @@ def estimate(config: Config) -> float | None:
 
 
 def estimate_stages(config: TrainDistilled) -> dict[str, float | None]:
-    """Seconds for each stage of a guided run, in its order, as if nothing were there to reuse."""
-    return {name: estimate(stage) for name, stage in stages(config).items()}
+    """Seconds for each stage of a guided run, in its order; 0 for one that is there already and will be reused."""
+    asked = stages(config)
+    try:
+        there = reuse.there(config, asked)
+    except (DiffspectError, OSError):
+        there = set()
+    return {name: 0.0 if name in there else estimate(stage) for name, stage in asked.items()}
 
 
 def stages(config: TrainDistilled) -> dict[str, Config]:
-    """What a guided run asks of each stage, as far as it takes time."""
-    common: dict[str, Any] = dict(dataset=config.dataset, name=config.name, seed=config.seed)
+    """What a guided run asks of each stage, as `detection.guided` does: seed 0 up to the backbone. Only what it points to is left out."""
+    common: dict[str, Any] = dict(dataset=config.dataset, name=config.name)
+    steps, batch, _ = PRESETS[config.preset]
+    steps = steps if config.diffusion_steps is None else config.diffusion_steps
     detector = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainDetector)}
-    found: dict[str, Config] = dict(diffusion=TrainDiffusion(preset=config.preset, steps=config.diffusion_steps, **common),
-                                    repository=BuildRepository(steps=config.repository_steps, **common))
+    diffusion = TrainDiffusion(preset=config.preset, steps=steps, batch=batch, precision=config.precision, **common)
+    found: dict[str, Config] = dict(diffusion=diffusion, repository=BuildRepository(steps=config.repository_steps, **common))
     if config.teach:
-        found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, **common)
+        found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, precision=config.precision,
+                                          **common)
     if config.distill:
         found["fused"] = TrainFused(**detector)
     return {**found, "student": Distill(**detector) if config.distill else TrainDetector(**detector)}

@@ -36,8 +36,8 @@ def plan(config: jobs.TrainDistilled, key: str) -> None:
     """Before it begins: the stages with the time each will take here."""
     known = jobs.estimate_stages(config)
     for name, seconds in known.items():
-        with st.expander(f"**{STAGES[name][0]}** · " + (f"about {words.span(seconds)}" if seconds else "no estimate yet"), type="step",
-                         key=f"{key}_{name}"):
+        takes = "already there" if seconds == 0 else f"about {words.span(seconds)}" if seconds else "no estimate yet"
+        with st.expander(f"**{STAGES[name][0]}** · {takes}", type="step", key=f"{key}_{name}"):
             st.caption(about(name, config.distill))
 
 

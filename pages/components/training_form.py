@@ -81,7 +81,5 @@ def promise(config: jobs.TrainDetector) -> None:
         stages.plan(config, "plan")
     ahead = [r for r in jobs.recent(limit=20, open_only=True) if r.recipe not in ("inspect", "predict")]
     wait = f" {text.count(len(ahead))} other {'task comes' if len(ahead) == 1 else 'tasks come'} first." if ahead else ""
-    guided = isinstance(config, jobs.TrainDistilled)
-    most, reused = ("At most about", ": finished stages are reused.") if guided else ("About", ".")
-    st.caption((f":material/timer: {most} {words.span(seconds)} on this machine{reused}" if seconds else
+    st.caption((f":material/timer: About {words.span(seconds)} on this machine." if seconds else
                 ":material/timer: How long it takes on this machine is known after a first run.") + wait)

@@ -1,59 +1,97 @@
 """The arms of the distillation benchmark, as commands of the product. What several arms build on is made once and found by name.
 
-Every training of a detector has the same snapshot, steps, batch, augmentation and seeds; what an arm does before is what it is about.
-One denoiser and one repository (seed 0) serve all seeds; backbones, teachers and students are made anew for each.
+Every training of a detector has the same snapshot, optimiser, steps, batch, augmentation and seeds; what an arm does before is what
+it is about. One denoiser and one repository (seed 0) serve all seeds; backbones, teachers and students are made anew for each.
 """
 
 import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.record import NEU, product
+from backend.errors import ConfigError
+from tests.benchmarks.record import product
+from tests.benchmarks.sets import SETS, Dataset, write_truth
+from tests.benchmarks.settings import OWN, Settings, asked, differing
 
 LABELS = 126                         # of 1,260 train images: the arms named -10
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How long everything is. `folder` of results; the network's input is 224 px and its arithmetic bf16 throughout."""
+    """How long everything is. `suffix` of results; the network's input is 224 px and its arithmetic bf16 throughout.
 
-    folder: str
+    The optimiser is that of every detector alike, teachers and rivals too, with its own learning rate.
+    """
+
+    suffix: str
     epochs: int
     denoiser: int                    # steps of 32 crops
     repository: int                  # steps of the compressing network
     teach: int                       # steps of 32 images
     longer: int                      # epochs of plain-longer
+    optimizer: str = "SGD"
 
 
+# plain-longer gets the time that ours spent before the detector's own training, as epochs. Measured for `cpu` on one core, NEU-DET:
+#     plain epoch 38.8 s; denoiser 1,200 steps × 2.3 s = 2,760 s; repository 11 min = 660 s; teaching 33 min = 1,980 s;
+#     fused teacher 42 min = 2,520 s; a distilling epoch 1.64 times a plain one, so 40 of them 0.64 × 40 × 38.8 = 993 s more.
+#     ddpm-taught:            2,760 + 660 + 1,980               = 5,400 s = 139 epochs: 40 + 139 = 179, which is set
+#     ddpm-distilled:         2,760 + 660 + 2,520 + 993         = 6,933 s = 179 epochs: 219
+#     ddpm-taught-distilled:  2,760 + 660 + 1,980 + 2,520 + 993 = 8,913 s = 230 epochs: 270
+# So 180 are equal time for ddpm-taught; where one of the others is the best of ours, its own number belongs here.
 SHAPES = {
-    "cpu": Shape("distillation", 40, 1200, 1500, 1600, 160),
-    "gpu": Shape("distillation-gpu", 100, 10_000, 3000, 4000, 300),
-    "check": Shape("distillation-check", 1, 20, 20, 20, 2),
+    "cpu": Shape("", 40, 1200, 1500, 1600, 180),
+    "gpu": Shape("-gpu", 100, 10_000, 3000, 4000, 300),
+    "check": Shape("-check", 1, 20, 20, 20, 2),
 }
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A data folder of the product, in which arms are made for one seed."""
+    """A data folder of the product, in which arms of one dataset are made for one seed."""
 
     data: Path
     shape: Shape
+    dataset: Dataset = SETS["neu-det"]
     seed: int = 0
 
+    @property
+    def results(self) -> str:
+        """Name of the results' folder and table."""
+        return f"distillation{self.dataset.suffix}{self.shape.suffix}"
+
     def made(self, recipe: str, name: str, *words: str) -> str:
-        """The name, once a completed run of it is there: found, taken up where it was, or made. Others who need it wait meanwhile."""
+        """The name, once a completed run of it is there: found, taken up where it was, or made. Others who need it wait meanwhile.
+
+        Raises ConfigError where what is found was made with other settings.
+        """
+        words = ("--dataset", self.dataset.name, "--name", name, *words)
+        with self._alone(name):
+            state, run = self._found(recipe, name)
+            if run and (odd := differing(recipe, self._settings(run), asked(recipe, *words))):
+                if state != "canceled":                                # a canceled run has left nothing that could be taken up
+                    raise ConfigError(f"{name} is there already, as the run {run}, but with other settings: {odd}. Take another --data "
+                                      "folder, or remove that run and what was made from it.")
+                state, run = "", ""
+            if state != "completed":
+                os.environ["DIFFSPECT_RECIPES"] = OWN
+                product(self.data, *(("resume", run) if run else (recipe, *words)))
+        return name
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
         with open(self.data / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            state, run = self._found(recipe, name)
-            if state != "completed":
-                os.environ["DIFFSPECT_RECIPES"] = "tests.benchmarks.rival"
-                product(self.data, *(("resume", run) if run else (recipe, "--dataset", "neu-det", "--name", name, *words)))
-        return name
+            yield
+
+    def _settings(self, run: str) -> Settings:
+        return dict(json.loads((self.data / "runs" / run / "job.json").read_text())["config"])
 
     def result(self, recipe: str, name: str) -> dict[str, Any]:
         return dict(json.loads((self.data / "runs" / self._found(recipe, name)[1] / "result.json").read_text()))
@@ -72,16 +110,22 @@ class Lab:
     # ---- what arms build on
 
     def imported(self) -> None:
-        if not list((self.data / "runs").glob("*-import-*")):
-            product(self.data, "import", str(NEU), "--name", "neu-det", "--splits", str(NEU / "splits"))
+        with self._alone("import"):
+            if self._found("import", self.dataset.name)[0] != "completed":
+                product(self.data, "import", *self.dataset.words())
+            if not self.annotations.exists():
+                write_truth(self.folder("import", self.dataset.name), self.annotations)
+
+    @property
+    def annotations(self) -> Path:
+        """Folder of true boxes."""
+        return self.dataset.annotations or self.data / f"{self.dataset.name}-truth"
 
     def denoiser(self, name: str = "ddpm") -> str:
         steps = 0 if name == "random" else self.shape.denoiser
         return self.made("train-diffusion", name, "--steps", str(steps), "--precision", "bf16")
 
     def features(self, name: str = "features", denoiser: str = "ddpm", *words: str) -> str:
-        if self._found("build-repository", name)[0] == "completed":
-            return name
         return self.made("build-repository", name, "--denoiser", self.denoiser(denoiser), "--steps", str(self.shape.repository), *words)
 
     def backbone(self) -> str:
@@ -89,7 +133,8 @@ class Lab:
                          "--seed", str(self.seed), "--precision", "bf16")
 
     def detector(self, recipe: str, arm: str, *words: str, epochs: int | None = None) -> str:
-        shape = ("--epochs", str(epochs or self.shape.epochs), "--imgsz", "224", "--precision", "bf16", "--seed", str(self.seed))
+        shape = ("--epochs", str(epochs or self.shape.epochs), "--imgsz", "224", "--precision", "bf16", "--seed", str(self.seed),
+                 "--optimizer", self.shape.optimizer)
         return self.made(recipe, f"{arm}-{self.seed}", *shape, *words)
 
     def plain(self, arm: str = "plain", *words: str, epochs: int | None = None) -> str:
@@ -100,6 +145,24 @@ class Lab:
 
     def distilled(self, arm: str, teacher: str, *words: str) -> str:
         return self.detector("distill", arm, "--teacher", teacher, *words)
+
+
+@dataclass(frozen=True)
+class Plan(Lab):
+    """Makes nothing: notes what would be made, by recipe and name."""
+
+    noted: dict[str, Settings] = field(default_factory=dict)
+
+    def made(self, recipe: str, name: str, *words: str) -> str:
+        self.noted[f"{recipe} {name}"] = asked(recipe, "--dataset", self.dataset.name, "--name", name, *words)
+        return name
+
+
+def planned(lab: Lab, arm: str) -> dict[str, Settings]:
+    """Settings of an arm and of all that it builds on."""
+    plan = Plan(lab.data, lab.shape, lab.dataset, lab.seed)
+    ARMS[arm][1](plan)
+    return plan.noted
 
 
 def few(*words: str) -> tuple[str, ...]:
@@ -144,7 +207,7 @@ def predictions(lab: Lab, arm: str) -> Path:
     if recipe == "train-fused":                                  # never deployed: its run holds what it found
         return lab.folder(recipe, name) / "fused" / "predictions.json"
     out = lab.data / name
-    which = ("--images", str(NEU / "IMAGES"), "--list", str(NEU / "splits" / "test.txt"))
+    which = ("--images", str(lab.dataset.images), "--list", str(lab.dataset.test))
     product(lab.data, "predict", "--model", name, *which, "--out", str(out))
     return out / "predictions.json"
 

@@ -1,9 +1,10 @@
-"""Does what a diffusion model knows help a light detector? NEU-DET, YOLO11n from scratch, arm by arm and seed by seed.
+"""Does what a diffusion model knows help a light detector? YOLO11n from scratch, arm by arm and seed by seed.
 
     python -m tests.benchmarks.distillation --data FOLDER [--arms plain ...] [--seeds 0 1 2]      run what is missing
     python -m tests.benchmarks.distillation --table                                               figures so far, as JSON
 
-Each (arm, seed) leaves two files in results/distillation/, which are committed: its figures (.json), and what it found and hit
+On NEU-DET, or with `--set magnetic-tile` on a second dataset, which takes a data folder of its own. Each (arm, seed) leaves two
+files in results/distillation/ (-tile, -gpu), which are committed: its figures and settings (.json), and what it found and hit
 (.npz), from which arms are compared image by image. So a stopped benchmark goes on elsewhere, and arms can be compared there.
 Everything goes through the product's own commands; scores are the published scorer's, on the locked list, once.
 """
@@ -11,9 +12,10 @@ Everything goes through the product's own commands; scores are the published sco
 import argparse
 import json
 import os
+import sys
 import time
-import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -21,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from backend.errors import ConfigError
 from backend.evaluation.detection import Truth
 from backend.evaluation.paired import Scored, average_precision, compare
-from tests.benchmarks.arms import ARMS, LABELS, SHAPES, Lab, Shape, commit, predictions
-from tests.benchmarks.record import NEU, RESULTS, machine, scored, versions, write
+from tests.benchmarks.arms import ARMS, LABELS, SHAPES, Lab, commit, planned, predictions
+from tests.benchmarks.record import RESULTS, machine, scored, versions, write
+from tests.benchmarks.sets import SETS, true_boxes
+from tests.benchmarks.settings import differing
 
-SEEDS = (0, 1, 2)
 PACKAGES = ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval")
 RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
 OURS = ("ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled")                  # those that are deployed; `fused` is their teacher
@@ -35,61 +39,62 @@ TOLD = {"val map50": "val_map50", "epoch s": "epoch_seconds"}                   
 Runs = dict[str, dict[int, dict[str, Any]]]                                        # arm -> seed -> its file
 
 
-def place(arm: str, seed: int, shape: Shape = SHAPES["cpu"]) -> Path:
-    return RESULTS / shape.folder / f"{arm}-{seed}.json"
+def place(lab: Lab, arm: str) -> Path:
+    return RESULTS / lab.results / f"{arm}-{lab.seed}.json"
 
 
 def one(lab: Lab, arm: str) -> None:
-    """Train and score one arm with one seed, unless it is done."""
-    path = place(arm, lab.seed, lab.shape)
+    """Train and score one arm with one seed, unless it is done. Raises ConfigError where that was with other settings."""
+    path = place(lab, arm)
+    if path.exists():
+        refuse_others(lab, json.loads(path.read_text()))
     if path.exists() and path.with_suffix(".npz").exists():
         return
     began = time.monotonic()
     found = predictions(lab, arm)
-    score = scored(found, NEU / "ANNOTATIONS", NEU / "splits" / "test.txt")
+    score = scored(found, lab.annotations, lab.dataset.test)
     path.parent.mkdir(exist_ok=True)
-    remember(found, path.with_suffix(".npz"))
+    remember(found, true_boxes(lab.annotations, lab.dataset.test), path.with_suffix(".npz"))
     figures = dict(map50=score["map50"], map50_95=score["map50_95"], **{f"ap50 {c}": v for c, v in score["ap50"].items()})
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
     path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
-                                    result=result), indent=1) + "\n")
+                                    result=result, settings=planned(lab, arm)), indent=1) + "\n")
 
 
-def remember(predictions: Path, record: Path) -> None:
+def refuse_others(lab: Lab, row: dict[str, Any]) -> None:
+    """Figures of an arm that was made, or whose teacher was, with other settings than it would be now."""
+    told, now = row["settings"], planned(lab, row["arm"]) if row["arm"] in ARMS else {}
+    changed = {run: differing(run.split()[0], told[run], now[run]) if run in told else "it was not made then" for run in now}
+    if odd := [f"{run}: {why}" for run, why in changed.items() if why]:
+        raise ConfigError(f"The results of {row['arm']}-{row['seed']} in {lab.results} come from other settings ({', '.join(odd)}). "
+                          "Arms are compared with equal ones only: remove these results, or go back to their settings.")
+
+
+def remember(predictions: Path, boxes: Truth, record: Path) -> None:
     """Keep what a run found and hit."""
-    boxes = true_boxes()
     found = [{**p, "file_name": Path(p["file_name"]).stem} for p in json.loads(predictions.read_text())]
     Scored.from_predictions(found, boxes, sorted({c for marks in boxes.values() for c, _ in marks})).save(record)
 
 
-def true_boxes() -> Truth:
-    """The true boxes of the locked list, by stem, read as the published scorer reads them."""
-    return {stem: [_box(mark) for mark in ET.parse(NEU / "ANNOTATIONS" / f"{stem}.xml").getroot().iter("object")]
-            for stem in (NEU / "splits" / "test.txt").read_text().split()}
-
-
-def _box(mark: ET.Element) -> tuple[str, list[float]]:
-    x1, y1, x2, y2 = (float(mark.findtext(f"bndbox/{side}", "nan")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return mark.findtext("name", ""), [x1, y1, x2 - x1, y2 - y1]
-
-
-def table(shape: Shape = SHAPES["cpu"]) -> Path:
-    """results/distillation.json (or -gpu) from all the files in the folder of that name."""
-    runs = finished(shape)
+def table(lab: Lab) -> Path:
+    """results/distillation.json (-tile, -gpu) from all the files in the folder of that name."""
+    runs = finished(lab)
     seeds = sorted({seed for rows in runs.values() for seed in rows})
     made_with = [row["versions"] for rows in runs.values() for row in rows.values() if "versions" in row]
     where = sorted({row["machine"] for rows in runs.values() for row in rows.values() if "machine" in row})
     arms = {arm: figures(rows) for arm, rows in runs.items()}
-    return write(shape.folder, "python -m tests.benchmarks.distillation --data FOLDER", arms, seeds, notes(runs, shape),
-                 PACKAGES, comparisons(runs, shape), "; ".join(where), made_with[-1] if made_with else None)
+    which = "" if lab.dataset.name == "neu-det" else f" --set {lab.dataset.name}"
+    return write(lab.results, f"python -m tests.benchmarks.distillation{which} --data FOLDER", arms, seeds, notes(runs, lab),
+                 PACKAGES, comparisons(runs, lab), "; ".join(where), made_with[-1] if made_with else None)
 
 
-def finished(shape: Shape) -> Runs:
-    """{arm: {seed: its file}}, arms in the order of ARMS."""
+def finished(lab: Lab) -> Runs:
+    """{arm: {seed: its file}}, arms in the order of ARMS. Raises ConfigError where settings differ."""
     runs: Runs = defaultdict(dict)
-    for path in sorted(place("", 0, shape).parent.glob("*.json")):
+    for path in sorted(place(lab, "").parent.glob("*.json")):
         row = json.loads(path.read_text())
+        refuse_others(replace(lab, seed=row["seed"]), row)
         runs[row["arm"]][row["seed"]] = row
     order = list(ARMS)
     return {arm: dict(sorted(runs[arm].items())) for arm in sorted(runs, key=lambda a: (order.index(a) if a in order else len(order), a))}
@@ -101,10 +106,10 @@ def figures(rows: dict[int, dict[str, Any]]) -> dict[str, list[float]]:
     return {metric: [row[metric] for row in told] for metric in told[0] if all(metric in row for row in told)}
 
 
-def comparisons(runs: Runs, shape: Shape) -> list[dict[str, Any]]:
+def comparisons(runs: Runs, lab: Lab) -> list[dict[str, Any]]:
     pairs = [(arm, "plain-10" if arm.endswith("-10") else "plain") for arm in runs if arm not in ("plain", "plain-10")]
     pairs += [(best, rival) for best in best_of_ours(runs) for rival in RIVALS] + [("ddpm-distilled", control) for control in CONTROLS]
-    records = {(arm, seed): record for arm, rows in runs.items() for seed in rows if (record := recorded(arm, seed, rows[seed], shape))}
+    records = {(arm, seed): record for arm, rows in runs.items() for seed in rows if (record := recorded(lab, rows[seed]))}
     found = []
     for a, b in pairs:
         both = [seed for seed in runs.get(a, ()) if (a, seed) in records and (b, seed) in records]
@@ -115,9 +120,9 @@ def comparisons(runs: Runs, shape: Shape) -> list[dict[str, Any]]:
     return found
 
 
-def recorded(arm: str, seed: int, row: dict[str, Any], shape: Shape) -> Scored | None:
+def recorded(lab: Lab, row: dict[str, Any]) -> Scored | None:
     """The record beside a run's figures, if it was kept. It must give the figures that the published scorer gave."""
-    path = place(arm, seed, shape).with_suffix(".npz")
+    path = place(replace(lab, seed=row["seed"]), row["arm"]).with_suffix(".npz")
     if not path.exists():
         return None
     record = Scored.load(path)
@@ -133,16 +138,18 @@ def best_of_ours(runs: Runs) -> list[str]:
     return [max(val, key=lambda arm: val[arm])] if val else []
 
 
-def notes(runs: Runs, shape: Shape) -> str:
-    missing = [f"{arm} {', '.join(map(str, seeds))}" for arm in ARMS
-               if (seeds := [s for s in (SEEDS[:1] if arm in CONTROLS else SEEDS) if s not in runs.get(arm, {})])]
-    unkept = [f"{arm} {seed}" for arm, rows in runs.items() for seed in rows if not place(arm, seed, shape).with_suffix(".npz").exists()]
+def notes(runs: Runs, lab: Lab) -> str:
+    shape, seeds, asked = lab.shape, lab.dataset.seeds, lab.dataset.arms or tuple(ARMS)
+    missing = [f"{arm} {', '.join(map(str, left))}" for arm in asked
+               if (left := [s for s in (seeds[:1] if arm in CONTROLS else seeds) if s not in runs.get(arm, {})])]
+    unkept = [f"{arm} {seed}" for arm, rows in runs.items() for seed in rows
+              if not place(replace(lab, seed=seed), arm).with_suffix(".npz").exists()]
     commits = sorted({row["commit"] for rows in runs.values() for row in rows.values()})
     return " ".join(filter(None, [
-        f"NEU-DET, its lists: 1,260 train, 180 val, 360 test; YOLO11n from scratch, {shape.epochs} epochs, 224 px, bf16; weights "
+        f"{lab.dataset.about}; YOLO11n from scratch, {shape.epochs} epochs, {shape.optimizer}, 224 px, bf16; weights "
         f"chosen on val, test scored once, by the published scorer. One denoiser ({shape.denoiser:,} steps of 32 crops) and one "
-        f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images. Arms named -10 have {LABELS} labelled images "
-        "and equal steps.",
+        f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images.",
+        f"Arms named -10 have {LABELS} labelled images and equal steps." if any(arm.endswith("-10") for arm in asked) else "",
         "Differences: 95 % intervals of a paired bootstrap over seeds and images, from the seeds that both arms have; from one seed they "
         "say nothing of other seeds.",
         *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
@@ -154,26 +161,33 @@ def notes(runs: Runs, shape: Shape) -> str:
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", type=Path)
+    ap.add_argument("--set", choices=list(SETS), default="neu-det")
     ap.add_argument("--shape", choices=list(SHAPES), default="cpu")
-    ap.add_argument("--table", action="store_true", help="only write results/distillation.json from the files there are")
+    ap.add_argument("--table", action="store_true", help="only write the results' JSON from the files there are")
     ap.add_argument("--shared", action="store_true", help="only make the denoiser and the repository that all seeds use")
-    ap.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    ap.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    ap.add_argument("--arms", nargs="+", choices=list(ARMS), help="default: all that are asked of the dataset")
+    ap.add_argument("--seeds", type=int, nargs="+", help="default: those that are asked of the dataset")
     a = ap.parse_args()
-    shape = SHAPES[a.shape]
-    if a.table:
-        print(table(shape))
-        return
-    if not a.data:
+    lab = Lab((a.data or Path()).resolve(), SHAPES[a.shape], SETS[a.set])
+    if not a.data and not a.table:
         ap.error("--data is needed to run anything")
-    a.data.mkdir(parents=True, exist_ok=True)
-    lab = Lab(a.data.resolve(), shape)
+    try:
+        if a.table:
+            print(table(lab))
+        else:
+            run(lab, a.arms or lab.dataset.arms or list(ARMS), a.seeds or lab.dataset.seeds, a.shared)
+    except ConfigError as error:
+        sys.exit(f"Error: {error}")
+
+
+def run(lab: Lab, arms: Sequence[str], seeds: Sequence[int], shared: bool) -> None:
+    lab.data.mkdir(parents=True, exist_ok=True)
     lab.imported()
-    if a.shared:
+    if shared:
         lab.features()
         return
-    for seed in a.seeds:
-        for arm in a.arms:
+    for seed in seeds:
+        for arm in arms:
             one(replace(lab, seed=seed), arm)
 
 

@@ -8,6 +8,7 @@ import re
 from statistics import mean, stdev
 from typing import Any
 
+from tests.benchmarks.anomaly_arms import ABLATION
 from tests.benchmarks.record import RESULTS, ROOT
 
 README = ROOT / "README.md"
@@ -40,8 +41,9 @@ def source(result: dict[str, Any]) -> str:
 def distilled(result: dict[str, Any]) -> str:
     """One row per arm with its difference to `plain`; below, the arms compared with others than that."""
     arms, against = result["arms"], {(c["a"], c["b"]): c for c in result["comparisons"] if c["metric"] == "map50"}
-    head = ["", "seeds", *DISTILLED.values(), "map50 against plain (95 %)"]
-    rows = [[arm, str(len(told["map50"])), *(spread(told[m]) for m in DISTILLED), difference(against.get((arm, "plain")))]
+    shown = {m: title for m, title in DISTILLED.items() if all(m in told for told in arms.values())}
+    head = ["", "seeds", *shown.values(), "map50 against plain (95 %)"]
+    rows = [[arm, str(len(told["map50"])), *(spread(told[m]) for m in shown), difference(against.get((arm, "plain")))]
             for arm, told in arms.items()]
     others = [f"- `{a}` against `{b}`, map50: {difference(c)}" for (a, b), c in against.items() if b != "plain"]
     return "\n".join([*markdown(head, rows), *(["", *others] if others else []), "", source(result)])
@@ -57,8 +59,49 @@ def difference(c: dict[str, Any] | None) -> str:
     return f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f})" + (", 1 seed" if c["seeds"] == 1 else "") if c else ""
 
 
-DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale"}
-FORMS = {"distillation": distilled}          # those that `table` does not fit
+def unusual(result: dict[str, Any]) -> str:
+    """Anomaly models: one row per arm, its figures on each set; the differences to ours; then the ablation, where it was run."""
+    arms, against = result["arms"], result["comparisons"]
+    tables = [figured({a: told for a, told in arms.items() if (a in ABLATION) == ablated}, groups)
+              for ablated, groups in ((False, ("magnetic-tile", "PIPED")), (True, ("magnetic-tile", "two PIPED")))]
+    told = [f"- `{a}` against `{b}`, {group}: " + "; ".join(f"{ANOMALY[c['metric'].split()[-1]]} {points(c)}" for c in found)
+            for (a, b, group), found in grouped(against).items()]
+    blocks = [tables[0], told, tables[1], [source(result)]]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def figured(arms: dict[str, dict[str, list[float]]], groups: tuple[str, ...]) -> list[str]:
+    """A table of the arms that have figures of one of these sets; nothing where there is none."""
+    columns = [f"{group} {metric}" for group in groups for metric in ANOMALY]
+    head = ["", "seeds", *(f"{group}: {name}" for group in groups for name in ANOMALY.values())]
+    rows = [[arm, "/".join(dict.fromkeys(str(len(told[c])) for c in columns if c in told)), *(percent(told.get(c, [])) for c in columns)]
+            for arm, told in arms.items() if any(c in told for c in columns)]
+    return markdown(head, rows) if rows else []
+
+
+def percent(values: list[float]) -> str:
+    """'93.5', or '93.5 ± 0.4'; nothing where there is nothing."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "") if values else ""
+
+
+def points(c: dict[str, Any]) -> str:
+    """'+4.5 (+3.1 to +6.0)'."""
+    return f"{c['difference']:+.1f} ({c['low']:+.1f} to {c['high']:+.1f})"
+
+
+def grouped(comparisons: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """By both arms and the set; a metric's name is the set's and the figure's."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for c in comparisons:
+        found.setdefault((c["a"], c["b"], c["metric"].rsplit(" ", 1)[0]), []).append(c)
+    return found
+
+
+ANOMALY = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
+# NEU-DET's two hard classes; all of magnetic-tile's
+DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale",
+             **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
+FORMS = {"distillation": distilled, "distillation-tile": distilled, "anomaly": unusual}          # those that `table` does not fit
 
 
 def rewritten(text: str) -> str:

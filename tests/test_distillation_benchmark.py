@@ -1,0 +1,200 @@
+"""The harness of the distillation benchmark: equal settings for all arms, nothing reused that was made with others, true boxes."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from backend import rundir
+from backend.config import TrainDetector
+from backend.errors import ConfigError
+from tests.benchmarks import carry, distillation, settings
+from tests.benchmarks.arms import ARMS, SHAPES, Lab, planned
+from tests.benchmarks.record import scored
+from tests.benchmarks.sets import SETS, TILE, true_boxes
+
+CPU = SHAPES["cpu"]
+TILES = SETS["magnetic-tile"]
+WORDS = ("--steps", str(CPU.denoiser), "--precision", "bf16")           # of the denoiser
+
+
+@pytest.fixture
+def lab(data_folder: Path) -> Lab:
+    return Lab(data_folder, CPU)
+
+
+def kept(lab: Lab, recipe: str, name: str, *words: str, state: str = "completed", **others: Any) -> str:
+    """A run as it would be there, some settings others; its id."""
+    config = settings.asked(recipe, "--dataset", lab.dataset.name, "--name", name, *words)
+    run = rundir.create(recipe, {k: v for k, v in {**config, **others}.items() if v != "unsaid"})
+    rundir.set_state(run, state)
+    return run.name
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "MuSGD"])
+def test_every_detector_has_the_same_optimiser(lab: Lab, optimizer: str) -> None:
+    """Teachers and rivals too: one word changes it."""
+    changed, detectors, odd = replace(lab, shape=replace(CPU, optimizer=optimizer)), set(), []
+    for arm in ARMS:
+        for run, config in planned(changed, arm).items():
+            if "epochs" in config:
+                detectors.add(run.split()[1])
+                odd += [run] if (config["optimizer"], config["learning_rate"]) != (optimizer, None) else []
+    assert not odd and {f"{arm}-0" for arm in ARMS} | {"larger-0", "fused-10-0"} <= detectors
+
+
+def test_a_plan_names_what_an_arm_builds_on(lab: Lab) -> None:
+    plan = planned(replace(lab, seed=2, dataset=TILES), "ddpm-taught-distilled")
+    assert list(plan) == ["train-diffusion ddpm", "build-repository features", "teach-backbone backbone-2", "train-fused fused-taught-2",
+                          "distill ddpm-taught-distilled-2"]
+    assert {config["dataset"] for config in plan.values()} == {"magnetic-tile"} and not list(lab.data.glob("runs/*train*"))
+    assert plan["distill ddpm-taught-distilled-2"]["teacher"] == "fused-taught-2"
+    longer = planned(lab, "plain-longer")["train-detector plain-longer-0"]
+    assert longer["epochs"] == 180 and planned(lab, "plain")["train-detector plain-0"]["epochs"] == 40
+
+
+def test_a_finished_run_is_found_where_its_settings_are_equal(lab: Lab) -> None:
+    """One of an older program that left the choice to the machine or did not have the setting yet is equal too."""
+    words = ("--epochs", "40", "--imgsz", "224", "--precision", "bf16", "--seed", "0")
+    kept(lab, "train-diffusion", "ddpm", *WORDS)
+    kept(lab, "train-detector", "plain-0", *words, optimizer="unsaid", labels="unsaid", learning_rate=0.01)
+    assert lab.denoiser() == "ddpm" and lab.plain() == "plain-0"
+    assert len(list(lab.data.glob("runs/*-train-*"))) == 2
+
+
+@pytest.mark.parametrize(("state", "others", "sentence"), [
+    ("completed", dict(steps=2000), "steps was 2000, is 1200"), ("interrupted", dict(side=128), "side was 128, is 256"),
+    ("completed", dict(steps=7, dataset="magnetic-tile"), "dataset was magnetic-tile, is neu-det; steps was 7, is 1200")])
+def test_a_run_of_other_settings_is_not_reused(lab: Lab, state: str, others: dict[str, Any], sentence: str) -> None:
+    run = kept(lab, "train-diffusion", "ddpm", *WORDS, state=state, **others)
+    with pytest.raises(ConfigError, match=f"ddpm is there already, as the run {run}, but with other settings: {sentence}. Take another"):
+        lab.features()
+    assert len(list(lab.data.glob("runs/*-train-*"))) == 1
+
+
+def test_another_optimiser_is_another_run(lab: Lab) -> None:
+    kept(lab, "train-detector", "plain-0", "--epochs", "40", "--imgsz", "224", "--precision", "bf16", "--seed", "0")
+    with pytest.raises(ConfigError, match=r"learning_rate was 0\.01, is 0\.001; optimizer was SGD, is AdamW"):
+        replace(lab, shape=replace(CPU, optimizer="AdamW")).plain()
+
+
+def test_a_canceled_run_of_other_settings_is_begun_anew(lab: Lab) -> None:
+    """It left nothing. What is begun is the product's command, which fails here for want of a dataset."""
+    kept(lab, "train-diffusion", "ddpm", *WORDS, state="canceled", steps=2000)
+    with pytest.raises(subprocess.CalledProcessError):
+        lab.denoiser()
+    runs = [rundir.read_json(p) for p in lab.data.glob("runs/*-train-diffusion-*/job.json")]
+    assert sorted(r["config"]["steps"] for r in runs) == [1200, 2000]
+
+
+def test_figures_of_other_settings_are_refused(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only what an arm builds on has changed; a result that is there is neither kept nor tabled beside others."""
+    monkeypatch.setattr(distillation, "RESULTS", tmp_path)
+    row = dict(arm="ddpm-taught", seed=0, settings=planned(lab, "ddpm-taught"))
+    path = distillation.place(lab, "ddpm-taught")
+    path.parent.mkdir()
+    path.write_text(json.dumps(row))
+    path.with_suffix(".npz").touch()
+    distillation.one(lab, "ddpm-taught")
+    assert distillation.finished(lab) == {"ddpm-taught": {0: row}}
+    longer = replace(lab, shape=replace(CPU, denoiser=4000))
+    for asked in (lambda: distillation.one(longer, "ddpm-taught"), lambda: distillation.finished(longer)):
+        with pytest.raises(ConfigError, match=r"ddpm-taught-0 in distillation come .*train-diffusion ddpm: steps was 1200, is 4000\)"):
+            asked()
+
+
+def test_results_that_are_committed_are_of_equal_settings() -> None:
+    for shape in ("cpu", "gpu"):
+        for dataset in SETS.values():
+            distillation.finished(Lab(Path(), SHAPES[shape], dataset))
+
+
+def test_each_dataset_has_its_own_results() -> None:
+    names = {Lab(Path(), SHAPES[shape], dataset).results for shape in ("cpu", "gpu") for dataset in SETS.values()}
+    assert names == {"distillation", "distillation-gpu", "distillation-tile", "distillation-tile-gpu"}
+
+
+# ---- the second dataset
+
+def few_tiles(folder: Path) -> None:
+    """Two listed tiles of each kind for each list, with their masks."""
+    (folder / "splits").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        listed = (TILE / "splits" / f"det-{split}.txt").read_text().split()
+        kinds = sorted({line.split("/")[0] for line in listed})
+        chosen = [line for kind in kinds for line in [x for x in listed if x.startswith(f"{kind}/")][:2]]
+        for line in chosen:
+            (folder / line).parent.mkdir(parents=True, exist_ok=True)
+            for suffix in (".jpg", ".png"):
+                shutil.copy(TILE / Path(line).with_suffix(suffix), folder / Path(line).with_suffix(suffix))
+        (folder / "splits" / f"det-{split}.txt").write_text("\n".join(chosen))
+
+
+@pytest.mark.skipif(not TILE.exists(), reason="the dataset is not here")
+def test_magnetic_tile_is_imported_and_its_truth_is_what_the_masks_say(data_folder: Path, tmp_path: Path) -> None:
+    few_tiles(tmp_path / "tiles")
+    few = replace(TILES, folder=tmp_path / "tiles", images=tmp_path / "tiles")
+    lab = Lab(data_folder, CPU, few)
+    lab.imported()
+    lab.imported()
+    assert len(list(lab.data.glob("runs/*-import-*"))) == 1
+    head = rundir.read_json(lab.folder("import", "magnetic-tile") / "snapshot.json")
+    assert head["layout"] == "mask-beside" and head["classes"] == ["Blowhole", "Break", "Crack", "Fray", "Uneven"]
+    assert head["images"] == dict(train=12, val=12, test=12)
+
+    found = true_boxes(lab.annotations, few.test)
+    expected = {Path(line).stem: boxes_of(tmp_path / "tiles" / line) for line in few.test.read_text().split()}
+    assert {k: sorted(v) for k, v in found.items()} == expected and sum(not v for v in expected.values()) >= 2
+    answers = [dict(file_name=f"{stem}.jpg", category=c, bbox=box, score=0.9) for stem, boxes in expected.items() for c, box in boxes]
+    (tmp_path / "found.json").write_text(json.dumps(answers))
+    score = scored(tmp_path / "found.json", lab.annotations, few.test)
+    assert (score["map50_95"], score["images"], score["boxes"]) == (1.0, 12, len(answers)) and len(score["ap50"]) == 5
+    distillation.remember(tmp_path / "found.json", found, tmp_path / "found.npz")
+    assert distillation.Scored.load(tmp_path / "found.npz").boxes.sum() == len(answers)
+
+
+def boxes_of(picture: Path) -> list[tuple[str, list[float]]]:
+    """Boxes of the white regions of the mask beside a picture."""
+    kind = picture.parent.parent.name.removeprefix("MT_")
+    labelled, _ = ndimage.label(np.asarray(Image.open(picture.with_suffix(".png")).convert("L")) > 127, np.ones((3, 3)))
+    large = [s for n, s in enumerate(ndimage.find_objects(labelled), 1) if (labelled == n).sum() >= 4 and kind != "Free"]
+    return sorted((kind, [float(x.start), float(y.start), float(x.stop - x.start), float(y.stop - y.start)]) for y, x in large)
+
+
+# ---- the machine with a GPU
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_the_gpu_script_runs_the_arms_that_are_asked(name: str) -> None:
+    script = Path(distillation.__file__).parent / "gpu.sh"
+    done = subprocess.run(["bash", str(script), "chains"], env={**os.environ, "SET": name}, capture_output=True, text=True, check=True)
+    first, *chains = done.stdout.splitlines()
+    named: dict[str, set[int]] = {}
+    for seed, *arms in map(str.split, chains):
+        for arm in arms:
+            named.setdefault(arm, set()).add(int(seed))
+    wanted = SETS[name].arms or ("plain", "self", *distillation.OURS, "fused", "fused-taught")
+    assert first == "shared" and named == {arm: set(SETS[name].seeds) for arm in wanted}
+    assert set(distillation.OURS) | set(distillation.RIVALS) | set(distillation.CONTROLS) | set(wanted) <= set(ARMS)
+
+
+def test_what_is_too_large_travels_with_a_second_command() -> None:
+    parts = carry.calls(12.6, 21.4, {"NEU-DET": 24.6, "magnetic-tile": 48.7})
+    assert [list(p) for p in parts] == [["site", "NEU-DET"], ["magnetic-tile"]]
+    assert len(carry.calls(12.6, 21.4, {"NEU-DET": 24.6})) == 1
+    with pytest.raises(SystemExit, match="magnetic-tile is too large to travel: 64.7 of 64 MiB"):
+        carry.calls(16.0, 21.4, {"magnetic-tile": 48.7})
+
+
+def test_settings_that_a_command_has_are_those_of_its_run(data_folder: Path) -> None:
+    assert settings.asked("train-detector", "--name", "x", "--optimizer", "MuSGD") == TrainDetector(name="x", optimizer="MuSGD").to_json()
+    rival = settings.asked("train-rival", "--name", "x", "--teacher", "larger-0")
+    assert rival["teacher"] == "larger-0" and settings.differing("train-rival", rival, {**rival, "teacher": "y"}) == (
+        "teacher was larger-0, is y")
