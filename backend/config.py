@@ -202,10 +202,74 @@ class TrainDistilled(TrainDetector):
 
 
 @dataclass(frozen=True)
+class Synthesize(Config):
+    """Make defects on good images: a masked part is replaced by what a diffusion model, a texture or noise puts there."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the synthetic set.")
+    count: int = _f(100, "Images to make.", low=1, high=1_000_000)
+    source: str = _f("ddpm", "What fills the mask: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian).",
+                     choices=("ddpm", "texture", "noise"))
+    masks: str = _f("", "Set of collected masks to draw shapes from, by name or run; empty: Perlin noise.")
+    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest.", advanced=True)
+    start: str = _f("image", "Where the diffusion starts: from a partly noised good image, or from pure noise.",
+                    choices=("image", "noise"), advanced=True)
+    steps: int = _f(10, "Denoising steps.", low=2, high=250, advanced=True)
+    depth: int = _f(300, "Timestep, of 1,000, up to which a good image is noised.", low=10, high=999, advanced=True)
+    variance: float = _f(0.25, "By how much the variance of each reverse step is raised.", low=0.0, high=4.0, advanced=True)
+    low_opacity: float = _f(0.5, "Lowest opacity of the change.", low=0.05, high=1.0, advanced=True)
+    high_opacity: float = _f(1.0, "Highest opacity of the change.", low=0.05, high=1.0, advanced=True)
+    low_area: float = _f(0.002, "Smallest share of the image that a mask covers.", low=1e-5, high=1.0, advanced=True)
+    high_area: float = _f(0.2, "Largest share of the image that a mask covers.", low=1e-5, high=1.0, advanced=True)
+    foreground: bool = _f(False, "Keep masks to the object, found by its brightness; off: the whole image is surface.", advanced=True)
+    imgsz: int = _f(256, "Larger pictures are scaled down to this longer side, in pixels.", low=32, high=2048, advanced=True)
+    seed: int = _f(0, "Seed of parents, masks and noise.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class CollectMasks(Config):
+    """Keep the outlines of what an anomaly model found as a set of masks, of a new class, for synthesis to draw shapes from."""
+
+    name: str = _f("", "Name of the new class, and of the set.")
+    inspections: str = _f("", "Inspections to take outlines from: run/inspection, separated by spaces.")
+
+
+@dataclass(frozen=True)
+class TrainAnomaly(Config):
+    """Train an anomaly model on the good images of a dataset. It needs no labelled defect."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the model.")
+    steps: int = _f(3000, "Optimiser steps.", low=1, high=1_000_000)
+    imgsz: int = _f(256, "Side of the square network input, in pixels; a multiple of 32.", low=64, high=1024)
+    false_rejects: float = _f(0.01, "Share of good images that may be called unusual; it sets the threshold.", low=1e-5, high=0.5)
+    seed: int = _f(0, "Seed of weights, order, masks and noise.", low=0, high=2**31 - 1)
+    teacher: str = _f("efficientnet-lite0", "Frozen feature network: efficientnet-lite0, timm:NAME or torchvision:NAME where their "
+                                            "weights are on disk, or ddpm (the dataset's own diffusion model).", advanced=True)
+    source: str = _f("ddpm", "What fills the masks: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian), "
+                             "mixed (all three in turn).", choices=("ddpm", "texture", "noise", "mixed"), advanced=True)
+    loss: str = _f("both", "What is learned: both, or one alone.", choices=("both", "cosine", "segmentation"), advanced=True)
+    phases: str = _f("joint", "Student and segmentation head together, or one after the other.", choices=("joint", "two"), advanced=True)
+    overlap: str = _f("dice", "The term beside focal loss.", choices=("dice", "l1"), advanced=True)
+    batch: int = _f(16, "Images per optimiser step.", low=2, high=512, advanced=True)
+    flips: bool = _f(True, "Show images flipped too; off for objects that have a top and a bottom.", advanced=True)
+    foreground: bool = _f(False, "Keep masks to the object, found by its brightness; off: the whole image is surface.", advanced=True)
+    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest, or a new one.", advanced=True)
+    preset: str = _f("tiny", "Size and length of a new diffusion model.", choices=("tiny", "small", "base"), advanced=True)
+    diffusion_steps: int | None = _f(None, "Optimiser steps of a new diffusion model; none: the preset's.", low=1, high=5_000_000,
+                                     advanced=True)
+    perturbed: int = _f(400, "Perturbed images that the diffusion model makes beforehand.", low=1, high=1_000_000, advanced=True)
+    learning_rate: float = _f(1e-3, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
+
+
+@dataclass(frozen=True)
 class Inspect(Config):
     """Run a deployed model over images and log what it finds."""
 
     model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
+    anomaly: str = _f("", "Anomaly model to run beside it, by name or id; empty: the promoted one, if any; none: without.")
     images: str = _f("", "Folder, zip or image to inspect.")
     line: str = _f("", "Production line.")
     product: str = _f("", "Product.")
@@ -223,12 +287,12 @@ class Inspect(Config):
 
 @dataclass(frozen=True)
 class Predict(Config):
-    """Write every box of a model on a list of images, for the scorers."""
+    """Write what a model says of a list of images, for the scorers: every box, or an anomaly map and a score."""
 
     model: str = _f("", "Name of the model, or its id.")
     images: str = _f("", "Folder of images.")
     list: str | None = _f(None, "Text file: only these images, one stem, name or relative path a line.")
-    out: str = _f("", "Folder to write predictions.json into.")
+    out: str = _f("", "Folder to write predictions.json, or maps and scores.json, into.")
 
 
 @dataclass(frozen=True)
@@ -261,6 +325,9 @@ RECIPES: dict[str, type[Config]] = {
     "train-fused": TrainFused,
     "distill": Distill,
     "train-distilled": TrainDistilled,
+    "synthesize": Synthesize,
+    "collect-masks": CollectMasks,
+    "train-anomaly": TrainAnomaly,
     "inspect": Inspect,
     "predict": Predict,
     "demo": Demo,

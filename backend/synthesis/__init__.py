@@ -1,0 +1,12 @@
+"""Synthesis: defects that nobody has photographed, put onto good images, with their outlines known.
+
+    masks       shapes: Perlin noise, unions and intersections, foreground, polygons
+    perturb     what a diffusion model puts into them: the DDPM route
+    sources     and what else may: another surface, Gaussian noise
+    blend       normal image, change and mask become one image; the effective mask; whether features see it
+    pool        perturbed images kept in advance: `<run>/perturbed`
+    synthesize  the recipe that makes a synthetic set: `<run>/synthetic`; start reading here
+    collect     the recipe that keeps outlines found in production as masks: `<run>/masks`
+
+Knows nothing of detectors or anomaly models.
+"""
