@@ -5,6 +5,7 @@ which ingest adds. Times are UTC. Boxes are absolute pixels of the upright image
 """
 
 import hashlib
+import zlib
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Self
@@ -29,6 +30,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "detections": pa.schema([
         ("inspection_id", pa.int64()), ("class_name", pa.string()), ("confidence", pa.float32()),
         ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32()),
+    ]),
+    "anomalies": pa.schema([                                             # one row per picture that an anomaly model looked at
+        ("inspection_id", pa.int64()), ("model_id", pa.string()), ("anomaly_score", pa.float32()),
+        ("side", pa.int32()), ("anomaly_map", pa.binary()),              # `pack_map`; null where the picture is not kept
     ]),
     "refused": pa.schema([("file_name", pa.string()), ("reason", pa.string())]),
     "snapshots": pa.schema([
@@ -68,6 +73,23 @@ def inspection_ids(key: str, n: int) -> "np.ndarray[Any, np.dtype[np.int64]]":
     return (np.int64(base) << np.int64(20)) + np.arange(n, dtype=np.int64)
 
 
+def pack_map(anomaly_map: "np.ndarray[Any, Any]", low: float, high: float) -> bytes:
+    """An anomaly map (side, side) as a column has it: 0 for `low` and less, 255 for `high` and more, row by row, zlib.
+
+    A cell is off by 1/510 of the range at most; 64 cells a side take 1 to 3 KB.
+    """
+    share = (np.asarray(anomaly_map, np.float32) - low) / max(high - low, 1e-12)
+    return zlib.compress(np.rint(share.clip(0, 1) * 255).astype(np.uint8).tobytes())
+
+
+def unpack_map(packed: bytes, side: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """What `pack_map` packed, uint8 (side, side). Raises ValueError where it is something else."""
+    try:
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(side, side)
+    except zlib.error as error:
+        raise ValueError(f"no packed map: {error}") from error
+
+
 @dataclass(frozen=True)
 class Filters:
     """What a person is looking at. Empty means all; dates are production days, both ends included."""
@@ -82,7 +104,7 @@ class Filters:
     run_id: str = ""
     since: date | None = None
     until: date | None = None
-    verdict: str = ""          # '' | defective | good
+    verdict: str = ""          # '' | defective | good | unusual | disagree (unusual, though no detection rejects it)
     counted: bool = True       # only what counts in plant trends
 
     def but(self, **changes: Any) -> Self:

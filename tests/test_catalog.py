@@ -12,7 +12,7 @@ from PIL import Image
 from backend.data import catalog, files
 from backend.data.catalog import Catalog, Tree
 from backend.data.files import Entry
-from backend.data.marks import Box, Mark, Notes, boxes, components
+from backend.data.marks import Box, Mark, Notes, components, look
 from backend.errors import InputError
 
 
@@ -60,7 +60,7 @@ def read(root: Path, content: dict[str, bytes | str], layout: str = "auto", as_z
 
 
 def found_boxes(found: Catalog, size: tuple[int, int] = (60, 40)) -> dict[str, list[tuple[object, ...]]]:
-    return {r.name: [(b.class_name, b.x1, b.y1, b.x2, b.y2) for b in boxes(r.marks, size, r.name, found.notes)] for r in found.records}
+    return {r.name: [(b.class_name, b.x1, b.y1, b.x2, b.y2) for b in look(r.marks, size, r.name, found.notes)[0]] for r in found.records}
 
 
 # ---- Pascal VOC
@@ -240,7 +240,7 @@ def test_a_damaged_mask_refuses_its_picture(tmp_path: Path) -> None:
     found = read(tmp_path, {"a/1.jpg": jpeg(), "a/1.png": mask((5, 5, 15, 10)), "a/2.jpg": jpeg(), "a/2.png": b"\x89PNG\r\n\x1a\n cut"})
     (bad,) = (r for r in found.records if r.name == "a/2.jpg")
     with pytest.raises(InputError, match="Its mask a/2.png cannot be used. The picture is damaged"):
-        boxes(bad.marks, (60, 40), bad.name, Notes())
+        look(bad.marks, (60, 40), bad.name, Notes())
 
 
 def test_photographs_in_two_formats_are_no_masks(tmp_path: Path) -> None:
@@ -287,12 +287,12 @@ def test_names_met_twice_in_a_zip_are_both_read(tmp_path: Path) -> None:
                                      (float("-inf"), 0, 5, float("inf"))])
 def test_boxes_that_are_no_boxes_are_left_out_with_a_note(corners: tuple[float, float, float, float]) -> None:
     notes = Notes()
-    assert boxes((Mark("pit", corners),), (60, 40), "a.png", notes) == [] and len(notes.lines()) == 1
+    assert look((Mark("pit", corners),), (60, 40), "a.png", notes) == ([], None) and len(notes.lines()) == 1
 
 
 def test_rounding_in_shares_is_clipped_without_a_word() -> None:
     notes = Notes()
-    assert boxes((Mark("pit", (-1e-6, 0, 1.000001, 0.5), shares=True),), (60, 40), "a", notes) == [Box("pit", 0, 0, 60, 20)]
+    assert look((Mark("pit", (-1e-6, 0, 1.000001, 0.5), shares=True),), (60, 40), "a", notes)[0] == [Box("pit", 0, 0, 60, 20)]
     assert notes.lines() == []
 
 

@@ -20,6 +20,7 @@ from backend.config import Import
 from backend.data import alike, dataset, images, importer, snapshot, splits
 from backend.errors import Canceled, ConfigError, InputError
 
+UNLABELLED = f"{importer.NO_DEFECT}."
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -199,7 +200,7 @@ def test_a_lot_stays_in_one_split_and_so_do_alike_pictures_of_two_lots(tmp_path:
     for i in range(4):                                  # lot 20 looks like a picture of lot 0, lot 21 like one of lot 20
         save(tmp_path / "in" / f"lot{20 + i // 2}-{i}.png", ((0.6, 1, 0.6, 1)[i] * pixels((0, 100, 100, 101)[i])).astype(np.uint8))
     head, run = imported(tmp_path / "in", group_pattern=LOT, seed=seed)
-    assert head["grouped_by"] == ["near-duplicate group", "lot or unit"] and all(head["images"].values()) and head["notes"] == []
+    assert head["grouped_by"] == ["near-duplicate group", "lot or unit"] and all(head["images"].values()) and head["notes"] == [UNLABELLED]
     found = lots_of(run)
     assert len(found) == 17 and len({s for lot, s in found if lot in ("lot0", "lot20", "lot21")}) == 1
     data = snapshot.read(run)
@@ -236,7 +237,8 @@ def test_given_splits_are_grouped_by_nothing_and_one_lot_cannot_be_divided(tmp_p
     head, _ = imported(tmp_path / "in", group_pattern=LOT, splits=str(lists))
     assert head["grouped_by"] == [] and "Lots or units that cross splits as given: 1." in head["notes"]
     head, _ = imported(tmp_path / "in", group_pattern=LOT)
-    assert head["images"]["train"] == 6 and head["notes"] == ["No picture is in val or test: the lots or units are too few to divide."]
+    assert head["images"]["train"] == 6
+    assert head["notes"] == ["No picture is in val or test: the lots or units are too few to divide.", UNLABELLED]
 
 
 @pytest.mark.parametrize(("pattern", "lots"), [
@@ -260,10 +262,10 @@ def test_a_group_pattern_that_finds_nothing_or_not_all_is_said(tmp_path: Path) -
     for i in range(8):
         save(tmp_path / "in" / f"lot{i}.png", pixels(i))
     head, _ = imported(tmp_path / "in", group_pattern=r"charge(\d+)")
-    assert head["notes"] == ["The group pattern 'charge(\\d+)' finds no lot or unit in any file name."]
+    assert head["notes"] == ["The group pattern 'charge(\\d+)' finds no lot or unit in any file name.", UNLABELLED]
     assert head["grouped_by"] == ["near-duplicate group"]
     head, _ = imported(tmp_path / "in", group_pattern="lot([0-6])")
-    assert head["notes"] == ["File names in which the group pattern finds no lot or unit: 1 (lot7.png)."]
+    assert head["notes"] == ["File names in which the group pattern finds no lot or unit: 1 (lot7.png).", UNLABELLED]
 
 
 # ---- what is written

@@ -197,7 +197,7 @@ def test_a_kill_at_any_statement_leaves_all_or_nothing(db: Database) -> None:
     ingest(db)
     expected = plant.tables(db)
     db.close()
-    statements = 36
+    statements = 38
     for at in (6, 15, 24, statements - 1, statements, 10**6):
         for file in db.path.parent.glob("inspection.duckdb*"):
             file.unlink()

@@ -22,7 +22,7 @@ from backend import rundir
 from backend.config import Inspect, Predict
 from backend.data import files, images
 from backend.errors import Canceled, ConfigError, InputError, NotFoundError
-from backend.inspection import inspect, reading
+from backend.inspection import inspect, predict, reading
 from backend.inspection.engine import Engine
 from backend.inspection.keeping import Keeper
 from tests.tiny_model import CLASSES, bundle
@@ -515,7 +515,7 @@ def predicted(house: Path, source: Path, lines: list[str] | None = None) -> tupl
     listing = house / "list.txt"
     listing.write_text("\n".join(lines or []))
     config = Predict(model="tiny", images=str(source), list=str(listing) if lines is not None else None, out=str(house / "out"))
-    result = inspect.predict(config, rundir.create("predict", config.to_json(), state="running"), Report())
+    result = predict.run(config, rundir.create("predict", config.to_json(), state="running"), Report())
     return json.loads((house / "out" / "predictions.json").read_text()), result
 
 
@@ -555,7 +555,7 @@ def test_predict_says_what_is_missing(house: Path) -> None:
                                   (dict(images=source, out=str(house), list=str(house / "binary")), InputError, "cannot be read"),
                                   (dict(images=str(house / "gone"), out=str(house)), InputError, "no file or folder")):
         with pytest.raises(error, match=said):
-            inspect.predict(Predict(model="tiny", **settings), rundir.create("predict", {}, state="running"), Report())
+            predict.run(Predict(model="tiny", **settings), rundir.create("predict", {}, state="running"), Report())
 
 
 @pytest.mark.skipif(not (SHARED / "score").exists() or not (SHARED / "data" / "NEU-DET").exists(), reason="no shared data and scorer")

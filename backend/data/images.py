@@ -1,7 +1,8 @@
 """The only door pictures come in by: bytes become an upright 8-bit RGB picture, or one plain sentence why not.
 
 Then the store of kept images, `<data>/images/<first 2 hex>/<sha256>.<ext>`: content is the name, so nothing that a file
-was called ever reaches the disk, and one content is kept once. Reading folders and zips is `data.files`, offered here too.
+was called ever reaches the disk, and one content is kept once. Masks lie there too.
+Reading folders and zips is `data.files`, offered here too.
 Knows nothing of labels, runs or classes.
 """
 
@@ -25,7 +26,8 @@ from backend.config import data_root
 from backend.data.files import MAX_BYTES, Refusal, Source, count, kind, read
 from backend.errors import ImageError, NotFoundError
 
-__all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "format_of", "keep", "load", "path_of", "read", "sha256"]
+__all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "format_of", "keep", "keep_mask",
+           "load", "load_mask", "path_of", "read", "sha256"]
 
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
 MAX_PIXELS = 100_000_000           # 300 MB decoded; line-scan cameras reach 60 megapixels
@@ -199,6 +201,22 @@ def load(image_id: str) -> Image.Image:
     if path is None:
         raise NotFoundError("This picture was not kept.")
     return decode(path.read_bytes(), path.name)
+
+
+def keep_mask(mask: "np.ndarray[Any, np.dtype[np.bool_]]") -> str:
+    """Store a mask, (H, W), as a PNG; returns its id. That is the hash of its size and bits, not of the file: encoders differ from
+    version to version, and a snapshot's id must not."""
+    height, width = mask.shape
+    image_id = sha256(f"mask {width}x{height} ".encode() + np.packbits(mask).tobytes())
+    out = BytesIO()
+    Image.fromarray(mask).save(out, "PNG")
+    keep(out.getvalue(), image_id, "PNG")
+    return image_id
+
+
+def load_mask(mask_id: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """A kept mask, (H, W). Raises NotFoundError."""
+    return np.asarray(load(mask_id).convert("L")) > 127
 
 
 def captured_at(data: bytes) -> datetime | None:

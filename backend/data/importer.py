@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from backend.config import Import
-from backend.data import alike, catalog, files, images, snapshot, splits
+from backend.data import alike, catalog, files, images, marks, snapshot, splits
 from backend.data.catalog import Catalog, Record
 from backend.data.files import Refusal
-from backend.data.marks import Notes, boxes
+from backend.data.marks import Notes
 from backend.data.snapshot import Picture
 from backend.device import cores
 from backend.errors import ConfigError, InputError
 
 MIN_SIDE = 10                      # pixels; the trainer refuses smaller pictures
+NO_DEFECT = "No picture carries a labelled defect. Where all show good parts, an anomaly model can learn from them; a detector needs labels"
 
 
 def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
     lots = _lots(pictures, lot_of, config.group_pattern, found.notes)
     pictures = _doubles(pictures, found.notes, keep=splits_from == "lists")
     pictures, drawn = _divided(pictures, lots, splits_from, config.seed, found.notes)
+    if not any(p.boxes for p in pictures):
+        found.notes.add(NO_DEFECT)
     grouped_by = ["near-duplicate group", *(["lot or unit"] if lots else [])] if drawn else []
 
     classes = found.classes or sorted({m.class_name for r in records for m in r.marks if m.class_name})
@@ -110,21 +113,22 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[Record], Any], items: Itera
 
 
 def _picture(record: Record) -> tuple[Picture | Refusal, Notes]:
-    """One picture decoded, hashed, kept, its marks as boxes."""
+    """One picture decoded, hashed, kept, its marks as boxes and a mask."""
     notes = Notes()
     try:
         data = record.entry.read()
         image = images.decode(data, record.name)
         if min(image.size) < MIN_SIDE:
             raise InputError(f"It is only {image.width} × {image.height} pixels; at least {MIN_SIDE} a side are needed.")
-        found = boxes(record.marks, image.size, record.name, notes)
+        found, mask = marks.look(record.marks, image.size, record.name, notes)
     except InputError as error:
         return Refusal(record.name, str(error)), Notes()
     if image.info["changed"]:
         notes.add(f"Pictures {image.info['changed']}", record.name)
     image_id = images.sha256(data)
     images.keep(data, image_id, str(image.format))
-    return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split), notes
+    return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split,
+                   mask="" if mask is None else images.keep_mask(mask)), notes
 
 
 def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]:

@@ -20,7 +20,8 @@ _MASK_NAME = re.compile(r"(.+)[_-](mask|label|gt)", re.IGNORECASE)
 
 def mvtec(tree: Tree) -> Catalog | None:
     roots = sorted({m[1] or "" for n in tree.pictures if (m := re.match(r"(.*/)?train/good/[^/]+$", n))})
-    roots = [r for r in roots if any(n.startswith(f"{r}test/") for n in tree.pictures)]
+    tested = [r for r in roots if any(n.startswith(f"{r}test/") for n in tree.pictures)]
+    roots = [r for r in roots if r in tested or _good_only(tree, r)]
     if not roots:
         return None
     records: list[Record] = []
@@ -32,9 +33,15 @@ def mvtec(tree: Tree) -> Catalog | None:
     if rest:
         notes.add("Masks or pictures outside train, test and validation, left out", *rest)
     many = "set has" if len(roots) == 1 else "sets have"
-    explanation = f"Read as MVTec AD: {len(roots):,} {many} train/good, test and ground_truth folders; " \
+    folders = "train/good, test and ground_truth folders" if tested else "a train/good folder and nothing to test on"
+    explanation = f"Read as MVTec AD: {len(roots):,} {many} {folders}; " \
                   f"{sum(bool(r.marks) for r in records):,} of {len(records):,} pictures have a mask."
     return Catalog("mvtec", explanation, records, notes=notes)
+
+
+def _good_only(tree: Tree, root: str) -> bool:
+    """Whether below this folder lie train/good (and validation/good) alone: there is no defect yet."""
+    return all(n[len(root):].startswith(("train/good/", "validation/good/")) for n in tree.pictures if n.startswith(root))
 
 
 def _mvtec_records(tree: Tree, root: str, notes: Notes) -> list[Record]:
@@ -110,4 +117,9 @@ def _folder_classes(names: list[str]) -> dict[str, str]:
 
 def pictures(tree: Tree) -> Catalog | None:
     records, _ = records_of(tree, {}, {})
-    return Catalog("images", f"Read as {len(records):,} pictures without labels: no annotation file of a known kind was found.", records)
+    notes = Notes()
+    good = {n for n in tree.pictures if any(map(is_good, PurePosixPath(n).parts[:-1]))}
+    if good and (others := [n for n in tree.pictures if n not in good]):
+        notes.add("Pictures beside a folder of good ones; without a box or a mask they count as free of defects too", *others)
+    explanation = f"Read as {len(records):,} pictures without labels: no annotation file of a known kind was found."
+    return Catalog("images", explanation, records, notes=notes)

@@ -1,4 +1,4 @@
-"""Marks on a picture, as a layout wrote them, and the boxes they become: absolute pixels of the upright picture.
+"""Marks on a picture, as a layout wrote them, and the boxes and the mask they become: absolute pixels of the upright picture.
 
 Between the layouts (which only read text) and the importer (which knows each picture's size). What had to be changed is
 said in notes, never done silently. Knows nothing of splits or snapshots.
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from backend.data.files import Entry
@@ -19,6 +20,7 @@ from backend.errors import InputError
 MASK_WHITE = 127                   # masks are anti-aliased: white is above the middle
 MIN_SPECK = 4                      # connected white pixels; fewer is dust of the resampling, not a defect
 MOST_REGIONS = 10_000              # of one mask; more is noise, and would cost a gigabyte for each four million
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 _TOUCHING = np.ones((3, 3), bool)  # diagonal neighbours belong together
 
 
@@ -61,15 +63,30 @@ class Notes:
                 for what, n in self.names.items()]
 
 
-def boxes(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
-    """The boxes of one picture of this size (width, height). Raises InputError where a mask cannot be read."""
+def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes) -> tuple[list[Box], Mask | None]:
+    """The boxes of one picture of this size (width, height), and its masks united, (H, W), if any shows something.
+
+    Raises InputError where a mask cannot be read.
+    """
     found: list[Box] = []
+    united: Mask | None = None
     for mark in marks:
-        if mark.mask is not None:
-            found += _from_mask(mark, mark.mask, size, name, notes)
-        else:
+        if mark.mask is None:
             found += _from_corners(mark, size, name, notes)
-    return found
+            continue
+        white = read_mask(mark.mask)
+        boxes = _from_mask(mark, white, size, name, notes)
+        if boxes:                       # a defect without a box would be good here and bad there
+            white = _fitted(white, size)
+            united = white if united is None else united | white
+        found += boxes
+    return found, united
+
+
+def _fitted(white: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at its picture's size."""
+    image = Image.fromarray(white)
+    return white if image.size == size else np.asarray(image.resize(size, Image.Resampling.NEAREST))
 
 
 def _from_corners(mark: Mark, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
@@ -87,12 +104,12 @@ def _from_corners(mark: Mark, size: tuple[int, int], name: str, notes: Notes) ->
     return [clipped]
 
 
-def _from_mask(mark: Mark, mask: Entry, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
-    white = read_mask(mask)
+def _from_mask(mark: Mark, white: Mask, size: tuple[int, int], name: str, notes: Notes) -> list[Box]:
+    assert mark.mask is not None
     try:
         regions, specks = components(white)
     except InputError as error:
-        raise InputError(f"Its mask {mask.name} cannot be used. {error}") from error
+        raise InputError(f"Its mask {mark.mask.name} cannot be used. {error}") from error
     if not mark.class_name:
         if regions:
             notes.add("Good pictures whose mask is not empty; the mask was ignored", name)
@@ -108,7 +125,7 @@ def _from_mask(mark: Mark, mask: Entry, size: tuple[int, int], name: str, notes:
     return [Box(mark.class_name, x1 * across, y1 * down, x2 * across, y2 * down, "mask") for x1, y1, x2, y2 in regions]
 
 
-def read_mask(entry: Entry) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def read_mask(entry: Entry) -> Mask:
     """A mask as booleans, (H, W). Masks drawn with 0 and 1 count 1 as white. Raises InputError."""
     try:
         grey = np.asarray(decode(entry.read(), entry.name).convert("L"))
@@ -117,7 +134,7 @@ def read_mask(entry: Entry) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     return np.asarray(grey > (0 if grey.max() == 1 else MASK_WHITE))
 
 
-def components(white: "np.ndarray[Any, np.dtype[np.bool_]]") -> tuple[list[tuple[int, int, int, int]], int]:
+def components(white: Mask) -> tuple[list[tuple[int, int, int, int]], int]:
     """Boxes of the connected white regions, and how many specks were too small to be one. Raises InputError for noise."""
     labelled, n = ndimage.label(white, structure=_TOUCHING)
     large = np.bincount(labelled.ravel(), minlength=n + 1) >= MIN_SPECK

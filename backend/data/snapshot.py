@@ -1,7 +1,7 @@
 """A dataset as it was on one day, never changed again: pictures by content, boxes, splits.
 
-An import run's directory holds `manifest.json` (classes, and for each picture its content's hash, split, origin and boxes, in
-one order), `snapshot.json` (what a person wants to know) and parts for the store. The snapshot's id is the manifest's SHA-256,
+An import run's directory holds `manifest.json` (classes, and for each picture its content's hash, split, origin, boxes and mask,
+in one order), `snapshot.json` (what a person wants to know) and parts for the store. The snapshot's id is the manifest's SHA-256,
 first 16 digits: names and dates are not in it, so the same content has the same id, and anybody can check it.
 Knows nothing of layouts or of how splits came about.
 """
@@ -37,6 +37,7 @@ class Picture:
     group_id: str = ""
     origin: str = "real"
     parent: str = ""
+    mask: str = ""                     # id of its mask among the kept images (`images.load_mask`); '' where no layout gave one
 
     @property
     def classes(self) -> set[str]:
@@ -106,9 +107,9 @@ def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: l
 
 
 def _entry(p: Picture) -> dict[str, Any]:
-    """A picture as the manifest has it. The file's name is left out: content decides."""
+    """A picture as the manifest has it, with its mask if it has one. The file's name is left out: content decides."""
     boxes = sorted([b.class_name, *(round(v, 3) for v in (b.x1, b.y1, b.x2, b.y2)), b.source] for b in p.boxes)
-    return dict(split=p.split, image_id=p.image_id, origin=p.origin, parent=p.parent, boxes=boxes)
+    return dict(split=p.split, image_id=p.image_id, origin=p.origin, parent=p.parent, boxes=boxes, **({"mask": p.mask} if p.mask else {}))
 
 
 def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[str, int]]:
@@ -126,5 +127,5 @@ def read(run_dir: Path) -> Snapshot:
     for row, entry in zip(table.to_pylist(), manifest["images"], strict=True):
         assert row["image_id"] == entry["image_id"], "manifest and parts are written in one order"
         kept = {k: row[k] for k in ("image_id", "file_name", "width", "height", "phash", "split", "group_id", "origin", "parent")}
-        pictures.append(Picture(boxes=tuple(Box(*b) for b in entry["boxes"]), **kept))
+        pictures.append(Picture(boxes=tuple(Box(*b) for b in entry["boxes"]), mask=entry.get("mask", ""), **kept))
     return Snapshot(head, pictures, table, rundir.rows(run_dir, "labels"))

@@ -18,6 +18,7 @@ from backend.config import Distill, TrainDetector
 from backend.detection import fuse, train
 from backend.detection.losses import Balance, Kind, Neck, logits
 from backend.detection.network import NECK, Detector, build
+from backend.detection.recent import Recent
 from backend.detection.trainer import Boxes, Course
 from backend.detection.warp import Tracked
 from backend.device import torch_device
@@ -64,13 +65,30 @@ class Student(Detector):
         return found
 
 
+class Scores(nn.Module):
+    """In place of a teacher's head: its class scores alone, or nothing. Nobody asks for its boxes."""
+
+    def __init__(self, head: Any, asked: bool) -> None:
+        super().__init__()
+        self.f, self.i, self.type = head.f, head.i, head.type                # where it stands in the network
+        self.levels = head.cv3 if asked else None
+
+    def forward(self, neck: list[Tensor]) -> Tensor | None:
+        """(B, classes, N), before the sigmoid."""
+        return torch.cat([level(x).flatten(2) for level, x in zip(self.levels, neck, strict=True)], 2) if self.levels else None
+
+
 class Distilling(Course):
     """The course of a student: every training batch is shown to the teacher first."""
 
     def __init__(self, config: Distill, teacher: Detector, features: "fuse.Features | None") -> None:
         self.config, self.features = config, features
-        self.teacher = teacher.to(torch_device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.teacher = listened_to(teacher, bool(config.logit_weight)).to(torch_device(), memory_format=torch.channels_last)
         self.dataset: type[Boxes] = Tracked if features else Boxes
+        self.recent = Recent(self._projected)                                # what a frozen teacher takes of a picture stays the same
+
+    def begin(self) -> None:
+        self.recent.forget()
 
     def network(self, config: TrainDetector, names: dict[int, str]) -> Student:
         network: Student = build(config, names, Student)
@@ -79,12 +97,27 @@ class Distilling(Course):
 
     @torch.no_grad()
     def add(self, batch: dict[str, Any]) -> None:
+        batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)          # once for both
         if self.features:
-            self.features.add(batch, batch["sources"])
             assert isinstance(self.teacher, fuse.FusedDetector)
-            self.teacher.read(batch)
-        (_, raw), batch["teacher_neck"] = self.teacher.with_neck(batch["img"])
-        batch["teacher_scores"] = raw["scores"]                              # (B, classes, N), before the sigmoid
+            self.features.add(batch, batch["sources"], self.recent)
+            self.teacher.place(batch["features"], batch)
+        batch["teacher_scores"], batch["teacher_neck"] = self.teacher.with_neck(batch["img"])
+
+    def _projected(self, keys: list[str]) -> Tensor:
+        assert self.features is not None and isinstance(self.teacher, fuse.FusedDetector)
+        return self.teacher.projected(self.features.hidden(keys), self.features.expansion)
+
+
+def listened_to(teacher: Detector, scores: bool) -> Detector:
+    """The teacher itself, frozen, its normalisation multiplied into the convolutions, and without what no loss looks at: on a
+    core a fifth of its pass. From here on it can neither be trained nor deployed."""
+    teacher = teacher.eval().requires_grad_(False)
+    teacher.fuse(verbose=False)
+    teacher.model[-1] = Scores(teacher.model[-1], scores)
+    if teacher.bf16:
+        teacher.model.to(torch.bfloat16)                                     # as autocast would at every step
+    return teacher.requires_grad_(False)
 
 
 def neck_channels(network: Detector) -> list[int]:
@@ -111,7 +144,7 @@ def find_teacher(name: str, snapshot_id: str) -> Path:
     """A fused detector of this snapshot, or a plain one by name or run. Raises ConfigError."""
     folder = rundir.find_artifact("fused", name, snapshot_id=snapshot_id)
     if folder is None and name:
-        folder = rundir.find_artifact("weights", name, snapshot_id=snapshot_id)
+        folder = rundir.find_artifact("weights", name, snapshot_id=snapshot_id, kind=None)     # a detector's; an anomaly model's has a kind
     if folder is None:
         raise ConfigError(f"There is no teacher called {name!r} that was trained on this dataset." if name else
                           "There is no fused detector for this dataset. Run train-fused first.")

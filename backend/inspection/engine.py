@@ -3,7 +3,8 @@
 Reads a model bundle (`model.onnx` + `model.json`), refuses one that is damaged or that does not fit its description,
 and answers as the trainer's own predictor would: same letterbox, same class-aware suppression.
 A runtime is a function from a float32 batch (B, 3, S, S) to raw output (B, 4 + classes, N); a further one is one more
-entry in `RUNTIMES`. Knows nothing of files other than the bundle, of runs, or of what a box means for a product.
+entry in `RUNTIMES`. Reading a bundle and opening its network are shared with `anomaly_engine`.
+Knows nothing of files other than the bundle, of runs, or of what a box means for a product.
 """
 
 import hashlib
@@ -21,9 +22,10 @@ import onnxruntime as ort
 from backend.device import cores
 from backend.errors import ConfigError, InputError, NotFoundError, ResourceError
 
+KINDS = {"detector": "a detector", "anomaly": "an anomaly model"}
 DEFAULT_THRESHOLD = 0.25                # of a class for which the bundle states none
 _BATCH_PIXELS = 16 * 640 * 640          # of one network call: activations of a YOLO11n stay below about 1 GB
-_Runner = Callable[[np.ndarray], np.ndarray]
+Runner = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,18 @@ class Engine:
     """One loaded model. Not for two threads at once; `prepare` may run in any thread."""
 
     def __init__(self, model_dir: Path, runtime: str = "auto") -> None:
-        head, onnx = _read_bundle(Path(model_dir))
-        self._take(head, *_open(onnx, runtime, head["name"]))
+        head, onnx = read_bundle(Path(model_dir), "detector")
+        self._take(head, *open_network(onnx, runtime, head["name"]))
         self.raw(np.zeros((1, 3, self.imgsz, self.imgsz), np.float32))         # shape checked now; the first real call is no slower
 
     @classmethod
-    def of(cls, head: dict[str, Any], run: _Runner) -> "Engine":
+    def of(cls, head: dict[str, Any], run: Runner) -> "Engine":
         """An engine around a network in memory, which is prepared for and read as a deployed one: for scoring what is never deployed."""
         engine = cls.__new__(cls)
         engine._take(head, run, "memory")
         return engine
 
-    def _take(self, head: dict[str, Any], run: _Runner, runtime: str) -> None:
+    def _take(self, head: dict[str, Any], run: Runner, runtime: str) -> None:
         self.head, self._run, self.runtime = head, run, runtime
         self.model_id: str = self.head["model_id"]
         self.name: str = self.head["name"]
@@ -62,7 +64,7 @@ class Engine:
         self._pad = int(self.head.get("preprocess", {}).get("pad", 114))
         nms = self.head.get("nms", {})
         self._iou, self._most = float(nms.get("iou", 0.7)), int(nms.get("max_detections", 300))
-        self.batch = max(1, min(32, _BATCH_PIXELS // self.imgsz**2))           # images of one network call
+        self.batch = images_at_once(self.imgsz)
 
     def predict(self, images: Sequence[np.ndarray], floor: float = 0.001) -> list[np.ndarray]:
         """Boxes of uint8 RGB images (H, W, 3) of any sizes: per image float32 (n, 6), surest first.
@@ -117,9 +119,7 @@ class Engine:
 
 def load(model_dir: Path, runtime: str = "auto") -> Engine:
     """The engine of a bundle; a process that inspects batch after batch loads it once."""
-    onnx = Path(model_dir) / "model.onnx"
-    stamp = onnx.stat().st_mtime_ns if onnx.exists() else 0
-    return _loaded(Path(model_dir), runtime, stamp)
+    return _loaded(Path(model_dir), runtime, stamp(Path(model_dir)))
 
 
 @lru_cache(maxsize=2)
@@ -135,8 +135,22 @@ def _in_image(boxes: np.ndarray, prepared: Prepared) -> np.ndarray:
     return boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
 
 
-def _read_bundle(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """model.json and the bytes of model.onnx, checked against each other."""
+# ── what all engines share ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stamp(folder: Path) -> int:
+    """Changes with the network of a bundle; 0 where there is none."""
+    onnx = folder / "model.onnx"
+    return onnx.stat().st_mtime_ns if onnx.exists() else 0
+
+
+def images_at_once(imgsz: int) -> int:
+    """Images of one network call."""
+    return max(1, min(32, _BATCH_PIXELS // imgsz**2))
+
+
+def read_bundle(folder: Path, kind: str) -> tuple[dict[str, Any], bytes]:
+    """model.json and the bytes of model.onnx, checked against each other and against the kind of model that is wanted."""
     try:
         head, onnx = json.loads((folder / "model.json").read_bytes()), (folder / "model.onnx").read_bytes()
     except FileNotFoundError as e:
@@ -146,13 +160,16 @@ def _read_bundle(folder: Path) -> tuple[dict[str, Any], bytes]:
     lacking = [k for k in ("name", "model_id", "classes", "imgsz") if not isinstance(head, dict) or not head.get(k)]
     if lacking:
         raise InputError(f"The description of the model in {folder} is incomplete: model.json does not say {', '.join(lacking)}.")
+    found = head.get("kind", "detector")
+    if found != kind:
+        raise InputError(f"The model {head['name']!r} is {KINDS.get(found, found)}; {KINDS[kind]} is needed here.")
     if hashlib.sha256(onnx).hexdigest()[:16] != head["model_id"]:
         raise InputError(f"The model {head['name']!r} is damaged: model.onnx is not the file that model.json describes "
                          f"(model_id {head['model_id']}). Copy the bundle again or train it again.")
     return head, onnx
 
 
-def _open(onnx: bytes, runtime: str, name: str) -> tuple[_Runner, str]:
+def open_network(onnx: bytes, runtime: str, name: str) -> tuple[Runner, str]:
     if runtime != "auto" and runtime not in RUNTIMES:
         raise ConfigError(f"runtime must be one of auto, {', '.join(RUNTIMES)}, not {runtime}.")
     if runtime == "auto":
@@ -160,10 +177,10 @@ def _open(onnx: bytes, runtime: str, name: str) -> tuple[_Runner, str]:
     return RUNTIMES[runtime](onnx, name)
 
 
-def _onnxruntime(providers: list[str]) -> Callable[[bytes, str], tuple[_Runner, str]]:
+def _onnxruntime(providers: list[str]) -> Callable[[bytes, str], tuple[Runner, str]]:
     """A runtime of ONNX Runtime. Where a GPU provider cannot start, ONNX Runtime takes the CPU: the name says what it really took."""
 
-    def start(onnx: bytes, name: str) -> tuple[_Runner, str]:
+    def start(onnx: bytes, name: str) -> tuple[Runner, str]:
         session = _session(onnx, [p for p in providers if p in ort.get_available_providers()], name)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or isinstance(inputs[0].shape[0], int) or inputs[0].type != "tensor(float)":
@@ -204,7 +221,7 @@ def _explained(error: Exception, what: str) -> Exception:
     return InputError(f"{what}: {words.split(':', 3)[-1].strip()[:200]}")
 
 
-RUNTIMES: dict[str, Callable[[bytes, str], tuple[_Runner, str]]] = {
+RUNTIMES: dict[str, Callable[[bytes, str], tuple[Runner, str]]] = {
     "onnxruntime-cpu": _onnxruntime(["CPUExecutionProvider"]),
     "onnxruntime-cuda": _onnxruntime(["CUDAExecutionProvider", "CPUExecutionProvider"]),
 }

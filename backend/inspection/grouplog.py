@@ -49,9 +49,9 @@ class GroupLog:
                              "stays; inspect the rest as a new batch.")
         self.note(number=self._number, size=size, files=files)
 
-    def finish(self, inspections: Rows, detections: Rows, refused: Rows) -> None:
+    def finish(self, inspections: Rows, detections: Rows, refused: Rows, anomalies: Rows) -> None:
         assert len(inspections) + len(refused) == self.notes["size"], "each file is accepted or refused"
-        for table, rows in (("detections", detections), ("refused", refused), ("inspections", inspections)):
+        for table, rows in (("detections", detections), ("anomalies", anomalies), ("refused", refused), ("inspections", inspections)):
             rundir.write_part(self._dir, table, rows, self._number)
         self.names.update(r["file_name"] for r in inspections + refused)
         self.seen |= {r["image_id"]: r["file_name"] for r in inspections}
@@ -63,10 +63,15 @@ class GroupLog:
         bad = np.unique(detections["inspection_id"].to_numpy()[detections["confidence"].to_numpy() >= limits])
         return dict(inspected=len(counted), refused=len(self._rows("refused")), defective=len(bad), counted=sum(counted.to_pylist()))
 
-    def _rows(self, table: str) -> pa.Table:
-        """Rows of the finished groups."""
+    def unusual(self, threshold: float) -> int:
+        """Pictures at or above an anomaly model's threshold, of all that was written."""
+        return int((self._rows("anomalies", ["anomaly_score"])["anomaly_score"].to_numpy() >= np.float32(threshold)).sum())
+
+    def _rows(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """Rows of the finished groups, or only some columns: the maps of a large batch would fill the memory."""
         paths = [p for p in rundir.parts(self._dir, table) if _number_of(p) <= self._number]
-        return pa.concat_tables([SCHEMAS[table].empty_table(), *map(rundir.read_part, paths)])
+        none = SCHEMAS[table].empty_table()
+        return pa.concat_tables([none if columns is None else none.select(columns), *(rundir.read_part(p, columns) for p in paths)])
 
     def _rows_of_last(self) -> int:
         paths = [p for t in ("inspections", "refused") for p in rundir.parts(self._dir, t) if _number_of(p) == self._number]

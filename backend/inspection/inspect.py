@@ -1,38 +1,40 @@
-"""The recipes `inspect` (a batch of pictures into a run's parts) and `predict` (every box of a list of pictures, for scorers).
+"""The recipe `inspect`: a batch of pictures into a run's parts.
 
     inbox, folder or zip ─► reading: threads decode ahead ─► engine, a group at a time ─► grouplog: parts of the run
 
+Beside the detector an anomaly model may look at the same pictures, decoded once. What it says is logged and kept for review; it
+neither rejects a picture nor counts it otherwise.
 A group is what reaches the store at once: 8 pictures first, then about a second's worth, 32 at most.
-Knows nothing of jobs, of the store, or of the plant's own rules: "defective" here is by the model's own thresholds.
+Knows nothing of jobs, of the store, or of the plant's own rules: "defective" and "unusual" here are by the models' own thresholds.
 """
 
 import json
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backend import rundir
-from backend.config import Inspect, Predict
+from backend.config import Inspect
 from backend.data import files, images
-from backend.data.files import Entry, Refusal
-from backend.errors import ConfigError, InputError
+from backend.data.files import Refusal
+from backend.errors import InputError
 from backend.inspection import capture, reading
+from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
 from backend.inspection.engine import Engine, load
 from backend.inspection.grouplog import GroupLog, Rows
 from backend.inspection.keeping import Keeper
 from backend.inspection.reading import Picture
-from backend.records import inspection_ids
+from backend.records import inspection_ids, pack_map
 
 FLOOR = 0.05                            # lowest confidence stored: as far down as the what-if slider reaches
-SCORER_FLOOR = 0.001
+WITHOUT = "none"                        # as the name of the anomaly model
 MOST_IN_A_RUN = 1 << 20                 # as many ids as one run has
 FIRST, MOST = 8, 32                     # pictures in the first group, and in any later one
 NO_PICTURE = "There is no picture in {}. Pictures can be PNG, JPEG, BMP, TIFF or WebP."
@@ -59,15 +61,16 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
     if total > MOST_IN_A_RUN:
         raise InputError(f"{total:,} files are too many for one batch; send at most {MOST_IN_A_RUN:,}.")
 
-    # The model stays the one the run began with, whatever is promoted meanwhile.
+    # The models stay those the run began with, whatever is promoted meanwhile.
     report(step=len(log.names), total=total, message="Loading the model")
-    engine = load(rundir.find_model(log.notes.get("model_id") or config.model))
-    log.note(model_id=engine.model_id)
-    desk = Desk(config, run_dir.name, engine, clock, unit, count, Keeper())
+    engine = load(rundir.find_model(log.notes.get("model_id") or config.model, "detector"))
+    beside = _beside(config.anomaly, log.notes)
+    log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
+    desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
 
     # Group after group; each is in the store about a second after its first picture was read.
     began, before = time.monotonic(), len(log.seen)
-    with files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine) as found:
+    with files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine, beside) as found:
         size, started = log.unfinished or FIRST, began
         while group := list(islice(found, size)):
             log.begin(len(group), _fingerprint(group))
@@ -83,33 +86,19 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
         print(warning)
     seconds = time.monotonic() - began
     return dict(log.figures(engine.thresholds), seconds=round(seconds, 3), images_per_s=round((len(log.seen) - before) / seconds, 1),
-                floor=desk.floor, warnings=desk.warnings, **_model(engine))
+                floor=desk.floor, warnings=desk.warnings, **_model(engine), **_unusual(beside, log))
 
 
-def predict(config: Predict, run_dir: Path, report: Report) -> dict[str, Any]:
-    """Write `predictions.json`: up to 300 boxes a picture from confidence 0.001, in the order of the files."""
-    path, out = reading.place(config.images), Path(config.out).expanduser()
-    if not config.out.strip():
-        raise ConfigError("Choose a folder to write predictions.json into (out).")
-    report(step=0, total=images.count(path), message="Loading the model")
-    engine, began, seen = load(rundir.find_model(config.model)), time.monotonic(), 0
-    boxes: Rows = []
-    refused: Rows = []
-    with files.listing(path) as listed:
-        entries = _chosen(listed, Path(config.list).expanduser(), path) if config.list else listed
-        with reading.pictures(entries, engine) as found:
-            while group := list(islice(found, MOST)):
-                seen += len(group)
-                boxes += _predictions([g for g in group if isinstance(g, Picture)], engine)
-                refused += [dict(file_name=g.name, reason=g.reason) for g in group if isinstance(g, Refusal)]
-                report(step=min(seen, len(entries)), total=len(entries), message=f"{seen} pictures")
-    if not seen:
-        raise InputError(NO_PICTURE.format(path))
-    out.mkdir(parents=True, exist_ok=True)
-    rundir.write_bytes(out / "predictions.json", json.dumps(boxes).encode())
-    seconds = time.monotonic() - began
-    return dict(path=str(out / "predictions.json"), images=seen - len(refused), boxes=len(boxes), refused=refused, floor=SCORER_FLOOR,
-                seconds=round(seconds, 3), images_per_s=round((seen - len(refused)) / seconds, 1), **_model(engine))
+def warm_up() -> None:
+    """Load the models in use before there is anything to inspect."""
+    load(rundir.find_model("", "detector"))
+    _beside("", {})
+
+
+def _beside(name: str, notes: dict[str, Any]) -> AnomalyEngine | None:
+    """The anomaly model to run too. A run that was begun before there was one goes on without."""
+    wanted = notes.get("anomaly_model_id") or (WITHOUT if "model_id" in notes else name.strip() or rundir.promoted_model("anomaly"))
+    return None if wanted in ("", WITHOUT) else load_anomaly(rundir.find_model(wanted, "anomaly"))
 
 
 @dataclass
@@ -119,6 +108,7 @@ class Desk:
     config: Inspect
     run_id: str
     engine: Engine
+    beside: AnomalyEngine | None
     clock: capture.Clock
     unit: Callable[[str], str]
     count: Callable[[str], tuple[bool, str]]
@@ -132,22 +122,39 @@ class Desk:
     @property
     def warnings(self) -> list[str]:
         clock = f"{self.doubtful:,} pictures carry a time before 2000 or in the future: check the camera's clock."
-        return self.keeper.warnings + ([clock] if self.doubtful else [])
+        blind = [self.beside.head.get("threshold_refused") or f"The anomaly model {self.beside.name!r} has no threshold: its scores are "
+                 "logged, but nothing is called unusual."] if self.beside and self.beside.threshold is None else []
+        return self.keeper.warnings + ([clock] if self.doubtful else []) + blind
 
-    def inspect(self, group: list[Picture | Refusal], seen: dict[str, str]) -> tuple[Rows, Rows, Rows]:
-        """Rows for inspections, detections and refused."""
+    def inspect(self, group: list[Picture | Refusal], seen: dict[str, str]) -> tuple[Rows, Rows, Rows, Rows]:
+        """Rows for inspections, detections, refused and anomalies."""
         accepted, refused = _without_repeats(group, seen)
         found = self.engine.detect([p.prepared for p in accepted], self.floor)
         ids = inspection_ids(self.run_id, len(seen) + len(accepted))[len(seen):].tolist()
+        anomalies, unusual = self._anomalies(ids, accepted)
         self.keeper.look()
-        inspections = [self._inspection(i, p, boxes) for i, p, boxes in zip(ids, accepted, found, strict=True)]
+        inspections = [self._inspection(i, p, boxes, i in unusual) for i, p, boxes in zip(ids, accepted, found, strict=True)]
         detections = [self._detection(i, box) for i, boxes in zip(ids, found, strict=True) for box in boxes.tolist()]
-        return inspections, detections, [dict(file_name=r.name, reason=r.reason) for r in refused]
+        for inspection, anomaly in zip(inspections, anomalies, strict=bool(anomalies)):
+            anomaly["anomaly_map"] = anomaly["anomaly_map"] if inspection["kept"] else None
+        return inspections, detections, [dict(file_name=r.name, reason=r.reason) for r in refused], anomalies
 
-    def _inspection(self, inspection_id: int, picture: Picture, boxes: np.ndarray) -> dict[str, Any]:
+    def _anomalies(self, ids: list[int], pictures: list[Picture]) -> tuple[Rows, set[int]]:
+        """What the anomaly model says of each picture, and which are unusual by its own threshold; nothing where none runs."""
+        model = self.beside
+        if model is None or not pictures:
+            return [], set()
+        maps = model.maps([p.beside for p in pictures if p.beside is not None])              # (n, m, m)
+        scores = model.scores(maps)
+        rows = [dict(inspection_id=i, model_id=model.model_id, anomaly_score=float(score), side=len(seen),
+                     anomaly_map=pack_map(seen, *model.map_range)) for i, score, seen in zip(ids, scores, maps, strict=True)]
+        limit = np.float32(np.inf if model.threshold is None else model.threshold)             # as the store compares
+        return rows, {i for i, score in zip(ids, scores, strict=True) if score >= limit}
+
+    def _inspection(self, inspection_id: int, picture: Picture, boxes: np.ndarray, is_unusual: bool) -> dict[str, Any]:
         config, engine = self.config, self.engine
         is_reject = any(confidence >= engine.thresholds[engine.classes[int(k)]] for confidence, k in boxes[:, 4:].tolist())
-        kept, share = self.keeper.keep(picture.data, picture.image_id, picture.format, is_reject)
+        kept, share = self.keeper.keep(picture.data, picture.image_id, picture.format, is_reject or is_unusual)
         at, source = self.clock(picture.data, picture.name)
         self.doubtful += capture.doubtful(at)
         counted, why = self.count(picture.image_id)
@@ -184,39 +191,16 @@ def _without_repeats(group: Iterable[Picture | Refusal], seen: dict[str, str]) -
     return list(accepted.values()), refused
 
 
-def _predictions(group: list[Picture], engine: Engine) -> Rows:
-    found = engine.detect([p.prepared for p in group], SCORER_FLOOR)
-    return [dict(file_name=p.name, category=engine.classes[int(k)], bbox=[round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                 score=round(score, 6))
-            for p, boxes in zip(group, found, strict=True) for x1, y1, x2, y2, score, k in boxes.tolist()]
-
-
-def _chosen(entries: list[Entry | Refusal], listing: Path, where: Path) -> list[Entry | Refusal]:
-    """The entries that a list names, in the entries' order. A line is a relative path, a file name, or either without its ending."""
-    try:
-        wanted = [w for line in listing.read_text("utf-8-sig").splitlines() if (w := line.strip().replace("\\", "/").removeprefix("./"))]
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"The list {listing} cannot be read as text.") from e
-    index: dict[str, dict[str, Entry | Refusal]] = defaultdict(dict)
-    for entry in entries:
-        path = PurePosixPath(entry.name)
-        if path.suffix.lower().removeprefix(".") not in files.NOT_PICTURES:
-            for key in (entry.name, path.name, str(path.with_suffix("")), path.stem):
-                index[key][entry.name] = entry
-    chosen = {w: index[w].get(w) or next(iter(index[w].values())) for w in wanted if index[w]}
-    _complain([w for w in wanted if w not in chosen], f"of the list are not in {where}")
-    _complain([w for w in wanted if len(index[w]) > 1 and w not in index[w]], f"of the list name more than one picture in {where}")
-    names = {e.name for e in chosen.values()}
-    return [e for e in entries if e.name in names]
-
-
-def _complain(lines: list[str], what: str) -> None:
-    if lines:
-        raise InputError(f"{len(lines)} {what}: {', '.join(lines[:5])}{' …' if len(lines) > 5 else ''}.")
-
-
 def _so_far(log: GroupLog) -> str:
     return f"{len(log.seen):,} inspected, {log.names.total() - len(log.seen):,} refused"
+
+
+def _unusual(beside: AnomalyEngine | None, log: GroupLog) -> dict[str, Any]:
+    """How many were unusual, None where the model has no threshold; nothing where none ran."""
+    if beside is None:
+        return {}
+    unusual = None if beside.threshold is None else log.unusual(beside.threshold)
+    return dict(unusual=unusual, anomaly_model_id=beside.model_id, anomaly_model_name=beside.name)
 
 
 def _model(engine: Engine) -> dict[str, str]:

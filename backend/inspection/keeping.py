@@ -1,4 +1,4 @@
-"""Which pictures stay on disk after they were inspected: all while there is room, then all rejects and a few good ones.
+"""Which pictures stay on disk after they were inspected: all while there is room, then all rejects and unusual ones and a few good ones.
 
 Whether a good one stays is drawn from its own hash, so the same picture meets the same lot wherever it comes again.
 The chance is written down with each picture, so that shares of good ones can still be worked out. Knows nothing of models.
@@ -38,14 +38,15 @@ class Keeper:
         self.share = 1.0 if free >= limit else GOOD_SHARE
         if free < limit:
             self._warnings["disk"] = (f"The disk is nearly full: {free / 1e9:.1f} GB are free. Of good pictures only "
-                                      f"{GOOD_SHARE:.0%} are kept, drawn at random; all rejects are.")
+                                      f"{GOOD_SHARE:.0%} are kept, drawn at random; all rejects and unusual ones are.")
         elif free < EARLY * limit and "disk" not in self._warnings:
             self._warnings["disk"] = (f"Disk space is getting low: {free / 1e9:.1f} GB are free. Below {limit / 1e9:.1f} GB "
                                       f"only {GOOD_SHARE:.0%} of the good pictures will be kept.")
 
-    def keep(self, data: bytes, image_id: str, format: str, is_reject: bool) -> tuple[bool, float]:
-        """Keep a picture or not. Returns whether it is on disk, and the chance that a picture judged like it had to stay."""
-        chance = 1.0 if is_reject else self.share
+    def keep(self, data: bytes, image_id: str, format: str, is_wanted: bool) -> tuple[bool, float]:
+        """Keep a picture or not; rejects and unusual ones are wanted. Returns whether it is on disk, and the chance that a picture judged
+        like it had to stay."""
+        chance = 1.0 if is_wanted else self.share
         if int(image_id[:8], 16) >= chance * 2**32:
             return images.path_of(image_id) is not None, chance
         try:

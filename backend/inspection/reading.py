@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,21 +18,38 @@ from backend.data import files, images
 from backend.data.files import Entry, Refusal
 from backend.device import cores
 from backend.errors import ConfigError, ImageError
-from backend.inspection.engine import Engine, Prepared
+from backend.inspection.engine import Prepared
 
 AHEAD = 40                              # files on their way: a group of 32 and the start of the next
 AHEAD_BYTES = 256 * 10**6               # of files and fitted pictures waiting for the engine
 
 
+class Fits(Protocol):
+    """What fits pictures to a network: a detector's engine, or what stands before another's."""
+
+    imgsz: int
+
+    def prepare(self, image: np.ndarray) -> Prepared: ...
+
+
+class FitsBeside(Protocol):
+    """What fits pictures to a second network, which looks at all of them too: an anomaly model's engine."""
+
+    imgsz: int
+
+    def prepare(self, image: np.ndarray) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Picture:
-    """One file that decoded, fitted to the network."""
+    """One file that decoded, fitted to the network, and to the second one if there is one."""
 
     name: str
     data: bytes
     image_id: str
     format: str
     prepared: Prepared
+    beside: np.ndarray | None = None    # uint8 (S, S, 3) of the second network
 
 
 Items = Iterator[Picture | Refusal]
@@ -45,9 +63,9 @@ def place(text: str) -> Path:
 
 
 @contextmanager
-def pictures(entries: Iterable[Entry | Refusal], engine: Engine) -> Iterator[Items]:
+def pictures(entries: Iterable[Entry | Refusal], engine: Fits, beside: FitsBeside | None = None) -> Iterator[Items]:
     """Pictures and refusals in the order of the entries; what is clearly no picture is passed over. Leaving ends the threads."""
-    with ThreadPoolExecutor(cores(), "decode") as pool, closing(_ahead(pool, entries, engine)) as found:
+    with ThreadPoolExecutor(cores(), "decode") as pool, closing(_ahead(pool, entries, engine, beside)) as found:
         yield (item for item in found if item is not None)
 
 
@@ -61,13 +79,14 @@ def left(entries: Iterable[Entry | Refusal], done: "Counter[str]") -> Iterator[E
             yield entry
 
 
-def _ahead(pool: ThreadPoolExecutor, entries: Iterable[Entry | Refusal], engine: Engine) -> Generator[Picture | Refusal | None, None, None]:
+def _ahead(pool: ThreadPoolExecutor, entries: Iterable[Entry | Refusal], engine: Fits,
+           beside: FitsBeside | None) -> Generator[Picture | Refusal | None, None, None]:
     waiting: deque[tuple[int, Future[Picture | Refusal | None]]] = deque()
-    held, fitted = 0, 3 * engine.imgsz**2
+    held, fitted = 0, 3 * (engine.imgsz**2 + (beside.imgsz**2 if beside else 0))
     try:
         for entry in entries:
             size = fitted + (0 if isinstance(entry, Refusal) else entry.size)
-            waiting.append((size, pool.submit(_look, entry, engine)))
+            waiting.append((size, pool.submit(_look, entry, engine, beside)))
             held += size
             while len(waiting) > AHEAD or (held > AHEAD_BYTES and waiting):
                 size, future = waiting.popleft()
@@ -80,7 +99,7 @@ def _ahead(pool: ThreadPoolExecutor, entries: Iterable[Entry | Refusal], engine:
             future.cancel()
 
 
-def _look(entry: Entry | Refusal, engine: Engine) -> Picture | Refusal | None:
+def _look(entry: Entry | Refusal, engine: Fits, beside: FitsBeside | None) -> Picture | Refusal | None:
     """In a thread: the entry as a picture, a refusal, or None where it is clearly no picture."""
     source = entry if isinstance(entry, Refusal) else files.source(entry)
     if source is None or isinstance(source, Refusal):
@@ -89,4 +108,6 @@ def _look(entry: Entry | Refusal, engine: Engine) -> Picture | Refusal | None:
         image = images.decode(source.data, source.name)
     except ImageError as e:
         return Refusal(source.name, str(e))
-    return Picture(source.name, source.data, images.sha256(source.data), image.format or "", engine.prepare(np.asarray(image)))
+    pixels = np.asarray(image)
+    return Picture(source.name, source.data, images.sha256(source.data), image.format or "", engine.prepare(pixels),
+                   beside.prepare(pixels) if beside else None)

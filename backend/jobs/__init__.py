@@ -23,7 +23,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from backend import rundir
-from backend.config import RECIPES, Config, Demo, DemoModel, Import, Inspect, Predict, ProbeFeatures, TrainDetector, TrainDistilled
+from backend.config import (
+    RECIPES,
+    CollectMasks,
+    Config,
+    Demo,
+    DemoModel,
+    Import,
+    Inspect,
+    Predict,
+    ProbeFeatures,
+    TrainAnomaly,
+    TrainDetector,
+    TrainDistilled,
+)
 from backend.errors import (
     Canceled,
     ConfigError,
@@ -44,10 +57,11 @@ if TYPE_CHECKING:
     from backend.jobs import results
 
 __all__ = [
-    "RECIPES", "Canceled", "Config", "ConfigError", "Demo", "DemoModel", "DiffspectError", "Filters", "ImageError", "Import",
-    "InputError", "Inspect", "NotFoundError", "Predict", "ProbeFeatures", "ResourceError", "RunStatus", "StoreError", "TrainDetector",
-    "TrainDistilled", "add_demo", "cancel", "caught_up", "estimate", "estimate_stages", "live_metrics", "log_tail", "recent", "record",
-    "remove_demo", "results", "resume", "run_file", "status", "submit", "undo", "worker_alive",
+    "RECIPES", "Canceled", "CollectMasks", "Config", "ConfigError", "Demo", "DemoModel", "DiffspectError", "Filters", "ImageError",
+    "Import", "InputError", "Inspect", "NotFoundError", "Predict", "ProbeFeatures", "ResourceError", "RunStatus", "StoreError",
+    "TrainAnomaly", "TrainDetector", "TrainDistilled", "add_demo", "cancel", "caught_up", "estimate", "estimate_stages",
+    "live_metrics", "log_tail", "recent", "record", "remove_demo", "results", "resume", "run_file", "status", "submit", "undo",
+    "worker_alive",
 ]
 
 

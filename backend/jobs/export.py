@@ -29,6 +29,7 @@ COLUMNS = {
     "product": "Product", "lot": "Lot", "camera": "Camera", "captured_local": "Taken at (plant time)", "captured_at": "Taken at (UTC)",
     "captured_source": "Time taken from", "production_day": "Production day", "shift": "Shift", "counted": "Counted in trends",
     "why": "Why not counted", "review": "Review", "image_id": "Image (SHA-256)", "inspection_id": "Inspection", "model_id": "Model"}
+UNUSUAL = {"unusual": "Unusual", "anomaly_score": "Anomaly score", "anomaly_model_id": "Anomaly model"}     # where such a model looked
 KEPT_S = 3600                      # a download that nobody fetched in an hour goes
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -49,7 +50,9 @@ def table(facts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     boxes = found[["inspection_id", "class_name", "action", "confidence", "x1", "y1", "x2", "y2"]]
     rows = facts.merge(boxes, on="inspection_id", how="left", sort=False)
     rows["verdict"] = rows["is_defective"].map({True: "defective", False: "good"})
-    return rows[list(COLUMNS)].rename(columns=COLUMNS)
+    rows["unusual"] = rows["is_unusual"].map({True: "yes", False: "no"})
+    columns = COLUMNS | (UNUSUAL if rows["anomaly_score"].notna().any() else {})
+    return rows[list(columns)].rename(columns=columns)
 
 
 def _csv(facts: pd.DataFrame, found: pd.DataFrame) -> bytes:

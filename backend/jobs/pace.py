@@ -22,6 +22,7 @@ from backend.config import (
     Distill,
     ProbeFeatures,
     TeachBackbone,
+    TrainAnomaly,
     TrainDetector,
     TrainDiffusion,
     TrainDistilled,
@@ -44,6 +45,8 @@ FEATURES_S = 0.2                        # an image of 256 px through the tiny ne
 FIT_S = 0.3                             # a step of the compressing network
 TAUGHT_S = 0.045                        # an image of 224 px, forward and back through a backbone alone
 READER_S = 4.0                          # fitting one linear reader
+LEARNT_S = 0.2                          # an image of 256 px, once through training of an anomaly model
+PERTURBED_S = 0.5                       # an image of 128 px through ten denoising steps of the tiny network
 
 # preset -> steps, crops a step, core seconds a crop; the first two are those of `diffusion.ddpm`, which is too heavy to import
 PRESETS = {"tiny": (1_000, 32, 0.09), "small": (4_000, 32, 0.09), "base": (30_000, 128, 1.5)}
@@ -117,7 +120,19 @@ def _work(config: Config) -> float | None:
         case ProbeFeatures():
             read = min(config.images, _count(config.dataset, "train")) + _count(config.dataset, "val")
             return _many(config.timesteps) * (FEATURES_S * read + 5 * READER_S)      # four blocks, and all together
+        case TrainAnomaly():
+            snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
+            return _anomaly(config, rundir.find_artifact("denoiser", config.denoiser, snapshot_id=snapshot_id) is not None)
     return _files(config)
+
+
+def _anomaly(config: TrainAnomaly, there: bool) -> float:
+    """An anomaly model, and before it the diffusion model, unless one is there, and the pictures that it perturbs."""
+    diffuses = config.source in ("ddpm", "mixed")
+    found = LEARNT_S * config.steps * config.batch * (config.imgsz / 256) ** 2
+    if not there and (diffuses or config.teacher == "ddpm"):
+        found += _work(TrainDiffusion(dataset=config.dataset, preset=config.preset, steps=config.diffusion_steps)) or 0.0
+    return found + PERTURBED_S * config.perturbed * (config.imgsz / 128) ** 2 * diffuses
 
 
 def _network(config: TrainDetector | TeachBackbone) -> float:
@@ -172,6 +187,8 @@ def _done(path: Path, head: dict[str, Any]) -> float | None:
         progress = path / "progress.json"
         return FILE_S[head["recipe"]] * (rundir.read_json(progress)["total"] if progress.exists() else 0)
     config = _config(head)
+    if isinstance(config, TrainAnomaly):             # by now there is a diffusion model in any case; it may be its own
+        return _anomaly(config, not (path / "denoiser").exists())
     return work(config) if config else None
 
 

@@ -1,4 +1,4 @@
-"""A picture with its boxes, encoded for the browser: drawn here in the dashboard's process, by Pillow alone.
+"""A picture with its boxes or its heat map, encoded for the browser: drawn here in the dashboard's process, by Pillow alone.
 
 Which boxes are drawn the store says (today's rules), or a threshold that a person is trying out. Knows nothing of pages.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from backend import rundir
 from backend.errors import NotFoundError
 from backend.store import engineering, queries
 from backend.store.database import Database
@@ -37,6 +38,31 @@ def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None) 
     from backend.inspection import annotate
 
     return annotate.draw(images.load(image_id), found, width)
+
+
+def heat(db: Database, inspection_id: int, width: int | None, opacity: float, boxes: bool, format: str) -> bytes:
+    """The picture with its heat map, coloured from the model's own pixel threshold on."""
+    from backend.data import images
+    from backend.inspection import annotate
+    from backend.inspection import heat as heats
+
+    seen = queries.anomaly_map(db, inspection_id)
+    whole = images.load(str(queries.inspection(db, inspection_id)["image_id"]))
+    shown = heats.lay(annotate.draw(whole, [], width), seen["values"], opacity, _start(seen["model_id"]))
+    scale = shown.width / whole.width
+    found = passing(rows(queries.detections(db, [inspection_id]))) if boxes else []
+    found = [{**d, **{side: d[side] * scale for side in ("x1", "y1", "x2", "y2")}} for d in found]
+    return encode(annotate.draw(shown, found), format)
+
+
+def _start(model_id: str) -> float:
+    """Which value of a packed map the model's pixel threshold is; the middle where the model is gone."""
+    try:
+        head = rundir.read_json(rundir.find_model(model_id, "anomaly") / "model.json")
+    except NotFoundError:
+        return 128.0
+    low, high = head["map_range"]
+    return float(255 * (head["pixel_threshold"] - low) / max(high - low, 1e-12))
 
 
 def passing(detections: list[dict[str, Any]], threshold: float | Mapping[str, float] | None = None) -> list[dict[str, Any]]:

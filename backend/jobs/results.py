@@ -43,6 +43,10 @@ def trend(filters: Filters, by: str = "day", split: str = "") -> pd.DataFrame:
     return queries.trend(house.database(), filters, by, split)
 
 
+def unusual_trend(filters: Filters, by: str = "day") -> pd.DataFrame:
+    return queries.unusual_trend(house.database(), filters, by)
+
+
 def breakdown(filters: Filters, by: str) -> pd.DataFrame:
     return queries.breakdown(house.database(), filters, by)
 
@@ -67,8 +71,9 @@ def detections(inspection_ids: list[int]) -> pd.DataFrame:
     return queries.detections(house.database(), inspection_ids)
 
 
-def review_queue(plant: str, limit: int = 30) -> pd.DataFrame:
-    return queries.review_queue(house.database(), plant, limit)
+def review_queue(plant: str, limit: int = 30, kind: str = "doubtful") -> pd.DataFrame:
+    """`kind`: doubtful, or disagreement."""
+    return queries.review_queue(house.database(), plant, limit, kind)
 
 
 # decisions -----------------------------------------------------------------------------------------------------------------
@@ -76,6 +81,10 @@ def review_queue(plant: str, limit: int = 30) -> pd.DataFrame:
 
 def rules(plant: str, product: str = "") -> pd.DataFrame:
     return decisions.rules(house.database(), plant, product)
+
+
+def unusual_rule(plant: str, product: str = "") -> dict[str, Any] | None:
+    return decisions.unusual_rule(house.database(), plant, product)
 
 
 def reviews(plant: str) -> pd.DataFrame:
@@ -114,6 +123,10 @@ def raw_scores(run_id: str) -> pd.DataFrame:
     return engineering.raw_scores(house.database(), run_id)
 
 
+def anomaly_scores(run_id: str) -> pd.DataFrame:
+    return engineering.anomaly_scores(house.database(), run_id)
+
+
 def damaged() -> pd.DataFrame:
     return engineering.damaged(house.database())
 
@@ -142,8 +155,9 @@ def duplicates(snapshot_id: str) -> pd.DataFrame:
     return engineering.duplicates(house.database(), snapshot_id)
 
 
-def models() -> pd.DataFrame:
-    return engineering.models(house.database())
+def models(kind: str = "detector") -> pd.DataFrame:
+    """`kind`: detector, anomaly, or '' for all."""
+    return engineering.models(house.database(), kind)
 
 
 def metrics(run_id: str) -> pd.DataFrame:
@@ -159,6 +173,13 @@ def picture(inspection_id: int | None = None, image_id: str | None = None, boxes
     from backend.jobs import pictures
 
     return pictures.picture(house.database(), inspection_id, image_id, boxes, width, threshold, format)
+
+
+def heat(inspection_id: int, width: int | None = None, opacity: float = 0.6, boxes: bool = False, format: str = "webp") -> bytes:
+    """An encoded picture with what its anomaly model saw laid over it; `boxes`: with its defects drawn too. Raises NotFoundError."""
+    from backend.jobs import pictures
+
+    return pictures.heat(house.database(), inspection_id, width, opacity, boxes, format)
 
 
 def export(run_id: str, form: str) -> bytes | Path:

@@ -139,9 +139,9 @@ def printed_to(log: Path) -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Load what an inspection needs, and the model in use, before there is one to do. Failing here costs only the warmth."""
+    """Load what an inspection needs, and the models in use, before there is one to do. Failing here costs only the warmth."""
     try:
         recipes.load("inspect")
-        import_module("backend.inspection.engine").load(rundir.find_model(""))       # kept there for the run that comes
+        import_module("backend.inspection.inspect").warm_up()                        # kept there for the run that comes
     except Exception as error:
         logging.getLogger(__name__).warning("The worker stays cold: %s", error)

@@ -17,9 +17,19 @@ def rules(db: Database, plant: str, product: str = "") -> pd.DataFrame:
     """class_name, action, threshold, min_side, source (model | policy): what applies to each class of the model in use."""
     with db.cursor() as cursor:
         keys = ("SELECT $plant AS plant, $product AS product, model_id, unnest(classes) AS class_name "
-                f"FROM ({MODELS}) WHERE model_id = ({PROMOTED})")
+                f"FROM ({MODELS}) WHERE model_id = ({PROMOTED['detector']})")
         return cursor.execute(f"SELECT class_name, action, threshold, min_side, source FROM ({facts.rules(keys)}) ORDER BY class_name",
                               {"plant": plant, "product": product}).frame()
+
+
+def unusual_rule(db: Database, plant: str, product: str = "") -> dict[str, Any] | None:
+    """model_id, model (its name), action, threshold (None where there is none), source (model | policy) of the anomaly model in use;
+    None where none is."""
+    with db.cursor() as cursor:
+        keys = f"SELECT $plant AS plant, $product AS product, model_id FROM ({MODELS}) WHERE model_id = ({PROMOTED['anomaly']})"
+        rows = cursor.execute(f"SELECT model_id, m.name AS model, action, threshold, source FROM ({facts.unusual_rules(keys)}) "
+                              f"JOIN ({MODELS}) m USING (model_id)", {"plant": plant, "product": product}).dicts()
+    return rows[0] if rows else None
 
 
 def reviews(db: Database, plant: str) -> pd.DataFrame:
@@ -43,28 +53,32 @@ def notes(db: Database, plant: str, line: str = "") -> pd.DataFrame:
 
 
 def changes(db: Database, plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
-    """run_id, at, text, by, undone: what people decided and can take back, for this plant or for all; without the demo's
-    history. With `recipe`, changes of that kind alone."""
+    """run_id, at, text, by, undone, kind (of a promotion: detector | anomaly; else ''): what people decided and can take back, for this
+    plant or for all; without the demo's history. With `recipe`, changes of that kind alone."""
     with db.cursor() as cursor:
         rows = cursor.execute("""
             SELECT run_id, "at", recipe, config, "by", undone FROM events
             WHERE event_id = run_id AND recipe <> 'undo' AND "by" <> 'installation'
               AND (plant = $plant OR recipe IN ('calendar', 'promote')) AND $recipe IN ('', recipe)
             ORDER BY event_id DESC LIMIT $limit""", {"plant": plant, "limit": limit, "recipe": recipe}).dicts()
-        names = {m["model_id"]: m["name"] for m in cursor.execute(f"SELECT model_id, name FROM ({MODELS})").dicts()}
+        known = {m["model_id"]: m for m in cursor.execute(f"SELECT model_id, name, kind FROM ({MODELS})").dicts()}
     for row in rows:
-        row["text"] = tell(row["recipe"], json.loads(row["config"]), names)
-    return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone"])
+        config = json.loads(row["config"])
+        model = known.get(config.get("model_id") or "", {})
+        row["text"] = tell(row["recipe"], config | model)
+        row["kind"] = str(model.get("kind") or config.get("kind") or "detector") if row["recipe"] == "promote" else ""
+    return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone", "kind"])
 
 
-def tell(recipe: str, config: dict[str, Any], models: dict[str, str]) -> str:
-    """A decision as a plain sentence."""
+def tell(recipe: str, config: dict[str, Any]) -> str:
+    """A decision as a plain sentence; of a promotion, `config` holds name and kind of its model."""
     ids = config.get("inspection_ids") or []
     pictures = f"{len(ids):,} picture{'s' if len(ids) != 1 else ''}" if ids else "a whole batch"
     on = f" on line {config['line']}" if config.get("line") else ""
     match recipe:
         case "promote":
-            return f"Model {models.get(config.get('model_id', ''), config.get('name') or 'unknown')} was put to use."
+            what = "Anomaly model" if config.get("kind") == "anomaly" else "Model"
+            return f"{what} {config.get('name') or 'unknown'} was put to use."
         case "policy":
             return _policy(config)
         case "correct":
@@ -89,6 +103,9 @@ def tell(recipe: str, config: dict[str, Any], models: dict[str, str]) -> str:
 def _policy(config: dict[str, Any]) -> str:
     what = config.get("class_name") or "All defects"
     where = f" on {config['product']}" if config.get("product") else ""
+    if config.get("class_name") == "unusual":                # a score without a unit, of a model that finds and rejects nothing
+        least = f" from score {float(config['threshold']):.4g}" if config.get("threshold") is not None else ""
+        return f"Unusual pictures{where}: {'not looked for' if config.get('action') == 'ignore' else f'called so{least}'}."
     verb = {"ignore": "ignored", "minor": "noted as minor", "reject": "rejected"}.get(str(config.get("action")), "rejected")
     least = f" from {float(config['threshold']):.0%}" if config.get("threshold") is not None else ""
     size = f", {config['min_side']:g} pixels or more" if config.get("min_side") else ""

@@ -9,18 +9,23 @@ from typing import Any
 import pandas as pd
 
 from backend.errors import NotFoundError
+from backend.store import facts
 from backend.store.database import Cursor, Database
 
 # A dataset or model that two runs delivered alike is one.
 MODELS = "SELECT * FROM models QUALIFY row_number() OVER (PARTITION BY model_id ORDER BY run_id DESC) = 1"
 _SNAPSHOTS = "SELECT * FROM snapshots QUALIFY row_number() OVER (PARTITION BY snapshot_id ORDER BY run_id DESC) = 1"
-# Only a person's own promotion counts, not one in the demo plant's history; without any, the program's own model is in use.
-PROMOTED = """
+# Each kind of model is promoted apart; a promotion is of the kind of its model. Only a person's own counts, not one in the demo plant's
+# history; without any, the program's own model is in use.
+_PROMOTED = """
 SELECT coalesce(
-    (SELECT (config->>'$.model_id') FROM events WHERE recipe = 'promote' AND NOT undone AND event_id = run_id
+    (SELECT (config->>'$.model_id') FROM events LEFT JOIN (SELECT model_id, min(kind) AS kind FROM models GROUP BY model_id) known
+         ON known.model_id = (config->>'$.model_id')
+     WHERE recipe = 'promote' AND NOT undone AND event_id = run_id AND coalesce(known.kind, (config->>'$.kind'), 'detector') = '{kind}'
      ORDER BY event_id DESC LIMIT 1),
-    (SELECT model_id FROM models WHERE run_id = '' LIMIT 1), '')
+    (SELECT model_id FROM models WHERE run_id = '' AND kind = '{kind}' LIMIT 1), '')
 """
+PROMOTED = {kind: _PROMOTED.format(kind=kind) for kind in ("detector", "anomaly")}
 
 
 # batches -------------------------------------------------------------------------------------------------------------------
@@ -33,17 +38,29 @@ def settled(db: Database, run_id: str) -> bool:
 
 
 def batch(db: Database, run_id: str) -> dict[str, Any]:
-    """A batch in figures, in pictures: inspected, defective, refused, counted, not_counted, why, by_class, captured_sources."""
+    """A batch in figures, in pictures: inspected, defective, refused, counted, not_counted, why, by_class, captured_sources. Only
+    where an anomaly model looked too: anomaly_models (their names), unusual, disagree (unusual, though no detection rejects it), both None
+    without a threshold."""
     with db.cursor() as cursor:
         figures = cursor.execute("SELECT count(*) AS inspected, count(*) FILTER (is_defective) AS defective, "
                                  "count(*) FILTER (counted) AS counted, count(*) FILTER (NOT counted) AS not_counted "
                                  "FROM facts WHERE run_id = ?", [run_id]).dicts()[0]
-        return figures | {
+        return figures | _odd(cursor, run_id) | {
             "refused": cursor.execute("SELECT count(*) FROM refused WHERE run_id = ?", [run_id]).one(),
             "why": _counts(cursor, "SELECT why, count(*) FROM facts WHERE run_id = ? AND NOT counted", run_id),
             "by_class": _counts(cursor, "SELECT class_name, count(DISTINCT inspection_id) FROM defects JOIN facts USING (inspection_id) "
                                         "WHERE run_id = ? AND action = 'reject'", run_id),
             "captured_sources": _counts(cursor, "SELECT captured_source, count(*) FROM facts WHERE run_id = ?", run_id)}
+
+
+def _odd(cursor: Cursor, run_id: str) -> dict[str, Any]:
+    found = cursor.execute(
+        "SELECT list_sort(list(DISTINCT coalesce(m.name, facts.anomaly_model_id))) AS anomaly_models, "
+        "CASE WHEN count(is_unusual) > 0 THEN count(*) FILTER (is_unusual) END AS unusual, "
+        "CASE WHEN count(is_unusual) > 0 THEN count(*) FILTER (is_unusual AND NOT is_defective) END AS disagree FROM facts "
+        "LEFT JOIN (SELECT model_id AS anomaly_model_id, min(name) AS name FROM models GROUP BY ALL) m USING (anomaly_model_id) "
+        "WHERE run_id = ? AND anomaly_model_id IS NOT NULL", [run_id]).dicts()[0]
+    return found if found["anomaly_models"] else {}
 
 
 def _counts(cursor: Cursor, sql: str, run_id: str) -> dict[str, int]:
@@ -61,6 +78,18 @@ def raw_scores(db: Database, run_id: str) -> pd.DataFrame:
     return frame(db, "SELECT d.inspection_id, d.class_name, d.confidence, least(x2 - x1, y2 - y1) AS side FROM detections d "
                       "JOIN facts f USING (inspection_id) WHERE f.run_id = ? "
                       "ORDER BY d.inspection_id, d.confidence DESC, d.class_name, x1, y1", [run_id])
+
+
+def anomaly_scores(db: Database, run_id: str) -> pd.DataFrame:
+    """inspection_id, model_id, model (its name), anomaly_score, threshold (today's; NaN where there is none), is_unusual (None without),
+    is_defective: for the histogram and its slider, in the order in which pictures came. Empty where no anomaly model looked."""
+    return frame(db, f"""
+        WITH batch AS (SELECT inspection_id, plant, product, is_defective FROM facts WHERE run_id = ?)
+        SELECT u.inspection_id, u.model_id, coalesce(m.name, '') AS model, u.anomaly_score,
+               CASE WHEN u.action <> 'ignore' THEN u.threshold END AS threshold, u.is_unusual, batch.is_defective
+        FROM ({facts.looked('batch')}) u JOIN batch USING (inspection_id)
+        LEFT JOIN (SELECT model_id, min(name) AS name FROM models GROUP BY model_id) m USING (model_id)
+        ORDER BY u.inspection_id""", [run_id])
 
 
 def damaged(db: Database) -> pd.DataFrame:
@@ -147,16 +176,18 @@ _MODEL = ("model_id", "name", "kind", "created_at", "snapshot_id", "dataset", "i
           "promoted", "run_id")
 
 
-def models(db: Database) -> pd.DataFrame:
-    """model_id, name, kind, created_at, snapshot_id, dataset (its name), imgsz, classes, metrics, settings (dicts), promoted, run_id.
+def models(db: Database, kind: str = "detector") -> pd.DataFrame:
+    """model_id, name, kind, created_at, snapshot_id, dataset (its name), imgsz, classes, metrics, settings (dicts), promoted, run_id
+    of the models of one kind (detector | anomaly; '' all).
 
     A run_id of '' is the model that came with the program.
     """
     with db.cursor() as cursor:
         rows = cursor.execute(f"""
             SELECT m.model_id, m.name, m.kind, m.created_at, m.snapshot_id, coalesce(s.name, '') AS dataset, m.imgsz, m.classes,
-                   m.metrics, m.settings, m.model_id = ({PROMOTED}) AS promoted, m.run_id
-            FROM ({MODELS}) m LEFT JOIN ({_SNAPSHOTS}) s USING (snapshot_id) ORDER BY m.created_at DESC, m.model_id""").dicts()
+                   m.metrics, m.settings, m.model_id IN (({PROMOTED["detector"]}), ({PROMOTED["anomaly"]})) AS promoted, m.run_id
+            FROM ({MODELS}) m LEFT JOIN ({_SNAPSHOTS}) s USING (snapshot_id) WHERE $kind IN ('', m.kind)
+            ORDER BY m.created_at DESC, m.model_id""", {"kind": kind}).dicts()
     for row in rows:
         row |= {"metrics": json.loads(row["metrics"] or "{}"), "settings": json.loads(row["settings"] or "{}")}
     return pd.DataFrame(rows, columns=list(_MODEL))

@@ -7,6 +7,7 @@ deriving again gives the same rows. Ingest derives what it touched; a decision d
     aimed       corrections and exclusions, spread over the inspections they speak of
     fresh       raw rows with corrections applied, local time, counted or not
     judged      detections with the rule that applies to them
+    looked      what anomaly models said, with the threshold that applies; it stands beside the verdict and never enters it
 """
 
 from backend.store import calendar
@@ -26,6 +27,28 @@ LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = 
 LEFT JOIN policies c ON c.plant = k.plant AND c.product = k.product AND c.class_name = '' AND k.product <> ''
 LEFT JOIN policies d ON d.plant = k.plant AND d.product = '' AND d.class_name = ''
 LEFT JOIN thresholds t ON t.model_id = k.model_id AND t.class_name = k.class_name
+"""
+
+# What makes a picture unusual, for each (plant, product, model_id) of `keys`: a policy on the class 'unusual', then the model. A policy
+# on all classes says nothing here (our choice): it speaks of confidences, 0 to 1, and an anomaly score has a scale of its own.
+_UNUSUAL = """
+SELECT k.plant, k.product, k.model_id, coalesce(a.action, b.action, 'reject') AS action,
+       coalesce(a.threshold, b.threshold, t.threshold)::FLOAT AS threshold,
+       CASE WHEN coalesce(a.plant, b.plant) IS NULL THEN 'model' ELSE 'policy' END AS source
+FROM ({keys}) k
+LEFT JOIN policies a ON a.plant = k.plant AND a.product = k.product AND a.class_name = 'unusual' AND k.product <> ''
+LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = 'unusual'
+LEFT JOIN thresholds t ON t.model_id = k.model_id AND t.class_name = 'unusual'
+"""
+
+# What an anomaly model said of each inspection of `source` (fresh or facts), with the rule that applies.
+_LOOKED = """
+WITH score AS (
+    SELECT a.inspection_id, s.plant, s.product, a.model_id, a.anomaly_score FROM anomalies a JOIN {source} s USING (inspection_id)
+    QUALIFY row_number() OVER (PARTITION BY a.inspection_id ORDER BY a.model_id, a.anomaly_score) = 1),
+rule AS (""" + _UNUSUAL.format(keys="SELECT DISTINCT plant, product, model_id FROM score") + """)
+SELECT score.*, rule.action, rule.threshold, CASE WHEN action <> 'ignore' THEN anomaly_score >= threshold END AS is_unusual
+FROM score JOIN rule USING (plant, product, model_id)
 """
 
 # Detections of the inspections of `source` (fresh or facts), each with its rule and whether it passes.
@@ -125,8 +148,9 @@ SELECT f.inspection_id, f.run_id, f.plant, f.image_id, f.file_name, f.unit_id,
             WHEN f.not_counted_why IN ('', 'switched off') THEN 'counting was switched off'
             ELSE f.not_counted_why END,
        coalesce(j.defects, 0) > 0, coalesce(j.defects, 0), coalesce(j.minor, 0),
-       coalesce(j.top_class, ''), j.top_confidence, j.margin, f.review
-FROM fresh f LEFT JOIN (
+       coalesce(j.top_class, ''), j.top_confidence, j.margin, f.review, u.model_id, u.anomaly_score, u.is_unusual
+FROM fresh f LEFT JOIN looked u USING (inspection_id)
+LEFT JOIN (
     SELECT inspection_id, count(*) FILTER (WHERE passes AND action = 'reject') AS defects,
            count(*) FILTER (WHERE passes AND action = 'minor') AS minor,
            max_by(class_name, (passes AND action = 'reject', confidence, class_name)) AS top_class, max(confidence) AS top_confidence,
@@ -143,6 +167,9 @@ WITH hit AS (
 INSERT INTO touched
 SELECT d.inspection_id FROM detections d JOIN inspections i USING (inspection_id) JOIN hit ON hit.plant = i.plant
 WHERE hit.recipe = 'policy' AND coalesce((hit.config->>'$.class_name'), '') IN ('', d.class_name)
+UNION ALL
+SELECT a.inspection_id FROM anomalies a JOIN inspections i USING (inspection_id) JOIN hit ON hit.plant = i.plant
+WHERE hit.recipe = 'policy' AND (hit.config->>'$.class_name') = 'unusual'
 UNION ALL
 SELECT inspection_id FROM inspections WHERE EXISTS (SELECT 1 FROM hit WHERE recipe = 'calendar')
     OR run_id IN (SELECT (config->>'$.run_id') FROM hit WHERE recipe IN ('correct', 'exclude', 'include')
@@ -169,6 +196,16 @@ def rules(keys: str) -> str:
     return _RULES.format(keys=keys)
 
 
+def looked(source: str) -> str:
+    """SQL of what anomaly models said of a relation's inspections: inspection_id, model_id, anomaly_score, threshold, is_unusual ..."""
+    return _LOOKED.format(source=source)
+
+
+def unusual_rules(keys: str) -> str:
+    """SQL of what makes a picture unusual, for a query's (plant, product, model_id)."""
+    return _UNUSUAL.format(keys=keys)
+
+
 def begin(cursor: Cursor) -> None:
     """An empty list of what to derive again, for this transaction."""
     cursor.execute("CREATE OR REPLACE TEMP TABLE touched (inspection_id BIGINT)")
@@ -191,11 +228,12 @@ def derive(cursor: Cursor) -> None:
     with cursor.lend("clock", plan.clock()):
         cursor.execute(_FRESH, {"zone": plan.time_zone, "day_start": plan.day_start})
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {judged('fresh')}")
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE looked AS {looked('fresh')}")
     for table in ("facts", "defects"):
         cursor.execute(f"DELETE FROM {table} WHERE inspection_id IN (SELECT inspection_id FROM touched)")
     cursor.execute(_DEFECTS)
     cursor.execute(_FACTS)
-    for table in ("touched", "aimed", "fresh", "judged"):
+    for table in ("touched", "aimed", "fresh", "judged", "looked"):
         cursor.execute(f"DROP TABLE {table}")
 
 

@@ -26,6 +26,7 @@ _EVENT = pa.schema([("event_id", pa.string()), ("run_id", pa.string()), ("recipe
                     ("at", pa.timestamp("us", "UTC")), ("config", pa.string()), ("by", pa.string()), ("undone", pa.bool_())])
 # Not the fault of what is taken in: nothing is set aside for these.
 _OURS = (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException, duckdb.TransactionException)
+_STAYS = {"anomalies": ["anomaly_map"]}        # columns that are read from the part when somebody asks
 _log = logging.getLogger(__name__)
 
 
@@ -118,7 +119,7 @@ def _put_part(cursor: Cursor, item: Item) -> None:
     if table == "history":
         _put_rows(cursor, "events", _history(item))
     else:
-        rows = item.rows
+        rows = item.rows.drop_columns(_STAYS.get(table, []))
         for column in ("run_id", "part"):
             rows = rows.append_column(column, pa.repeat(item.run_id if column == "run_id" else item.name, rows.num_rows))
         _put_rows(cursor, table, rows)
@@ -129,11 +130,12 @@ def _put_part(cursor: Cursor, item: Item) -> None:
 def _put_rows(cursor: Cursor, table: str, rows: pa.Table) -> None:
     with cursor.lend("part_rows", rows):
         cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM part_rows")
-        if table in ("inspections", "detections"):
+        if table in ("inspections", "detections", "anomalies"):
             cursor.execute("INSERT INTO touched SELECT DISTINCT inspection_id FROM part_rows")
         elif table == "model_thresholds":
             cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections SEMI JOIN detections USING (inspection_id) "
-                           "WHERE model_id IN (SELECT model_id FROM part_rows)")
+                           "WHERE model_id IN (SELECT model_id FROM part_rows) "
+                           "UNION ALL SELECT inspection_id FROM anomalies WHERE model_id IN (SELECT model_id FROM part_rows)")
     if table == "events":
         facts.touch_events(cursor, rows["event_id"].to_pylist())
 

@@ -5,23 +5,30 @@ defect among all units; `verdict` narrows lists of pictures only. Every value fr
 names come from the tables below. Times in `bucket` and `captured_local` are plant time, `captured_at` is UTC.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from backend import rundir
 from backend.errors import ConfigError, NotFoundError
-from backend.records import Filters
+from backend.records import Filters, unpack_map
 from backend.store import calendar, facts
 from backend.store.database import Database
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_Chosen = TypeVar("_Chosen")
 BUCKETS = {"day": "production_day::TIMESTAMP", "shift": "shift_start", "hour": "date_trunc('hour', captured_local)",
            "week": "date_trunc('week', production_day)::TIMESTAMP"}
 GROUPS = {"line": "line", "product": "product", "shift": "shift", "camera": "camera", "lot": "lot",
           "weekday": "weekday", "hour": "hour"}
 ORDERS = {"newest": "captured_at DESC", "surest": "top_confidence DESC NULLS LAST, captured_at DESC",
-          "unsure": "margin ASC NULLS LAST, captured_at DESC"}
+          "unsure": "margin ASC NULLS LAST, captured_at DESC",
+          "oddest": "anomaly_score DESC NULLS LAST, captured_at DESC"}
+VERDICTS = {"defective": "f.is_defective", "good": "NOT f.is_defective", "unusual": "f.is_unusual",
+            "disagree": "f.is_unusual AND NOT f.is_defective"}
+# Kinds of doubt that are worth a person's look, and which comes first.
+DOUBTS = {"doubtful": ("margin IS NOT NULL", "margin"), "disagreement": ("is_unusual AND NOT is_defective", "anomaly_score DESC")}
 
 # One row per unit: where its first view fell, how many defects all views show.
 _UNITS = """
@@ -80,6 +87,19 @@ def trend(db: Database, filters: Filters, by: str = "day", split: str = "") -> p
     return _rated(frame.rename(columns={"grouped": "group"}) if split else frame.drop(columns="grouped"))
 
 
+def unusual_trend(db: Database, filters: Filters, by: str = "day") -> pd.DataFrame:
+    """bucket, inspected (units that an anomaly model looked at and had a threshold for), unusual, rate, low, high, disagree (unusual units
+    in which no detection rejects anything: what nobody has labelled yet). A class or a verdict in the filters says nothing here."""
+    where, values = _where(filters)
+    with db.cursor() as cursor:
+        frame = cursor.execute(
+            f"WITH unit AS (SELECT min({_pick(BUCKETS, by)}) AS bucket, bool_or(is_unusual) AS odd, bool_or(is_defective) AS bad "
+            f"FROM facts f WHERE {where} AND is_unusual IS NOT NULL GROUP BY f.unit) "
+            "SELECT bucket, count(*) AS inspected, count(*) FILTER (odd) AS unusual, count(*) FILTER (odd AND NOT bad) AS disagree "
+            "FROM unit GROUP BY bucket ORDER BY bucket", values).frame()
+    return _rated(frame, "unusual")
+
+
 def breakdown(db: Database, filters: Filters, by: str) -> pd.DataFrame:
     """value, inspected (units), defective, rate, low, high, defects. Weekdays (1 is Monday) and hours ("06:00") in their order,
     the rest by rate."""
@@ -125,11 +145,11 @@ def images_count(db: Database, filters: Filters) -> int:
 
 
 def inspection(db: Database, inspection_id: int) -> dict[str, Any]:
-    """One inspection: columns of facts, runtime, the model's name. Raises NotFoundError."""
+    """One inspection: columns of facts, runtime, model and anomaly_model (names; '' where none). Raises NotFoundError."""
     with db.cursor() as cursor:
         rows = cursor.execute(
-            "SELECT f.*, i.runtime, "
-            "coalesce((SELECT min(name) FROM models m WHERE m.model_id = f.model_id), '') AS model "
+            "SELECT f.*, i.runtime, coalesce((SELECT min(name) FROM models m WHERE m.model_id = f.model_id), '') AS model, "
+            "coalesce((SELECT min(name) FROM models m WHERE m.model_id = f.anomaly_model_id), '') AS anomaly_model "
             "FROM facts f JOIN inspections i USING (inspection_id) WHERE f.inspection_id = ?", [inspection_id]).dicts()
     if not rows:
         raise NotFoundError("This picture is not in the records any more.")
@@ -146,13 +166,33 @@ def detections(db: Database, inspection_ids: list[int]) -> pd.DataFrame:
                               f"FROM ({facts.judged('asked')}) ORDER BY inspection_id, confidence DESC, class_name, x1, y1").frame()
 
 
-def review_queue(db: Database, plant: str, limit: int = 30) -> pd.DataFrame:
-    """Rows of facts worth a person's look: from the last seven days with data, never reviewed, picture kept, the nearest to a
-    threshold first."""
+def anomaly_map(db: Database, inspection_id: int) -> dict[str, Any]:
+    """What an anomaly model saw in a picture: model_id, anomaly_score, values (uint8 (side, side), 0 and 255 are the model's map_range).
+    Raises NotFoundError."""
     with db.cursor() as cursor:
-        return cursor.execute("SELECT * FROM facts WHERE plant = $plant AND review = '' AND kept AND margin IS NOT NULL "
+        rows = cursor.execute("SELECT * FROM anomalies WHERE inspection_id = ? ORDER BY model_id, anomaly_score LIMIT 1",
+                              [inspection_id]).dicts()
+    if not rows:
+        raise NotFoundError("No anomaly model looked at this picture.")
+    row = rows[0]
+    try:
+        part = rundir.read_part(rundir.runs_root() / row["run_id"] / "parts" / f"{row['part']}.parquet")
+        packed = dict(zip(part["inspection_id"].to_pylist(), part["anomaly_map"].to_pylist(), strict=True))[inspection_id]
+        if packed is None:
+            raise NotFoundError("The heat map of this picture was not kept.")
+        return {**row, "values": unpack_map(packed, row["side"])}
+    except (OSError, KeyError, ValueError) as error:         # gone since, or damaged: pyarrow's own errors are ValueErrors
+        raise NotFoundError("The heat map of this picture cannot be read any more.") from error
+
+
+def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtful") -> pd.DataFrame:
+    """Rows of facts worth a person's look: from the last seven days with data, never reviewed, picture kept. Of kind `doubtful` the
+    nearest to a threshold first; of kind `disagreement` what an anomaly model calls unusual and no detection rejects, the oddest first."""
+    which, order = _pick(DOUBTS, kind)
+    with db.cursor() as cursor:
+        return cursor.execute(f"SELECT * FROM facts WHERE plant = $plant AND review = '' AND kept AND {which} "
                               "AND captured_at > (SELECT max(captured_at) FROM facts WHERE plant = $plant) - INTERVAL 7 DAY "
-                              "ORDER BY margin, captured_at DESC, inspection_id LIMIT $limit", {"plant": plant, "limit": limit}).frame()
+                              f"ORDER BY {order}, captured_at DESC, inspection_id LIMIT $limit", {"plant": plant, "limit": limit}).frame()
 
 
 def wilson(k: Array, n: Array, z: float = 1.959964) -> tuple[Array, Array]:
@@ -168,11 +208,11 @@ def wilson(k: Array, n: Array, z: float = 1.959964) -> tuple[Array, Array]:
 _COUNTS = "grouped, count(*) AS inspected, count(*) FILTER (defects > 0) AS defective, sum(defects)::BIGINT AS defects"
 
 
-def _rated(frame: pd.DataFrame) -> pd.DataFrame:
-    """rate, low and high after defective."""
-    k, n = frame["defective"].to_numpy(float), frame["inspected"].to_numpy(float)
+def _rated(frame: pd.DataFrame, what: str = "defective") -> pd.DataFrame:
+    """rate, low and high after what is rated."""
+    k, n = frame[what].to_numpy(float), frame["inspected"].to_numpy(float)
     low, high = wilson(k, n)
-    at = int(frame.columns.get_indexer(pd.Index(["defective"]))[0]) + 1
+    at = int(frame.columns.get_indexer(pd.Index([what]))[0]) + 1
     for name, values in (("high", high), ("low", low), ("rate", k / np.where(n > 0, n, np.nan))):
         frame.insert(at, name, values)
     return frame
@@ -200,12 +240,11 @@ def _pictures(filters: Filters) -> tuple[str, dict[str, Any]]:
     if filters.class_name:
         where += " AND f.inspection_id IN (SELECT inspection_id FROM defects WHERE class_name = $class_name)"
     if filters.verdict:
-        where += " AND f.is_defective = $defective"
-        values["defective"] = filters.verdict == "defective"
+        where += f" AND {_pick(VERDICTS, filters.verdict)}"
     return where, values
 
 
-def _pick(table: dict[str, str], name: str) -> str:
+def _pick(table: dict[str, _Chosen], name: str) -> _Chosen:
     if name not in table:
         raise ConfigError(f"{name!r} is none of {', '.join(table)}.")
     return table[name]

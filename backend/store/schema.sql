@@ -30,6 +30,10 @@ CREATE TABLE detections (
     inspection_id BIGINT, class_name VARCHAR, confidence FLOAT, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT,
     run_id VARCHAR, part VARCHAR
 );
+-- The maps themselves stay in the parts: kilobytes a picture that one question at a time reads one of.
+CREATE TABLE anomalies (
+    inspection_id BIGINT, model_id VARCHAR, anomaly_score FLOAT, side INTEGER, run_id VARCHAR, part VARCHAR
+);
 CREATE TABLE refused (file_name VARCHAR, reason VARCHAR, run_id VARCHAR, part VARCHAR);
 CREATE TABLE snapshots (
     snapshot_id VARCHAR, name VARCHAR, layout VARCHAR, created_at TIMESTAMPTZ, classes VARCHAR[], seed BIGINT,
@@ -61,14 +65,16 @@ CREATE TABLE events (
 -- its shift (outside all shifts: the time after one, or its production day) began, weekday 1 (Monday) to 7 that of the production day.
 -- unit: a hash of line, product, lot and unit_id, so that counting units is cheap; the same serial number in another lot is another unit.
 -- top_confidence: of the most confident raw detection, also below its threshold; top_class: of the most confident one that rejects, else
--- of that raw one; margin: how near the nearest detection is to its threshold.
+-- of that raw one; margin: how near the nearest detection is to its threshold. anomaly_model_id, anomaly_score: NULL where no anomaly
+-- model looked; is_unusual: NULL too where there is no threshold or nobody wants to know. It enters nothing that counts as defective.
 CREATE TABLE facts (
     inspection_id BIGINT, run_id VARCHAR, plant VARCHAR, image_id VARCHAR, file_name VARCHAR, unit_id VARCHAR, unit UBIGINT,
     line VARCHAR, product VARCHAR, lot VARCHAR, camera VARCHAR,
     captured_at TIMESTAMPTZ, captured_source VARCHAR, ingested_at TIMESTAMPTZ,
     captured_local TIMESTAMP, production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour TINYINT, weekday TINYINT,
     width INTEGER, height INTEGER, model_id VARCHAR, kept BOOLEAN, counted BOOLEAN, why VARCHAR,
-    is_defective BOOLEAN, defects INTEGER, minor INTEGER, top_class VARCHAR, top_confidence FLOAT, margin FLOAT, review VARCHAR
+    is_defective BOOLEAN, defects INTEGER, minor INTEGER, top_class VARCHAR, top_confidence FLOAT, margin FLOAT, review VARCHAR,
+    anomaly_model_id VARCHAR, anomaly_score FLOAT, is_unusual BOOLEAN
 );
 -- Detections that pass their threshold and minimum size and are not ignored; action: minor | reject.
 CREATE TABLE defects (

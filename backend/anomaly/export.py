@@ -1,0 +1,108 @@
+"""The deployed artifact: model.onnx, checked against the network it came from, and model.json, which says what it is.
+
+Stands after calibration. Everything that makes the map is in the graph (teacher, student, head, smoothing, units, weights),
+so an engine needs no more than a runtime. ONNX: batches of any size, weights as fp32. Knows nothing of data or of training.
+"""
+
+import hashlib
+import io
+import json
+import warnings
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backend import __version__, rundir
+from backend.anomaly.calibrate import Calibration, gaussian
+from backend.inspection.anomaly_engine import UNUSUAL, AnomalyEngine
+
+OPSET = 17               # every ONNX Runtime since 1.12 and every OpenVINO since 2022.2 reads it
+TOLERANCE = 1e-2         # of the tail of good pictures, which is 1; rounding makes 1e-5 to 1e-4
+
+
+class Deployed(nn.Module):
+    """images (B, 3, S, S) 0..1 to anomaly_map (B, m, m): the network, and what calibration found, as one convolution."""
+
+    def __init__(self, net: nn.Module, found: Calibration) -> None:
+        super().__init__()
+        self.net = net
+        shares = torch.tensor([found.weight, 1 - found.weight]) / torch.tensor(found.scale)
+        kernel = gaussian(found.sigma)
+        self.reach = len(kernel) // 2
+        self.register_buffer("kernel", (shares[:, None, None] * kernel)[None])                          # (1, 2, k, k)
+        self.register_buffer("bias", -(shares * torch.tensor(found.centre)).sum()[None])                # (1,)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = torch.cat(self.net(images), 1)                                                           # (B, 2, m, m)
+        maps = F.pad(maps, [self.reach] * 4, mode="replicate")
+        return F.conv2d(maps, self.get_buffer("kernel"), self.get_buffer("bias"))[:, 0]                 # (B, m, m)
+
+
+def to_onnx(network: Deployed, imgsz: int) -> bytes:
+    """float32 RGB 0..1 `images` (B, 3, S, S) to `anomaly_map` (B, m, m)."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The new exporter needs a further package; the old one says at each call that it is old.
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)             # sides and widths are fixed, and meant to be
+        warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)      # of the padding; the runtime does it
+        torch.onnx.export(network, torch.zeros(2, 3, imgsz, imgsz), buffer, input_names=["images"], output_names=["anomaly_map"],
+                          dynamic_axes={"images": {0: "batch"}, "anomaly_map": {0: "batch"}}, opset_version=OPSET, dynamo=False)
+    return buffer.getvalue()
+
+
+def write_bundle(folder: Path, net: nn.Module, calibration: Calibration, **about: Any) -> dict[str, Any]:
+    """Make the bundle, not scored yet, and check that it answers as the network does. The content of model.json.
+
+    `about` holds name, snapshot_id, dataset and settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found, network = calibration, Deployed(deepcopy(net).cpu().float(), calibration).eval()
+    artifact = to_onnx(network, found.imgsz)
+    head = dict(
+        name=about.pop("name"), model_id=hashlib.sha256(artifact).hexdigest()[:16], kind="anomaly", created_at=rundir.now(), **about,
+        classes=[UNUSUAL], imgsz=found.imgsz, map_side=_side(network, found.imgsz),
+        preprocess=dict(resize="stretch", scale=255, channels="RGB"),
+        thresholds={} if found.threshold is None else {UNUSUAL: found.threshold},
+        score=dict(cells=found.cells), pixel_threshold=found.pixel_threshold, map_range=list(found.map_range), chosen=found.chosen,
+        metrics={}, code_version=__version__, licence="AGPL-3.0-or-later",
+        versions=dict(torch=torch.__version__, onnx=onnx.__version__, opset=OPSET))
+    if found.refused:
+        head["threshold_refused"] = found.refused
+    rundir.write_bytes(folder / "model.onnx", artifact)
+    rundir.write_json(folder / "model.json", head)
+    check(folder, network, found.imgsz)
+    return head
+
+
+def _side(network: Deployed, imgsz: int) -> int:
+    with torch.inference_mode():
+        return int(network(torch.zeros(1, 3, imgsz, imgsz)).shape[-1])
+
+
+def check(folder: Path, network: Deployed, imgsz: int) -> None:
+    """The artifact's maps are the network's, for one image and for several."""
+    images = torch.rand(3, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
+    engine = AnomalyEngine(folder, "onnxruntime-cpu")
+    for batch in (images[:1], images):
+        with torch.inference_mode():
+            expected = network(batch).numpy()                                                           # (B, m, m)
+        off = float((abs(engine.raw(batch.numpy()) - expected) / (1 + abs(expected))).max())
+        assert off < TOLERANCE, f"the exported network is off by {off}"
+
+
+def write_parts(run_dir: Path, head: dict[str, Any]) -> None:
+    """Tell the store of the model, and of its threshold where it has one. Numbered, so that a resumed run replaces rather than adds."""
+    rundir.write_part(run_dir, "models", [dict(
+        {k: head[k] for k in ("model_id", "name", "kind", "snapshot_id", "imgsz", "classes")},
+        created_at=datetime.fromisoformat(head["created_at"]).astimezone(UTC),
+        metrics=json.dumps(head["metrics"]), settings=json.dumps(head["settings"]))], number=1)
+    rundir.write_part(run_dir, "model_thresholds", [dict(model_id=head["model_id"], class_name=c, threshold=t)
+                                                    for c, t in head["thresholds"].items()], number=1)

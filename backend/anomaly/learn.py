@@ -1,0 +1,191 @@
+"""Steps of training: a batch, the losses, one update; checkpoints, curves and a preview.
+
+Every step's randomness follows from (seed, step), and the checkpoint holds all the rest: a killed run comes to the same losses.
+Stands between the batches (`corrupt`) and the recipe (`train`). Knows nothing of snapshots or bundles.
+"""
+
+import io
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backend import rundir
+from backend.anomaly import losses
+from backend.anomaly.corrupt import Batch, Surface
+from backend.anomaly.networks import AnomalyNet
+from backend.config import TrainAnomaly
+from backend.device import computes_bf16, cores, torch_device
+from backend.errors import ConfigError
+
+WARM_UP = 0.05           # of the steps, in which the learning rate rises; then half a cosine down to nothing
+STUDENT = 0.4            # of the steps, with two phases: the student's; DeSTSeg gives it 1,000 of 5,000
+DECAY = 0.01             # AdamW's weight decay
+FINE = 2                 # pixels a side of a cell of the masks that the head learns from; its logits are enlarged to it
+MEASURED = 512           # good images, at most, that mean and deviation of features are taken from
+SAVE_S, CURVE = 60, 20   # seconds between two checkpoints; steps averaged into a point of the curves
+PREVIEWS, SHOWN = 4, 128                 # rows of the preview, and pixels of a picture in it
+
+
+class Training:
+    """Network, optimiser, steps done. Taken up from `<scratch>/checkpoint.pt`."""
+
+    def __init__(self, config: TrainAnomaly, net: AnomalyNet, surface: Surface, scratch: Path) -> None:
+        self.config, self.surface, self.scratch = config, surface, scratch
+        self.device = torch_device()
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
+        torch.set_num_threads(cores())
+        self.net = net.to(self.device, memory_format=torch.channels_last).train()
+        learning = [*net.student.parameters(), *(net.head.parameters() if config.loss != "cosine" else ())]
+        self.optimizer = torch.optim.AdamW(learning, config.learning_rate, weight_decay=DECAY)
+        self.step, self.seconds = 0, 0.0
+        self.told: dict[str, deque[float]] = {}
+        if not self._take_up():
+            net.measure(self._good())
+
+    def advance(self) -> dict[str, float]:
+        """One optimiser step; its losses."""
+        began, rng = time.monotonic(), np.random.default_rng([self.config.seed, self.step])
+        batch = self.surface.batch(rng, self.config.batch)
+        found = self._losses(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._rate()
+        self.optimizer.zero_grad()
+        torch.stack(list(found.values())).sum().backward()
+        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.seconds += time.monotonic() - began
+        for name, loss in found.items():
+            self.told.setdefault(name, deque(maxlen=CURVE)).append(loss.item())
+        return {name: told[-1] for name, told in self.told.items() if name in found}
+
+    # ---- one step
+
+    @property
+    def phase(self) -> str:
+        """student, head or both: what learns in this step. With two phases, first the student, then the head on what it became."""
+        if self.config.phases == "joint" or self.config.loss != "both":
+            return "both"
+        return "student" if self.step < self._border else "head"
+
+    @property
+    def _border(self) -> int:
+        return max(1, round(STUDENT * self.config.steps))
+
+    def _rate(self) -> float:
+        """Share of the highest learning rate; each phase has its own rise and fall."""
+        first, last = {"both": (0, self.config.steps), "student": (0, self._border), "head": (self._border, self.config.steps)}[self.phase]
+        done, steps = self.step - first, max(1, last - first)
+        return min((done + 1) / max(1.0, WARM_UP * steps), 0.5 * (1 + math.cos(math.pi * done / steps)))
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses that this phase minimises, by the names of their curves.
+
+        The student learns from cosine alone wherever there is one: with the head's gradient, ten times as strong at first, it
+        learns to mark defects rather than to know what is normal.
+        """
+        phase, half = self.phase, len(batch.clean) // 2
+        self.net.student.train(phase != "head")
+        clean, shown = self._pixels(batch.clean), self._pixels(batch.shown)                      # (B, 3, S, S)
+        with torch.autocast(shown.device.type, torch.bfloat16, enabled=self.bf16):
+            # what is wanted of the student are features of the clean images; the first half of both is the same
+            with torch.no_grad():
+                maps = [m.float() for m in self.net.teacher(torch.cat([shown, clean[half:]]))]
+            seen, wanted = [m[:len(shown)] for m in maps], [torch.cat([m[:half], m[len(shown):]]) for m in maps]
+            with torch.set_grad_enabled(phase != "head"):
+                told = [m.float() for m in self.net.student(shown)]
+            found = {}
+            if self.config.loss != "segmentation" and phase != "head":
+                found["cosine_loss"] = losses.cosine(wanted, told)
+            if self.config.loss != "cosine" and phase != "student":
+                logit = self.net.head(seen, told if self.config.loss == "segmentation" else [m.detach() for m in told]).float()
+                found |= self._segmentation(logit, batch.mask)
+        return found
+
+    def _segmentation(self, logit: Tensor, masks: np.ndarray) -> dict[str, Tensor]:
+        mask = torch.from_numpy(masks).to(self.device)[:, None].float()                          # (B, 1, S, S)
+        mask = (F.avg_pool2d(mask, FINE) >= 0.5).float()                                         # (B, 1, S/2, S/2)
+        logit = F.interpolate(logit, mask.shape[-2:], mode="bilinear", align_corners=False)
+        return dict(focal_loss=losses.focal(logit, mask), overlap_loss=losses.OVERLAPS[self.config.overlap](logit, mask))
+
+    def _pixels(self, images: np.ndarray) -> Tensor:
+        """uint8 (B, S, S, 3) to float32 (B, 3, S, S), 0 to 1."""
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def _good(self) -> Iterator[Tensor]:
+        """Good images as they are, evenly chosen, batch by batch."""
+        chosen = np.unique(np.linspace(0, len(self.surface.images) - 1, MEASURED).round().astype(int))
+        for start in range(0, len(chosen), self.config.batch):
+            yield self._pixels(self.surface.images[chosen[start:start + self.config.batch]])
+
+    # ---- what is kept
+
+    def recent(self, last: int = CURVE) -> dict[str, float]:
+        return {name: round(float(np.mean(list(told)[-last:])), 5) for name, told in self.told.items()}
+
+    def save(self) -> None:
+        buffer = io.BytesIO()
+        torch.save(dict(step=self.step, seconds=self.seconds, told={n: list(t) for n, t in self.told.items()},
+                        net=own(self.net), optimizer=self.optimizer.state_dict()), buffer)
+        rundir.write_bytes(self.scratch / "checkpoint.pt", buffer.getvalue())
+
+    def _take_up(self) -> bool:
+        path = self.scratch / "checkpoint.pt"
+        if path.exists():
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+            self.net.load_state_dict(saved["net"], strict=False)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+            self.told = {name: deque(told, maxlen=CURVE) for name, told in saved["told"].items()}
+        return path.exists()
+
+
+def own(net: AnomalyNet) -> dict[str, Tensor]:
+    """What the network has learned: all but the teacher, which has its weights from elsewhere."""
+    return {k: v for k, v in net.state_dict().items() if not k.startswith("extractor.")}
+
+
+def fit(training: Training, run_dir: Path, report: Any) -> None:
+    """Steps to the end, with curves, checkpoints and a preview at every quarter."""
+    steps, saved_at = training.config.steps, time.monotonic()
+    while training.step < steps:
+        if not all(map(math.isfinite, training.advance().values())):
+            raise ConfigError(f"Training came apart in step {training.step}: the loss is no number. Choose a lower learning rate.")
+        curve = training.step % CURVE == 0 or training.step == steps
+        metrics = training.recent((training.step - 1) % CURVE + 1) if curve else {}
+        report(step=training.step, total=steps, message=f"learning what is normal, step {training.step} of {steps}", **metrics)
+        if training.step % max(1, steps // 4) == 0:
+            preview(training, run_dir)
+        if time.monotonic() - saved_at > SAVE_S or training.step == steps:
+            training.save()
+            saved_at = time.monotonic()
+
+
+def preview(training: Training, run_dir: Path) -> None:
+    """`<run>/samples.png`: image, the same with a defect, its mask, what the network says of it. Always the same four."""
+    batch = training.surface.batch(np.random.default_rng([training.config.seed, 2**31]), 2 * PREVIEWS)
+    training.net.eval()
+    with torch.inference_mode():
+        cosine, logit = training.net(training._pixels(batch.shown))
+    training.net.train()
+    segmented = training.config.loss != "cosine" and training.phase != "student"
+    maps = (logit.float().sigmoid() if segmented else cosine.float() / cosine.float().max())[:, 0].cpu().numpy()      # (B, m, m)
+    grey = [np.repeat((m * 255).astype(np.uint8)[..., None], 3, -1) for m in (batch.mask, maps)]
+    rows = [np.concatenate([_small(part[i]) for part in (batch.clean, batch.shown, *grey)], 1) for i in range(PREVIEWS, 2 * PREVIEWS)]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(rows)).save(buffer, "PNG")
+    rundir.write_bytes(run_dir / "samples.png", buffer.getvalue())
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((SHOWN, SHOWN), Image.Resampling.BILINEAR))

@@ -1,0 +1,45 @@
+"""What training minimises: cosine between teacher and student; focal, and Dice or L1, between the head and the masks.
+
+Logits and masks are (B, 1, H, W), masks 0 or 1. Knows nothing of networks or of where masks come from.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backend.anomaly.networks import distance
+
+GAMMA = 2.0              # Lin et al. 2017 (arXiv 1708.02002), section 5.1; DeSTSeg takes 4, with which faint defects hardly count
+HARDEST = 0.1            # share of the pixels that the focal loss is taken over; GLASS (ECCV 2024) takes half. Most pixels are easy
+SMOOTH = 1.0             # pixels that keep Dice defined
+
+
+def cosine(seen: Sequence[Tensor], told: Sequence[Tensor]) -> Tensor:
+    """Mean over the levels of 1 - cosine of teacher (B, C, h, w) and student."""
+    return torch.stack([distance(t, s).mean() for t, s in zip(seen, told, strict=True)]).mean()
+
+
+def focal(logit: Tensor, mask: Tensor) -> Tensor:
+    """Focal loss of the hardest pixels of the batch: cross-entropy times (1 - probability of the truth)^GAMMA."""
+    entropy = F.binary_cross_entropy_with_logits(logit, mask, reduction="none")
+    loss = (entropy * (1 - torch.exp(-entropy)) ** GAMMA).flatten()
+    return loss.topk(max(1, round(HARDEST * loss.numel()))).values.mean()
+
+
+def dice(logit: Tensor, mask: Tensor) -> Tensor:
+    """1 - overlap, 2 |A ∩ B| / (|A| + |B|), of each image that has a defect; 0 where none has one. Small defects count like large ones."""
+    probability = logit.sigmoid()
+    both, sizes = (probability * mask).sum((1, 2, 3)), (probability + mask).sum((1, 2, 3))
+    defective = (mask.sum((1, 2, 3)) > 0).float()                                                # (B,)
+    overlap = (2 * both + SMOOTH) / (sizes + SMOOTH)
+    return ((1 - overlap) * defective).sum() / defective.sum().clamp(min=1)
+
+
+def l1(logit: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference of probability and mask (DeSTSeg, equation 5)."""
+    return (logit.sigmoid() - mask).abs().mean()
+
+
+OVERLAPS = {"dice": dice, "l1": l1}

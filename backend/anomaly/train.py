@@ -1,0 +1,221 @@
+"""The recipe `train-anomaly`: good images become a deployed anomaly model. Start reading here.
+
+    good train images ─┬─► denoiser ─► pool of perturbed images   (only where the source of defects asks for them)
+                       ├─► training (`learn`): last step's weights, nothing is chosen
+                       └─► held-out good images, with drawn defects ─► calibration ─► bundle ─► one look at test
+
+Labelled defects are never learned from; test is scored once, through the artifact that will be deployed. Killed and resumed
+it goes on from the last checkpoint. Until it is done, what it writes lies in `<run>/training-anomaly`. Knows nothing of jobs.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from backend import rundir
+from backend.anomaly import calibrate, export, learn, stages
+from backend.anomaly.corrupt import Surface, drawn
+from backend.anomaly.networks import AnomalyNet
+from backend.config import TrainAnomaly
+from backend.data import images, snapshot
+from backend.data.snapshot import Picture, Snapshot
+from backend.errors import Canceled, ConfigError, ResourceError
+from backend.evaluation import anomaly as evaluation
+from backend.inspection.anomaly_engine import stretched
+from backend.synthesis import pool
+from backend.teacher.extractors import extractor
+
+FORMAT = 1
+LEAST = 4                # good train images: two to learn from, two to hold out
+HELD = 0.1               # of them, where val has none
+MOST = 2_000             # held-out images; all are in memory at once
+DRAWN = 96               # drawn defects that calibration is chosen by
+RULE = "last step's weights; score and weights of the maps by held-out good images and drawn defects; threshold by held-out good images"
+
+
+def run(config: TrainAnomaly, run_dir: Path, report: Any) -> dict[str, Any]:
+    check_settings(config)
+    data = snapshot.read(rundir.find_snapshot(config.dataset))
+    return make(config, data, run_dir, report)
+
+
+def check_settings(config: TrainAnomaly) -> None:
+    if not config.name:
+        raise ConfigError("Give the model a name.")
+    if config.imgsz % 32:
+        raise ConfigError(f"The image size must be a multiple of 32, not {config.imgsz}.")
+    if config.phases == "two" and config.loss != "both":
+        raise ConfigError("Two phases need both losses: the first trains the student by cosine, the second the head by segmentation.")
+    if config.phases == "two" and config.steps < 2:
+        raise ConfigError("Two phases need at least two steps.")
+
+
+def make(config: TrainAnomaly, data: Snapshot, run_dir: Path, report: Any) -> dict[str, Any]:
+    """Train, calibrate, deploy and score. Returns what the run's result says, also of a run that was killed with all of it done."""
+    train, held = divided(data)
+    scratch, reused = run_dir / "training-anomaly", dict[str, str]()
+    try:
+        # what the defects need: a denoiser and its perturbed images, unless they are there
+        plan = stages.Plan(config, report)
+        denoiser = stages.denoiser(config, data, run_dir, plan, reused)
+        perturbed = stages.perturbed(config, data, train, denoiser, run_dir, plan, reused)
+        key = key_of(config, data.snapshot_id, [f for f in (denoiser, perturbed) if f])
+        if done := rundir.own_result(run_dir, "anomaly", key):
+            shutil.rmtree(scratch, ignore_errors=True)
+            return done
+        rundir.bound(scratch, key)
+
+        # the images, decoded once
+        report = plan.last(config.steps)
+        tell = lambda i: report(step=0, total=config.steps, message=f"reading image {i + 1} of {len(train) + len(held)}")  # noqa: E731
+        known = decoded(train, scratch / "images.u8", config.imgsz, tell)
+        normals = [opened(p, config.imgsz) for p in held]
+
+        # training, from the checkpoint if there is one
+        torch.manual_seed(config.seed)
+        net = AnomalyNet(extractor(config.teacher, denoiser), config.loss)
+        surface = Surface(known, [p.image_id for p in train], config.source, pool.load(perturbed) if perturbed else None,
+                          config.flips, config.foreground)
+        training = learn.Training(config, net, surface, scratch)
+        learn.fit(training, run_dir, report)
+
+        # from maps to a score and a threshold
+        report(step=config.steps, total=config.steps, message="calibrating")
+        began = time.monotonic()
+        defects = made(normals, config.seed)
+        found = calibrate.calibrate(net.eval(), normals, defects, config.false_rejects)
+        bundle = scratch / "model"
+        head = export.write_bundle(bundle, net, found, name=config.name, snapshot_id=data.snapshot_id, dataset=data.head["name"],
+                                   settings=config.to_json())
+        head["chosen"] = dict(head["chosen"], rule=RULE, step=training.step)
+
+        # one look at test, and at what was held out
+        head["metrics"] = dict(val=_on_held_out(bundle, normals, defects), test=_on_test(bundle, data, config.steps, report))
+        rundir.write_json(bundle / "model.json", head)
+        seconds = dict(training=round(training.seconds, 1), scoring=round(time.monotonic() - began, 1))
+        result = summary(config, data, head, training, len(train), len(held), reused, seconds)
+    except torch.OutOfMemoryError as problem:
+        raise ResourceError(f"Out of memory with {config.batch} images of {config.imgsz} px a step. "
+                            "Choose a smaller batch or image size.") from problem
+    except Canceled:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+    # under its name, whole; the weights last, since with them all is done
+    shutil.rmtree(run_dir / "model", ignore_errors=True)
+    bundle.rename(run_dir / "model")
+    export.write_parts(run_dir, head)
+    _keep_weights(scratch, run_dir, key, net, head, result)
+    shutil.rmtree(scratch)
+    return result
+
+
+def key_of(config: TrainAnomaly, snapshot_id: str, artifacts: Sequence[Path]) -> str:
+    """What the model follows from."""
+    settings = {k: v for k, v in config.to_json().items() if k not in ("dataset", "denoiser")}
+    return rundir.key_of(kind="anomaly", format=FORMAT, snapshot_id=snapshot_id,
+                         artifacts=[rundir.read_json(f / "head.json")["key"] for f in artifacts], **settings)
+
+
+# ---- images
+
+def divided(data: Snapshot) -> tuple[list[Picture], list[Picture]]:
+    """Good pictures to learn from and good pictures held out; nothing of test is in either. Raises ConfigError.
+
+    Held out are those of val; without any, a tenth of train by content hash, whole groups of near-duplicates together.
+    """
+    tested = {p.image_id for p in data.by_split("test")}
+    marked = {p.image_id for p in data.pictures if is_defective(p)}
+    good = {split: {p.image_id: p for p in data.by_split(split) if p.image_id not in tested | marked and p.origin == "real"}
+            for split in ("train", "val")}
+    held = [good["val"][i] for i in sorted(good["val"])][:MOST]
+    train = [good["train"][i] for i in sorted(good["train"]) if i not in good["val"]]
+    least = LEAST if not held else 2
+    if len(train) < least:
+        raise ConfigError(f"An anomaly model learns from good images, and the train split of {data.head['name']!r} has {len(train)} "
+                          f"without a labelled defect; at least {least} are needed. Import images of good parts.")
+    return (train, held) if held else _split_off(train)
+
+
+def _split_off(good: list[Picture]) -> tuple[list[Picture], list[Picture]]:
+    wanted, held = min(MOST, max(2, round(HELD * len(good)))), set[str]()
+    groups: dict[str, list[Picture]] = {}
+    for p in good:
+        groups.setdefault(p.group_id or p.image_id, []).append(p)
+    for group in sorted(groups.values(), key=lambda g: g[0].image_id):
+        if len(held) < wanted and len(held) + len(group) <= len(good) // 2:
+            held |= {p.image_id for p in group}
+    if len(held) < 2:                                                # all of them near-duplicates of each other: nothing to keep apart
+        held = {p.image_id for p in good[:2]}
+    return [p for p in good if p.image_id not in held], [p for p in good if p.image_id in held]
+
+
+def is_defective(picture: Picture) -> bool:
+    return bool(picture.boxes or picture.mask)
+
+
+def opened(picture: Picture, side: int) -> np.ndarray:
+    """uint8 (S, S, 3), as the engine will prepare it."""
+    image = images.decode(picture.path.read_bytes(), picture.file_name)
+    return stretched(np.asarray(image.convert("RGB")), side)
+
+
+def decoded(pictures: Sequence[Picture], file: Path, side: int, tell: Callable[[int], None]) -> np.ndarray:
+    """uint8 (n, S, S, 3) of a file, so that memory does not grow with the dataset."""
+    found = np.memmap(file, np.uint8, "w+", shape=(len(pictures), side, side, 3))
+    for i, picture in enumerate(pictures):
+        tell(i)
+        found[i] = opened(picture, side)
+    found.flush()
+    return np.memmap(file, np.uint8, "r", shape=found.shape)
+
+
+def made(normals: Sequence[np.ndarray], seed: int) -> list[calibrate.Defect]:
+    """Drawn defects on held-out images, evenly spread over them."""
+    chosen = np.linspace(0, len(normals), DRAWN, endpoint=False).astype(int)
+    return [drawn(np.random.default_rng([seed, 2**32, row]), normals[i]) for row, i in enumerate(chosen)]
+
+
+# ---- figures
+
+def _on_held_out(bundle: Path, normals: list[np.ndarray], defects: list[calibrate.Defect]) -> dict[str, Any]:
+    """Held-out good images against drawn defects: how well it works on what it was calibrated by, and no more."""
+    shown = {str(i): image for i, image in enumerate([*normals, *(image for image, _ in defects)])}
+    maps, scores = evaluation.predict(bundle, list(shown), shown.__getitem__, lambda i: None)
+    return evaluation.evaluate(maps, scores, [*[None] * len(normals), *(mask for _, mask in defects)])
+
+
+def _on_test(bundle: Path, data: Snapshot, steps: int, report: Any) -> dict[str, Any]:
+    """The test split, once. Nothing where it is empty."""
+    pictures = {p.file_name: p for p in data.by_split("test")}
+    if not pictures:
+        return {}
+    load = lambda name: np.asarray(images.load(pictures[name].image_id).convert("RGB"))  # noqa: E731
+    maps, scores = evaluation.predict(bundle, list(pictures), load, lambda i: report(
+        step=steps, total=steps, message=f"scoring on test, image {i + 1} of {len(pictures)}"))
+    masks = [images.load_mask(p.mask) if p.mask else None for p in pictures.values()]
+    return evaluation.evaluate(maps, scores, masks, [is_defective(p) for p in pictures.values()])
+
+
+def summary(config: TrainAnomaly, data: Snapshot, head: dict[str, Any], training: learn.Training, train: int, held: int,
+            reused: dict[str, str], seconds: dict[str, float]) -> dict[str, Any]:
+    test = {k: head["metrics"]["test"].get(k) for k in ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")}
+    return dict(name=config.name, model_id=head["model_id"], dataset=head["dataset"], snapshot_id=data.snapshot_id, images=train,
+                held_out=held, steps=training.step, **test, threshold=head["thresholds"].get("unusual"),
+                threshold_refused=head.get("threshold_refused", ""), reused=reused, losses=training.recent(),
+                seconds=seconds["training"], scoring_seconds=seconds["scoring"],
+                seconds_per_step=round(seconds["training"] / training.step, 3))
+
+
+def _keep_weights(scratch: Path, run_dir: Path, key: str, net: AnomalyNet, head: dict[str, Any], result: dict[str, Any]) -> None:
+    folder = scratch / "anomaly"
+    folder.mkdir(exist_ok=True)
+    save_file({k: v.contiguous().cpu() for k, v in learn.own(net).items()}, folder / "network.safetensors")
+    kept = {k: head[k] for k in ("name", "model_id", "snapshot_id", "classes", "imgsz")}
+    rundir.keep_artifact(folder, run_dir, "anomaly", dict(key=key, result=result, **kept))

@@ -1,0 +1,71 @@
+"""`bench anomaly`: one anomaly model for each category of MVTec AD, or of another set in its layout, all with the same settings.
+
+A category is an ordinary import and an ordinary training, so the dashboard shows both, and a stopped benchmark goes on where it
+was: a completed run of the very settings counts, one that was stopped is taken up. Figures are those of the deployed model, with
+the weights of the last step, on the category's own test images, which nothing was chosen on. Knows nothing of how they come about.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backend import rundir
+from backend.config import Config, Import, TrainAnomaly
+from backend.errors import DiffspectError, InputError
+from backend.jobs import recipes, worker
+
+FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
+SOURCE = "arXiv 2604.19240"
+PUBLISHED: dict[str, float | None] = {"image_auroc": 98.4, "pixel_auroc": 98.3, "pixel_ap": None, "aupro": None}     # its abstract: means
+Figures = dict[str, float | None]
+
+
+def categories(folder: Path) -> list[Path]:
+    """The category folders in a folder, or the folder itself where it is one. Raises InputError."""
+    found = [p for p in [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
+             if all((p / part).is_dir() for part in ("train/good", "test", "ground_truth"))]
+    if not found:
+        raise InputError(f"{folder} holds no category in the layout of MVTec AD: a folder with train/good, test and ground_truth.")
+    return found
+
+
+def anomaly(category: Path, config: TrainAnomaly, echo: worker.Echo) -> Figures:
+    """Import, train, and the figures on the test images in percent. `config` without dataset and name."""
+    name = f"{category.parent.name}-{category.name}"
+    imported = made(Import(path=str(category), name=name, layout="mvtec"), echo)
+    snapshot_id = rundir.read_json(imported / "snapshot.json")["snapshot_id"]
+    trained = made(replace(config, dataset=snapshot_id, name=f"{name}-{config.seed}"), echo)
+    found = rundir.read_json(trained / "model" / "model.json")["metrics"]["test"]
+    return {key: None if found.get(key) is None else round(100 * found[key], 2) for key in FIGURES}
+
+
+def made(config: Config, echo: worker.Echo) -> Path:
+    """The completed run of these settings: there already, taken up where it was, or made. Raises DiffspectError where it fails."""
+    same = (p for p in rundir.find(recipes.name_of(config)) if rundir.read_json(p / "job.json")["config"] == config.to_json())
+    run_dir = next(same, None)
+    if run_dir is None:
+        run_dir = worker.foreground(config, "real", echo)
+    elif rundir.read_json(run_dir / "state.json")["state"] != "completed":
+        run_dir = worker.again(run_dir.name, echo)
+    state: dict[str, Any] = rundir.read_json(run_dir / "state.json")
+    if state["state"] == "canceled":
+        raise KeyboardInterrupt
+    if state["state"] != "completed":
+        raise DiffspectError(f"{getattr(config, 'name', '')}: {state['message']} The log is {run_dir / 'log.txt'}")
+    return run_dir
+
+
+def mean(rows: dict[str, Figures]) -> Figures:
+    """Over the categories that have a figure."""
+    told = {key: [v for figures in rows.values() if (v := figures[key]) is not None] for key in FIGURES}
+    return {key: round(sum(values) / len(values), 2) if values else None for key, values in told.items()}
+
+
+def line(name: str, figures: Figures) -> str:
+    """A row of the table, as wide as its titles."""
+    cells = ("" if figures[key] is None else f"{figures[key]:.1f}" for key in FIGURES)
+    return f"{name[:27]:<28}" + "".join(f"{cell:>14}" for cell in cells)
+
+
+def titles() -> str:
+    return " " * 28 + "".join(f"{title:>14}" for title in FIGURES.values())
