@@ -215,8 +215,8 @@ class Synthesize(Config):
     start: str = _f("image", "Where the diffusion starts: from a partly noised good image, or from pure noise.",
                     choices=("image", "noise"), advanced=True)
     steps: int = _f(10, "Denoising steps.", low=2, high=250, advanced=True)
-    depth: int = _f(300, "Timestep, of 1,000, up to which a good image is noised.", low=10, high=999, advanced=True)
-    variance: float = _f(0.25, "By how much the variance of each reverse step is raised.", low=0.0, high=4.0, advanced=True)
+    depth: int = _f(500, "Timestep, of 1,000, up to which a good image is noised.", low=10, high=999, advanced=True)
+    variance: float = _f(1.0, "By how much the variance of each reverse step is raised.", low=0.0, high=4.0, advanced=True)
     low_opacity: float = _f(0.5, "Lowest opacity of the change.", low=0.05, high=1.0, advanced=True)
     high_opacity: float = _f(1.0, "Highest opacity of the change.", low=0.05, high=1.0, advanced=True)
     low_area: float = _f(0.002, "Smallest share of the image that a mask covers.", low=1e-5, high=1.0, advanced=True)

@@ -5,6 +5,8 @@
     sources     and what else may: another surface, Gaussian noise
     blend       normal image, change and mask become one image; the effective mask; whether features see it
     pool        perturbed images kept in advance: `<run>/perturbed`
+    filling     changes for images with their masks, from whichever source
+    keeping     what a synthetic set is on disk: images, masks, labels, preview
     synthesize  the recipe that makes a synthetic set: `<run>/synthetic`; start reading here
     collect     the recipe that keeps outlines found in production as masks: `<run>/masks`
 

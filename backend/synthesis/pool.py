@@ -1,0 +1,123 @@
+"""Perturbed images kept in advance, since a training cannot wait for a denoiser in every step: `<run>/perturbed`.
+
+Each is a good train picture, stretched to a square, as the denoiser draws it again (`perturb`). Stands between the denoiser
+and the training of an anomaly model, which cuts masks out of these. Goes on where a killed run left it; one made from the
+same inputs is used again. Knows nothing of masks.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from backend import rundir
+from backend.data import images
+from backend.data.snapshot import Picture, Snapshot
+from backend.device import cores, torch_device
+from backend.diffusion import ddpm, pictures
+from backend.errors import Canceled, ConfigError, ResourceError
+from backend.synthesis import sources
+from backend.synthesis.perturb import perturb
+from backend.teacher.source import Rows
+
+FORMAT = 1                  # of the artifact; part of its key
+PIXELS = "perturbed.u8"
+FORWARD = 150_000           # pixels in one forward on a CPU; sixteen times that on a GPU
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Perturbed images, and of which good picture each is one."""
+
+    images: np.ndarray               # uint8 (n, S, S, C) of a file; C is 1 or 3
+    parents: list[str]               # image ids
+    head: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.parents)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """uint8 (S, S, 3)."""
+        return np.repeat(self.images[i], 3, 2) if self.images.shape[3] == 1 else np.array(self.images[i])
+
+    def of(self, image_id: str) -> list[int]:
+        """Which of them come from this picture."""
+        return [i for i, parent in enumerate(self.parents) if parent == image_id]
+
+
+def load(folder: Path) -> Pool:
+    head = rundir.read_json(folder / "head.json")
+    shape = (len(head["parents"]), head["imgsz"], head["imgsz"], head["channels"])
+    return Pool(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape), list(head["parents"]), head)
+
+
+def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, count: int, imgsz: int, steps: int, depth: int,
+         variance: float, start: str, seed: int, good: Sequence[Picture] | None = None) -> Path:
+    """The folder of a pool with these inputs: one that is there already, or a new one in `<run>/perturbed`.
+
+    `good`: the pictures it may come from; none given: all good ones of train. Raises ConfigError, ResourceError.
+    """
+    chosen = _parents(data, good, count, seed)
+    denoiser = ddpm.load(denoiser_folder)
+    about = dict(imgsz=imgsz, steps=steps, depth=depth, variance=variance, start=start, seed=seed)
+    key = rundir.key_of(kind="perturbed", format=FORMAT, denoiser=denoiser.head["key"], parents=[p.image_id for p in chosen], **about)
+    if found := rundir.find_artifact("perturbed", key=key):
+        return found
+    assert imgsz % pictures.MULTIPLE == 0, f"the side is no multiple of 8: {imgsz}"
+    torch.set_num_threads(cores())
+    scratch = rundir.bound(run_dir / "perturbing", key)
+    try:
+        (folder := scratch / "perturbed").mkdir(exist_ok=True)
+        rows = Rows(folder / PIXELS, scratch / "rows", (imgsz, imgsz, denoiser.channels), "|u1")
+        _fill(rows, denoiser.to(torch_device()), chosen, about, report)
+        head = dict(key=key, name=denoiser.head["name"], dataset=data.head["name"], snapshot_id=data.snapshot_id,
+                    denoiser=denoiser.head["key"], channels=denoiser.channels, parents=[p.image_id for p in chosen], **about)
+        kept = rundir.keep_artifact(folder, run_dir, "perturbed", head)
+    except torch.OutOfMemoryError as problem:
+        raise ResourceError(f"Out of memory while images of {imgsz} px were perturbed. Choose a smaller image size.") from problem
+    except Canceled:
+        shutil.rmtree(scratch)
+        raise
+    shutil.rmtree(scratch)
+    return kept
+
+
+def _parents(data: Snapshot, good: Sequence[Picture] | None, count: int, seed: int) -> list[Picture]:
+    """`count` pictures by chance, every one before any comes again."""
+    known = sorted(sources.good(data) if good is None else good, key=lambda p: p.image_id)
+    if not known:
+        raise ConfigError(f"The dataset {data.head['name']!r} has no good train images: each carries a box. "
+                          "Import images of good parts too.")
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(len(known)) for _ in range(-(-count // len(known)))])[:count]
+    return [known[i] for i in order]
+
+
+def _fill(rows: Rows, denoiser: ddpm.Denoiser, chosen: list[Picture], about: dict[str, Any], report: Any) -> None:
+    """Batch after batch, from where the file ends. An image's noise follows from (seed, its number), whatever the batch."""
+    side, settings = about["imgsz"], {k: about[k] for k in ("steps", "depth", "variance", "start")}
+    batch = max(1, FORWARD * (1 if torch_device() == "cpu" else 16) // side**2)
+    for first in range(rows.done, len(chosen), batch):
+        report(step=first, total=len(chosen), message=f"perturbing good images, {first + 1} of {len(chosen)}")
+        some = range(first, min(first + batch, len(chosen)))
+        squares = np.stack([stretched(chosen[i], side, denoiser.channels) for i in some])
+        found = perturb(denoiser, pictures.to_tensor(squares), [generator(about["seed"], i) for i in some], **settings)
+        rows.put(first, pictures.to_pixels(found))
+
+
+def stretched(picture: Picture, side: int, channels: int) -> np.ndarray:
+    """uint8 (S, S, C)."""
+    image = images.decode(picture.path.read_bytes(), picture.file_name).convert("L" if channels == 1 else "RGB")
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)).reshape(side, side, channels)
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """One whose numbers follow from all of these."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> 1))
+
+
