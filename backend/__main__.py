@@ -1,4 +1,4 @@
-"""`python -m backend <recipe>`: every recipe as a command, made from its config class; and resume, rebuild, worker, run.
+"""`python -m backend <recipe>`: every recipe as a command, made from its config class; and bench, resume, rebuild, worker, run.
 
 A recipe runs here in the foreground, in an ordinary run directory. With no app running it is ingested at once; otherwise the
 app does that. With --json the last line is one JSON document; any failure is one sentence and an exit code that is not 0.
@@ -20,11 +20,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from backend import rundir
-from backend.config import RECIPES, Config, Import, data_root
+from backend.config import RECIPES, Config, Import, TrainAnomaly, data_root
 from backend.errors import DiffspectError, StoreError
-from backend.jobs import events, supervisor, worker
+from backend.jobs import bench, events, supervisor, worker
 
-PATHS = {"path", "splits", "weights", "images", "list", "out"}      # settings that name a file: resolved from where the person stands
+PATHS = {"path", "splits", "weights", "images", "list", "out", "mvtec"}         # name a file: resolved from where the person stands
 ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
 
 
@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             return supervisor.main()
         if command == "resume":
             return resume(options["run_id"], as_json)
+        if command == "bench":
+            return bench_anomaly(options, as_json)
         return rebuild(as_json) if command == "rebuild" else run(command, options, as_json)
     except DiffspectError as error:
         return fail(str(error), as_json)
@@ -70,6 +72,26 @@ def resume(run_id: str, as_json: bool) -> int:
         run_dir = worker.again(run_id, echo)
     ingest()
     return tell(run_dir, as_json)
+
+
+def bench_anomaly(options: dict[str, Any], as_json: bool) -> int:
+    """A table of all categories, row by row as they come about. Returns the exit code."""
+    folder = Path(absolute("mvtec", options.pop("mvtec")))
+    config = TrainAnomaly.from_json({k: v for k, v in options.items() if k != "benchmark"})
+    signal.signal(signal.SIGTERM, interrupt)
+    events.set_calendar()
+    rows: dict[str, bench.Figures] = {}
+    for category in bench.categories(folder):
+        with contextlib.closing(Echo()) as echo:
+            rows[category.name] = bench.anomaly(category, config, echo)
+        ingest()
+        if not as_json:
+            print("\n".join([*([bench.titles()] if len(rows) == 1 else []), bench.line(category.name, rows[category.name])]), flush=True)
+    if as_json:
+        print(json.dumps(dict(categories=rows, mean=bench.mean(rows), published=bench.PUBLISHED, source=bench.SOURCE)), flush=True)
+    else:
+        print("\n".join([bench.line(f"mean of {len(rows)}", bench.mean(rows)), bench.line(bench.SOURCE, bench.PUBLISHED)]), flush=True)
+    return 0
 
 
 def absolute(key: str, value: Any) -> Any:
@@ -183,6 +205,11 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
     more = commands.add_parser("resume", help="Take up a run that was stopped or killed, from its last checkpoint.")
     more.add_argument("run_id", help="Its name in the folder of runs.")
     more.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    measured = commands.add_parser("bench", help="Measure a method on a public benchmark's images.")
+    about = "Train and score an anomaly model for every category of MVTec AD, or of a set in its layout."
+    of = measured.add_subparsers(dest="benchmark", required=True, metavar="benchmark").add_parser("anomaly", help=about, description=about)
+    of.add_argument("--mvtec", required=True, metavar="DIR", help="Folder with a folder for each category.")
+    add_fields(of, TrainAnomaly, without=("dataset", "name", "denoiser"))
     commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
     inner = commands.add_parser("run")                           # without help: it is the supervisor's
     inner.add_argument("run_id", nargs="?")
@@ -190,11 +217,11 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
     return top
 
 
-def add_fields(to: argparse.ArgumentParser, config: type[Config]) -> None:
+def add_fields(to: argparse.ArgumentParser, config: type[Config], without: tuple[str, ...] = ()) -> None:
     """One flag a setting, with dashes or underscores; only those given reach the config, which has the defaults."""
     to.add_argument("--json", action="store_true", help="print one JSON document as the last line")
     hints = typing.get_type_hints(config)
-    for f in dataclasses.fields(config):
+    for f in (f for f in dataclasses.fields(config) if f.name not in without):
         hint = hints[f.name]
         kind = next(k for k in typing.get_args(hint) if k is not type(None)) if isinstance(hint, types.UnionType) else hint
         default = "" if f.default in ("", None) else f" (default: {f.default})"

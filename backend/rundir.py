@@ -183,7 +183,7 @@ def artifacts(kind: str) -> Iterator[Path]:
     return (p / kind for p in find() if (p / kind / "head.json").exists())
 
 
-def find_artifact(kind: str, name: str = "", **wanted: Any) -> Path | None:
+def find_artifact(kind: str, name: str = "", /, **wanted: Any) -> Path | None:
     """The newest artifact of this kind whose run, name or key is `name` (empty: any) and whose head has these values."""
     for folder in artifacts(kind):
         head = read_json(folder / "head.json")

@@ -35,7 +35,7 @@ class Shape:
     repository: int                  # steps of the compressing network
     teach: int                       # steps of 32 images
     longer: int                      # epochs of plain-longer
-    optimizer: str = "SGD"
+    optimizer: str = "MuSGD"         # chosen on val among SGD and MuSGD: results/tuning.json
 
 
 # plain-longer gets the time that ours spent before the detector's own training, as epochs. Measured for `cpu` on one core, NEU-DET:
