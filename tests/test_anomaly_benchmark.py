@@ -1,0 +1,163 @@
+"""The anomaly benchmark: records give the scorer's figures, intervals hold, tables say what was run, the script runs what is asked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.evaluation.anomaly import evaluate
+from tests.benchmarks import anomaly, anomaly_arms, tables
+from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, same_as
+from tests.benchmarks.anomaly_maps import METRICS, Record, compare, mask_of
+from tests.benchmarks.record import SHARED
+
+SCORER = SHARED / "score" / "score_anomaly.py"
+
+
+def said(folder: Path, skill: float, seed: int = 0, n: int = 24) -> tuple[Path, Path, Path]:
+    """Maps, root and list of a small set: every second image has two defects, which the map shows as well as `skill` says."""
+    rng, truth = np.random.default_rng(seed), np.random.default_rng(99)
+    maps, root, names = folder / f"maps-{skill}-{seed}", folder / "set", []
+    scores = {}
+    for i in range(n):
+        kind = "defect" if i % 2 else "good"
+        mask = np.zeros((40, 48), bool)
+        for y, x in truth.integers(0, 30, (2, 2)) if i % 2 else ():
+            mask[y:y + 6, x:x + 9] = True
+        for path in (root / "test" / kind, root / "ground_truth" / kind, maps / "test" / kind):
+            path.mkdir(parents=True, exist_ok=True)
+        if i % 2:
+            Image.fromarray(mask).convert("L").save(root / "ground_truth" / kind / f"{i:03d}_mask.png")
+        found = rng.normal(0, 1, (64, 64)) + skill * np.asarray(Image.fromarray(mask).resize((64, 64)))
+        np.save(maps / "test" / kind / f"{i:03d}.npy", found.astype(np.float16))
+        names.append(f"test/{kind}/{i:03d}.png")
+        scores[f"test/{kind}/{i:03d}"] = float(np.sort(found.ravel())[-40:].mean())
+    (maps / "scores.json").write_text(json.dumps(scores))
+    (folder / "test.txt").write_text("\n".join(names))
+    return maps, root, folder / "test.txt"
+
+
+def test_a_record_gives_the_figures_of_the_maps(tmp_path: Path) -> None:
+    maps, root, listing = said(tmp_path, 1.5)
+    record = Record.of(maps, root, listing)
+    record.save(tmp_path / "kept.npz")
+    found = Record.load(tmp_path / "kept.npz").figures(np.ones((1, 24)))[0]
+    names = listing.read_text().split()
+    scores = json.loads((maps / "scores.json").read_text())
+    exact = evaluate([np.load(maps / Path(n).with_suffix(".npy")) for n in names], [scores[n[:-4]] for n in names],
+                     [mask_of(root, n) for n in names])
+    assert 60 < 100 * exact["pixel_auroc"] < 95 and np.abs(found - [100 * exact[m] for m in METRICS]).max() < 0.15
+    if SCORER.exists():
+        done = subprocess.run([sys.executable, str(SCORER), str(maps), str(root), str(listing)], capture_output=True, text=True, check=True)
+        assert np.abs(found - [json.loads(done.stdout)[m] for m in METRICS]).max() < 0.15
+
+
+def test_an_image_that_counts_twice_counts_twice(tmp_path: Path) -> None:
+    maps, root, listing = said(tmp_path, 1.0)
+    record, half = Record.of(maps, root, listing), np.arange(24) < 12
+    names = listing.read_text().split()
+    (tmp_path / "some.txt").write_text("\n".join(names[:12] + names[:6]))                          # six of them twice
+    twice = Record.of(maps, root, tmp_path / "some.txt").figures(np.ones((1, 18)))[0]
+    weights = half.astype(float) + (np.arange(24) < 6)
+    assert np.abs(record.figures(weights[None])[0] - twice).max() < 0.3
+
+
+def test_a_better_method_is_told_from_an_equal_one(tmp_path: Path) -> None:
+    good, equal, poor = ([Record.of(*said(tmp_path, skill, seed)) for seed in seeds] for skill, seeds in
+                         ((2.0, (0, 1)), (2.0, (2, 3)), (1.0, (4, 5))))
+    for interval in compare({"set": good}, {"set": poor}, rounds=500).values():
+        assert interval.low <= interval.difference <= interval.high and interval.high > 0
+    better = compare({"set": good}, {"set": poor}, rounds=500)
+    assert better["pixel_auroc"].low > 0 and better["pixel_ap"].low > 0 and better["aupro"].low > 0
+    same = compare({"set": good}, {"set": equal}, rounds=500)
+    assert all(same[m].low < 0 < same[m].high for m in METRICS[1:])
+    alone = compare({"set": good}, {"set": poor[:1]}, rounds=500)                                  # the anchor has one seed
+    assert alone["pixel_auroc"].difference == pytest.approx(better["pixel_auroc"].difference, abs=1.5)
+
+
+def test_records_of_other_images_are_not_compared(tmp_path: Path) -> None:
+    maps, root, listing = said(tmp_path, 1.0)
+    (tmp_path / "some.txt").write_text("\n".join(listing.read_text().split()[:12]))
+    with pytest.raises(AssertionError, match="different test sets"):
+        compare({"set": [Record.of(maps, root, listing)]}, {"set": [Record.of(maps, root, tmp_path / "some.txt")]})
+
+
+def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomaly, "RESULTS", tmp_path)
+    monkeypatch.setattr("tests.benchmarks.record.RESULTS", tmp_path)
+    shape = SHAPES["cpu"]
+    (tmp_path / shape.folder).mkdir()
+    for arm, seed, skill in (("anchor", 0, 1.0), ("ours", 0, 2.0), ("ours", 1, 2.0), ("noise-both", 0, 1.5)):
+        record = Record.of(*said(tmp_path, skill, seed))
+        path = anomaly.place("magnetic-tile", arm, seed, shape)
+        record.save(path.with_suffix(".npz"))
+        figures = dict(zip(METRICS, record.figures(np.ones((1, 24)))[0].round(2).tolist(), strict=True))
+        path.write_text(json.dumps(dict(part="magnetic-tile", arm=arm, seed=seed, commit="abc", versions={"python": "3"}, cores=1,
+                                        machine="m", seconds=1, figures=figures, result={})))
+    written = json.loads(anomaly.table(shape).read_text())
+    assert len(written["arms"]["ours"]["magnetic-tile pixel_ap"]) == 2 and "PIPED pixel_ap" not in written["arms"]["ours"]
+    assert written["arms"]["ddpm-both"] == written["arms"]["ours"] and "ddpm-both is the run of ours." in written["notes"]
+    against = {(c["a"], c["b"], c["metric"]): c for c in written["comparisons"]}
+    found = against["ours", "anchor", "magnetic-tile pixel_ap"]
+    assert found["low"] > 0 and found["seeds"] == 2
+    assert against["ddpm-both", "noise-both", "magnetic-tile aupro"]["seeds"] == 1
+    assert "ours: PA_BDP01_TL 0" in written["notes"] and "anchor: PA_BDP01_TL 0" in written["notes"]
+    shown = tables.unusual(written)
+    first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
+    assert f"{np.mean(first):.1f} ± {np.std(first, ddof=1):.1f}" in shown and "`ours` against `anchor`, magnetic-tile: image AUROC" in shown
+    assert shown.index("| noise-both |") > shown.index("| anchor |")
+
+
+def test_a_record_of_another_run_is_refused(tmp_path: Path) -> None:
+    Record.of(*said(tmp_path, 2.0)).save(tmp_path / "x.npz")
+    other = Record.of(*said(tmp_path, 1.0)).figures(np.ones((1, 24)))[0]
+    with pytest.raises(AssertionError, match="another run"):
+        anomaly.checked(dict(figures=dict(zip(METRICS, other, strict=True))), tmp_path / "x.json")
+
+
+def test_arms_of_equal_settings_are_run_once() -> None:
+    assert same_as("ddpm-both") == "ours" and same_as("noise-both") == "noise-both" and same_as("anchor") == "anchor"
+    assert len(ABLATION) == 9 and set(ABLATION) <= set(ARMS)
+
+
+def test_the_gpu_script_runs_the_arms_that_are_asked() -> None:
+    script = Path(anomaly.__file__).parent / "gpu_anomaly.sh"
+    clean = {k: v for k, v in os.environ.items() if k not in ("SEEDS", "PARTS", "ABLATED")}
+    done = subprocess.run(["bash", str(script), "chains"], env=clean, capture_output=True, text=True, check=True)
+    named = {(part, seed, same_as(arm)) for part, seed, *arms in map(str.split, done.stdout.splitlines()) for arm in arms}
+    wanted = {(part, str(seed), arm) for part in PARTS for seed in anomaly.SEEDS for arm in ("ours", "anchor")}
+    wanted |= {(part, str(seed), same_as(arm)) for parts in ABLATED.values() for part in parts for seed in anomaly.ABLATED_SEEDS
+               for arm in ABLATION}
+    assert named == wanted
+
+
+@pytest.mark.skipif(not PARTS["PA_BDP01_TL"].exists(), reason="the data is not here")
+def test_lists_and_masks_are_where_the_scorer_looks() -> None:
+    for part, root in PARTS.items():
+        names = (root / "splits" / "test.txt").read_text().split()
+        bad, good = ([n for n in names if bool({"good", "MT_Free"} & set(Path(n).parts)) == is_good] for is_good in (False, True))
+        assert (root / "splits" / "train.txt").exists() and len(bad) > len(good) > 10
+        assert all(mask_of(root, n) is not None for n in bad[::20])
+        assert (part == "magnetic-tile") == (mask_of(root, good[0]) is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PARTS["PA_BDP01_TL"].exists() or not SCORER.exists(), reason="the data or its scorer is not here")
+def test_ours_goes_through_the_products_own_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomaly, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "data").mkdir()
+    lab = Lab.of(tmp_path / "data", SHAPES["check"], "PA_BDP01_TL", 0, sys.executable)
+    monkeypatch.setitem(anomaly_arms.ARMS, "small", dict(source="noise", imgsz=64, batch=4))
+    anomaly.one(lab, "small")
+    told = json.loads((tmp_path / "results" / "anomaly-check" / "PA_BDP01_TL-small-0.json").read_text())
+    assert set(told["figures"]) == set(METRICS) and told["result"]["model_id"]
+    anomaly.checked(told, anomaly.place("PA_BDP01_TL", "small", 0, SHAPES["check"]))
+    before = sorted((tmp_path / "data" / "runs").iterdir())
+    anomaly.one(lab, "small")
+    assert sorted((tmp_path / "data" / "runs").iterdir()) == before

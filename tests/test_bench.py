@@ -1,0 +1,120 @@
+"""`bench anomaly`: what counts as a category, how a stopped benchmark goes on, what the table says; and PIPED, which has that layout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tests.recipes as small
+from backend import rundir
+from backend.errors import DiffspectError, InputError
+from backend.jobs import bench
+from tests.benchmarks.record import SHARED
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPED = SHARED / "data" / "PIPED"
+TINY = ("--source", "noise", "--steps", "2", "--batch", "2", "--imgsz", "64")
+
+
+def drawn(folder: Path, seed: int = 0) -> Path:
+    """A category: even grey plates, and plates with a white spot."""
+    rng = np.random.default_rng(seed)
+    for kind, count in (("train/good", 8), ("test/good", 3), ("test/spot", 3)):
+        (folder / kind).mkdir(parents=True)
+        (folder / "ground_truth" / "spot").mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            picture, mask = rng.integers(90, 110, (64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+            if kind == "test/spot":
+                y, x = rng.integers(8, 44, 2)
+                mask[y:y + 12, x:x + 12] = 255
+                picture[mask > 0] = 240
+                Image.fromarray(mask).save(folder / "ground_truth" / "spot" / f"{i:03d}_mask.png")
+            Image.fromarray(picture).save(folder / kind / f"{i:03d}.png")
+    return folder
+
+
+def call(*arguments: str) -> Any:
+    done = subprocess.run([sys.executable, "-m", "backend", "bench", "anomaly", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def silent(progress: dict[str, Any]) -> None:
+    """Progress that nobody reads."""
+
+
+def test_categories_are_the_folders_of_that_layout(tmp_path: Path) -> None:
+    one, two = drawn(tmp_path / "b"), drawn(tmp_path / "a")
+    (tmp_path / "readme").mkdir()
+    assert bench.categories(tmp_path) == [two, one] and bench.categories(one) == [one]
+    with pytest.raises(InputError, match="no category in the layout of MVTec AD"):
+        bench.categories(tmp_path / "readme")
+    with pytest.raises(InputError, match="no category"):
+        bench.categories(tmp_path / "missing")
+
+
+def test_a_completed_run_counts_and_a_stopped_one_is_taken_up(data_folder: Path) -> None:
+    config = small.Trial(do="count", name="a")
+    first = bench.made(config, silent)
+    assert bench.made(config, silent) == first and bench.made(small.Trial(do="count", name="b"), silent) != first
+    rundir.set_state(first, "interrupted")
+    assert bench.made(config, silent) == first
+    state = rundir.read_json(first / "state.json")
+    assert state["state"] == "completed" and state["attempt"] == 2
+
+
+def test_a_failure_is_the_runs_own_sentence(data_folder: Path) -> None:
+    with pytest.raises(DiffspectError, match="a: The folder is empty. The log is "):
+        bench.made(small.Trial(do="raise", name="a"), silent)
+
+
+def test_the_mean_is_of_what_was_told() -> None:
+    none: bench.Figures = dict.fromkeys(bench.FIGURES)
+    rows = {"a": {**none, "image_auroc": 90.0}, "b": {**none, "image_auroc": 95.0, "aupro": 70.0}}
+    assert bench.mean(rows) == {**none, "image_auroc": 92.5, "aupro": 70.0}
+    assert bench.line("a", rows["b"]).split() == ["a", "95.0", "70.0"] and len(bench.line("a", none)) <= len(bench.titles())
+    assert bench.line(bench.SOURCE, bench.PUBLISHED).split() == ["arXiv", "2604.19240", "98.4", "98.3"]
+
+
+@pytest.mark.slow
+def test_a_table_of_every_category_beside_what_was_published(data_folder: Path, tmp_path: Path) -> None:
+    drawn(tmp_path / "sets" / "one")
+    drawn(tmp_path / "sets" / "two", 1)
+    done = call("--mvtec", str(tmp_path / "sets"), *TINY)
+    assert done.returncode == 0, done.stderr
+    titles, *rows = done.stdout.splitlines()
+    assert titles.split() == ["image", "AUROC", "pixel", "AUROC", "pixel", "AP", "AUPRO"]
+    assert [row.split()[0] for row in rows] == ["one", "two", "mean", "arXiv"] and len(rows[0].split()) == 5
+    made = sorted(p.name for p in rundir.find("import", "train-anomaly"))
+    assert len(made) == 4
+    again = call("--mvtec", str(tmp_path / "sets"), *TINY, "--json")
+    told = json.loads(again.stdout.splitlines()[-1])
+    assert sorted(p.name for p in rundir.find("import", "train-anomaly")) == made                  # nothing was made anew
+    assert set(told["categories"]) == {"one", "two"} and told["published"]["image_auroc"] == 98.4
+    assert told["mean"]["pixel_ap"] == pytest.approx(np.mean([f["pixel_ap"] for f in told["categories"].values()]), abs=0.01)
+
+
+def test_no_category_is_one_sentence(data_folder: Path, tmp_path: Path) -> None:
+    done = call("--mvtec", str(tmp_path), "--json")
+    assert done.returncode == 1 and "no category in the layout of MVTec AD" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PIPED.exists(), reason="the data is not here")
+def test_piped_through_the_published_scorer(data_folder: Path, tmp_path: Path) -> None:
+    kind = PIPED / "PA_BDP01_TL"
+    done = call("--mvtec", str(kind), *TINY, "--json")
+    figures = json.loads(done.stdout.splitlines()[-1])["categories"][kind.name]
+    name = rundir.read_json(next(rundir.completed("train-anomaly")) / "model" / "model.json")["name"]
+    listing = kind / "splits" / "test.txt"
+    subprocess.run([sys.executable, "-m", "backend", "predict", "--model", name, "--images", str(kind), "--list", str(listing),
+                    "--out", str(tmp_path / "maps")], cwd=ROOT, check=True, capture_output=True)
+    scored = subprocess.run([sys.executable, str(SHARED / "score" / "score_anomaly.py"), str(tmp_path / "maps"), str(kind), str(listing)],
+                            check=True, capture_output=True, text=True)
+    theirs = json.loads(scored.stdout)
+    assert figures == pytest.approx({k: theirs[k] for k in figures}, abs=0.1)
