@@ -100,11 +100,61 @@ def test_the_teacher_is_kept_with_scores_and_gates(plant: dict[str, Any]) -> Non
     assert not (run_dir / "model").exists(), "a teacher is never deployed"
 
 
-def test_gates_move_and_are_told(plant: dict[str, Any]) -> None:
+def test_gates_move_and_are_told(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the weights of the taps beside them. What is remembered of pictures lasts an epoch, or resuming would change the result."""
+    from backend.detection import fuse
+
     told: list[dict[str, Any]] = []
-    carried_out("train-fused", TrainFused(**SHAPE, name="g", epochs=1, seed=5), lambda **t: told.append(t))
+    held, forget = list[int](), fuse.Recent.forget
+    monkeypatch.setattr(fuse.Recent, "forget", lambda recent: held.append(len(recent.rows)) or forget(recent))
+    carried_out("train-fused", TrainFused(**SHAPE, name="g", epochs=2, seed=5), lambda **t: told.append(t))
     curves = [t for t in told if "gate_p3" in t]
-    assert len(curves) == 1 and all(curves[0][f"gate_{p}"] > 0 for p in ("p3", "p4", "p5"))
+    assert len(curves) == 2 and all(curves[0][f"gate_{p}"] > 0 for p in ("p3", "p4", "p5"))
+    weights = [[c[f"tap_{name}"] for name in ("t20_b0", "t20_b1", "t20_b2", "t20_b3")] for c in curves]
+    assert all(sum(w) == pytest.approx(1) and min(w) > 0.1 for w in weights) and weights[0] != weights[1]
+    assert held[0] == 0 < held[1] and len(held) == 2, "forgotten where each epoch begins"
+
+
+def test_a_picture_is_decoded_once_a_batch_and_not_widened(plant: dict[str, Any]) -> None:
+    """What fusion reads of a batch with mosaics is what it would of whole features, decoded for every source."""
+    import torch
+
+    from backend.detection import fuse, warp
+
+    config = TrainFused(**SHAPE, name="x", precision="f32")
+    features = fuse.Features(rundir.find_artifact("repository"))
+    batch = batch_of(plant, course := fuse.Fusing(features), config)
+    pictures = len(set(batch["sources"].key))
+    assert pictures == len(batch["features"]) == len(course.recent.rows) < len(batch["sources"])
+    assert batch["features"].shape[1] == features.repository.latent_channels + 96 and batch["expansion"] is not None
+
+    network = fuse.fused(config, {0: "red", 1: "blue"}, features.repository.widths)
+    network.read(batch)
+    keys = batch["sources"].key
+    maps = network.projected(features.decoded(keys), None)
+    whole = warp.warp(maps, batch["sources"], torch.from_numpy(features.repository.extents(keys)), 4, network.contexts[0].shape[2:])
+    assert (network.contexts[0] - whole).abs().mean() < 0.02 * whole.abs().mean(), "but for bf16"
+
+
+def test_recent_pictures_are_made_once_and_the_oldest_forgotten() -> None:
+    import torch
+
+    from backend.detection.features import Recent
+
+    made: list[list[str]] = []
+
+    def make(keys: list[str]) -> torch.Tensor:
+        made.append(keys)
+        return torch.tensor([[float(k)] * 2 for k in keys]).reshape(-1, 2)
+
+    recent = Recent(make, room=3 * 8)                                        # bytes: three rows
+    assert recent(["1", "2"])[:, 0].tolist() == [1, 2] and recent(["3", "1"])[:, 0].tolist() == [3, 1]
+    assert recent(["4", "3"])[:, 0].tolist() == [4, 3] and recent(["2", "1"])[:, 0].tolist() == [2, 1]
+    assert made == [["1", "2"], ["3"], ["4"], ["2"]], "2 was the longest unused when 4 came"
+    assert recent(["5", "6", "7", "8"])[:, 0].tolist() == [5, 6, 7, 8] and len(recent.rows) == 3
+    assert recent([]).shape == (0, 2)
+    recent.forget()
+    assert recent(["8"]).tolist() == [[8, 8]] and made[-1] == ["8"]
 
 
 def test_scores_come_from_each_picture_s_own_features(plant: dict[str, Any]) -> None:
@@ -169,6 +219,19 @@ def test_teaching_lowers_its_loss_and_resumes_bit_by_bit(plant: dict[str, Any], 
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_kept_backbone_is_not_taught_again(plant: dict[str, Any]) -> None:
+    """The power went between the artifact and the run's result. Made of other settings, it does not count."""
+    from backend.detection import teach
+
+    config = TeachBackbone(dataset="squares", name="t", steps=2, imgsz=squares.SIDE, batch=4)
+    run_dir, first = carried_out("teach-backbone", config)
+    (run_dir / "training-backbone").mkdir()
+    told: list[dict[str, Any]] = []
+    assert teach.run(config, run_dir, lambda **t: told.append(t)) == first and not told
+    assert not (run_dir / "training-backbone").exists()
+    assert teach.run(replace(config, steps=3), run_dir, silent)["steps"] == 3
+
+
 def test_teaching_never_sees_val_or_test(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from backend.data import images, snapshot
     from backend.detection import teach
@@ -226,13 +289,15 @@ def test_a_student_learns_from_a_plain_teacher(plant: dict[str, Any]) -> None:
         carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="nobody"))
 
 
-def test_the_rival_of_the_benchmark_really_distils(plant: dict[str, Any]) -> None:
-    """Ultralytics' own distillation in our harness: its term is there, and a plain detector comes out."""
+@pytest.mark.parametrize("optimizer", ["SGD", "MuSGD"])
+def test_the_rival_of_the_benchmark_really_distils(plant: dict[str, Any], optimizer: str) -> None:
+    """Ultralytics' own distillation in our harness: its term is there, and a plain detector comes out. With the optimiser of all arms."""
     from tests.benchmarks import rival
 
     carried_out("train-detector", TrainDetector(**SHAPE, name="larger", epochs=1))
     told: list[dict[str, Any]] = []
-    run_dir, _ = carried_out("train-rival", rival.TrainRival(**SHAPE, name="rival", epochs=1, teacher="larger"), lambda **t: told.append(t))
+    config = rival.TrainRival(**SHAPE, name="rival", epochs=1, teacher="larger", optimizer=optimizer)
+    run_dir, _ = carried_out("train-rival", config, lambda **t: told.append(t))
     assert [t["dis_loss"] > 0 for t in told if "dis_loss" in t] == [True]
     assert (run_dir / "model" / "model.onnx").exists()
 
@@ -258,6 +323,27 @@ def test_only_the_student_learns(plant: dict[str, Any], loss: str) -> None:
     assert all(p.grad is None for p in teacher.parameters())
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_teacher_s_neck_is_its_own_in_less_time(plant: dict[str, Any], asked: bool) -> None:
+    """Without normalisation layers, boxes and, where nobody asks, scores."""
+    import torch
+
+    from backend.detection import distill, fuse
+
+    (whole, features), (other, _) = (fuse.load(rundir.find_artifact("fused")) for _ in range(2))
+    whole.bf16 = other.bf16 = False
+    short = distill.listened_to(other, asked)
+    batch = batch_of(plant, fuse.Fusing(features), TrainFused(**SHAPE, name="x", precision="f32"))
+    for network in (whole, short):
+        network.read(batch)
+    with torch.no_grad():
+        (_, raw), neck = whole.with_neck(batch["img"])
+        scores, same = short.with_neck(batch["img"])
+    assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-3) and a.std() > 0.01 for a, b in zip(neck, same, strict=True))
+    assert torch.allclose(scores, raw["scores"], atol=1e-3, rtol=1e-3) if asked else scores is None
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in short.modules())
+
+
 def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any) -> None:
     from backend.detection import distill
 
@@ -278,8 +364,11 @@ def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any
 
 # ---- all stages in one
 
-def test_guided(plant: dict[str, Any]) -> None:
-    """Stages leave artifacts, are told apart in the curves, and are reused by the next run."""
+def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages leave artifacts, are told apart in the curves, and are reused by the next run, which an estimate knows before."""
+    from backend.jobs import pace, reuse
+
+    monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
     config = TrainDistilled(**SHAPE, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10)
     told: list[dict[str, Any]] = []
     run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
@@ -293,6 +382,10 @@ def test_guided(plant: dict[str, Any]) -> None:
     fidelity = rundir.read_json(run_dir / "fidelity.json")
     assert fidelity["classes"] and all(-1 <= v <= 1 for row in fidelity["cosine"] for v in row if v is not None)
 
+    made = {stage: rundir.read_json(run_dir / kind / "head.json")["key"] for stage, kind in reuse.KINDS.items()}
+    assert made == reuse.keys(config, pace.stages(config), result["snapshot_id"])
+    takes = pace.estimate_stages(replace(config, seed=1))
+    assert [stage for stage in takes if takes[stage] == 0] == ["diffusion", "repository", "backbone"]
     again, _ = carried_out("train-distilled", replace(config, name="again", seed=1))
     stages = {s["name"]: s for s in rundir.read_json(again / "stages.json")}
     assert [stages[n]["state"] for n in stages] == ["reused", "reused", "reused", "done", "done"]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from backend.teacher import fusion
 from backend.teacher.fusion import FAST, CrossFusion, Fusion, SpectralFilter, TapReduction
+from backend.teacher.resvae import ResVAE
 
 WIDTHS = [128, 128, 64, 32]
 BACKBONE = (128, 128, 256)          # of YOLO11n, layers 4, 6, 10
@@ -55,6 +56,26 @@ def test_filter_starts_as_the_identity(size: tuple[int, int]) -> None:
     assert torch.equal(SpectralFilter(6)(maps), maps)
 
 
+@pytest.mark.parametrize("size", [(25, 25), (28, 28), (7, 12), (1, 2)])
+def test_filter_is_gains_between_two_fourier_transforms(size: tuple[int, int]) -> None:
+    """The same result and the same gradients as by rfft2 and irfft2 with gains over radial frequency."""
+    filtered, results = SpectralFilter(3), list[list[Tensor]]()
+    torch.nn.init.normal_(filtered.delta, std=0.2)
+    radius = torch.hypot(torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]) / 0.5**0.5 * (fusion.BINS - 1)
+    below = radius.floor().long().clamp(max=fusion.BINS - 2)
+
+    def by_fft(maps: Tensor) -> Tensor:
+        gains = 1 + FAST * torch.lerp(filtered.delta[:, below], filtered.delta[:, below + 1], radius - below)
+        return torch.fft.irfft2(torch.fft.rfft2(maps) * gains, s=size)
+
+    maps, upstream = torch.randn(2, 3, *size, requires_grad=True), torch.randn(2, 3, *size)
+    for way in (filtered, by_fft):
+        made = way(maps)
+        results.append([made, *torch.autograd.grad((made * upstream).sum(), (maps, filtered.delta))])
+    assert all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(*results, strict=True))
+    assert not torch.allclose(results[0][0], maps, atol=0.1)
+
+
 def test_filter_takes_out_what_it_is_told() -> None:
     """Waves of one frequency each: a gain of 0 for the fine half removes the fine one, along x, y and both, and keeps the coarse."""
     filtered, grid = SpectralFilter(1), torch.arange(24) / 24 * 2 * torch.pi
@@ -97,6 +118,23 @@ def test_reduction_is_a_convolution_per_tap() -> None:
     assert torch.allclose(reduce(features)[:, 4:], second, atol=1e-5)
     with pytest.raises(AssertionError, match="channels"):
         reduce(features[:, :7])
+
+
+def test_folded_is_expanded_and_reduced() -> None:
+    """One small product for two large ones: the same maps, and the same gradients for all that learns."""
+    network, compressor = opened(Fusion([24, 16, 8], BACKBONE)), ResVAE([24, 16, 8], 6, decoder=10)
+    for parameter in (*compressor.parameters(), network.reduce.bias):
+        torch.nn.init.normal_(parameter, std=0.3)
+    latents, upstream, results = torch.randn(3, 6, 9, 7), torch.randn(3, 63, 9, 7), list[list[Tensor]]()
+    with torch.no_grad():
+        hidden, features = compressor.hidden(latents), compressor.decode(latents)
+        weight, bias = compressor.expansion()
+    assert hidden.shape[1] == 16 < features.shape[1] == 48
+    for given in ((features,), (hidden, (weight, bias))):
+        made = network.project(*given)
+        learnt = (network.reduce.weight, network.reduce.bias, network.filter.delta)
+        results.append([made, *torch.autograd.grad((made * upstream).sum(), learnt)])
+    assert all(a.abs().max() > 0.1 and torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*results, strict=True))
 
 
 # ---- a level
@@ -162,6 +200,28 @@ def test_weights_over_taps_belong_to_the_image() -> None:
     alone = level.weights[1]
     level(x[1:2], context[1:2])
     assert torch.allclose(level.weights[0], alone, atol=1e-5)
+
+
+def test_weights_are_told_as_means_over_what_was_learnt_from() -> None:
+    network, maps = Fusion([8, 8, 8], (8, 16, 24)), [detector_maps(n, channels=(8, 16, 24)) for n in (2, 3)]
+    for level in network.levels:
+        torch.nn.init.normal_(level.tap_weights.out.weight)
+    seen = []
+    for some in maps:
+        step(network.train(), torch.randn(len(some[0]), 24, 9, 9), some)
+        seen += [level.weights for level in network.levels]
+    step(network.eval(), torch.randn(2, 24, 9, 9), maps[0])                   # looked at, but not learnt from
+    assert network.tap_weights() == pytest.approx(torch.cat(seen).mean(0).tolist())
+    assert network.tap_weights() == [] and Fusion([8, 8, 8], (8, 16, 24), dynamic=False).tap_weights() == []
+
+
+def test_attention_in_one_piece_is_what_is_written_out() -> None:
+    asked = [torch.randn(2, 4, n, 16, requires_grad=True) for n in (30, 9, 9)]
+    upstream, results = torch.randn(2, 4, 30, 16), list[list[Tensor]]()
+    for way in (F.scaled_dot_product_attention, fusion._attention):
+        made = way(*asked)
+        results.append([made, *torch.autograd.grad((made * upstream).sum(), asked)])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*results, strict=True))
 
 
 def test_equal_weights_leave_the_context_as_it_is() -> None:
@@ -232,6 +292,16 @@ def test_an_image_without_sources() -> None:
     network, maps = opened(Fusion(WIDTHS, BACKBONE)), detector_maps()
     contexts = network.contexts(torch.zeros(2, 64, 16, 16))
     assert all(network.fuse(i, x, contexts).isfinite().all() for i, x in enumerate(maps))
+
+
+def test_what_was_saved_before_still_fits() -> None:
+    """The names and shapes that kept teachers have on disk."""
+    level = {"gate", "norm.weight", "norm.bias", "query.weight", "query.bias", "key_value.weight", "local.weight", "local.bias",
+             "around.weight", "around.bias", "norm_out.weight", "norm_out.bias", "out.weight", "out.bias"}
+    level |= {f"tap_weights.{layer}.{part}" for layer in ("hidden", "out") for part in ("weight", "bias")}
+    state = Fusion(WIDTHS, BACKBONE).state_dict()
+    assert set(state) == {"reduce.weight", "reduce.bias", "filter.delta"} | {f"levels.{i}.{name}" for i in range(3) for name in level}
+    assert state["reduce.weight"].shape == (16, 352) and state["filter.delta"].shape == (64, 16)
 
 
 def test_goes_on_after_a_save_and_a_copy() -> None:

@@ -142,6 +142,18 @@ def test_every_picture_is_kept_small(built: tuple[dict[str, Any], Path], kept: R
     assert not (folder.parent / "building-repository").exists()
 
 
+def test_a_kept_repository_is_not_built_again(plant: Path) -> None:
+    """The power went between the artifact and the run's result. Made of other settings, it does not count."""
+    first, folder = build(steps=10)
+    (folder.parent / "building-repository").mkdir()
+    told: list[dict[str, Any]] = []
+    assert repository.run(config(steps=10), folder.parent, lambda **t: told.append(t)) == first and not told
+    assert not (folder.parent / "building-repository").exists()
+    repository.run(config(steps=10, seed=1), folder.parent, quiet)
+    head = Repository.open(folder).head
+    assert head["key"] == repository.key(config(steps=10, seed=1), head["denoiser"])
+
+
 @pytest.mark.parametrize(("grid", "channels"), [(32, 16), (28, 20), (25, 26), (8, 32)])
 def test_a_latent_takes_at_most_32_kib(grid: int, channels: int) -> None:
     assert resvae.latent_channels([128, 128, 64, 32], grid) == channels
@@ -191,6 +203,14 @@ def test_decoded_rows_are_the_pictures_features(kept: Repository, built: tuple[d
     own = resvae.cosine(decoded, wanted)
     assert own.mean().item() == pytest.approx(built[0]["cosine_val"], abs=2e-3)
     assert (own > resvae.cosine(decoded, wanted.roll(1, 0))).all()
+
+
+def test_the_last_layer_can_be_left_to_the_reader(kept: Repository) -> None:
+    latents = torch.from_numpy(kept.rows(kept.image_ids[:3]))
+    hidden, (weight, bias) = kept.hidden(latents).float(), kept.expansion
+    assert hidden.shape == (3, 32 + 96, 8, 8) and not hidden.requires_grad and not weight.requires_grad
+    whole = torch.einsum("nchw,dc->ndhw", hidden, weight) + bias[:, None, None]
+    assert (whole - kept.decode(latents).float()).abs().max() < 0.02 * whole.abs().max()       # bf16 may have rounded one of them
 
 
 def test_several_processes_may_open_it(kept: Repository) -> None:
@@ -344,7 +364,7 @@ def test_raw_keeps_the_features_as_they_are(plant: Path, monkeypatch: pytest.Mon
     assert kept.latent_channels == 80 and result["ratio"] == 1 and result["cosine_val"] == pytest.approx(1, abs=1e-4)
     stats = load_file(folder / "resvae.safetensors")
     rows = torch.from_numpy(kept.rows(ids))
-    assert (kept.decode(rows) == rows.float()).all()
+    assert (kept.decode(rows) == rows.float()).all() and (kept.hidden(rows) == rows.float()).all() and kept.expansion is None
     wanted = (torch.cat([looked(i) for i in ids]) - stats["mean"][:, None, None]) / stats["std"][:, None, None]
     assert (rows == wanted.half()).all()
     train = torch.from_numpy(kept.rows(sorted(set(split_ids("train")) - set(split_ids("test"))))).float()

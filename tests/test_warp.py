@@ -351,6 +351,20 @@ def test_is_grid_sample_masked_and_summed() -> None:
         assert torch.allclose(gradient, expected_gradient, atol=1e-5)
 
 
+def test_a_picture_that_shows_several_times_needs_one_map() -> None:
+    """The same inputs and gradients as with a copy of the map at each source."""
+    maps, sources, extents = some()
+    sources = Sources(sources.image, ["b", "a", "b", "c", "a", "b"], sources.matrix, sources.clip)
+    keys, picture = sources.pictures()
+    assert keys == ["b", "a", "c"] and picture.tolist() == [0, 1, 0, 2, 1, 0]
+    maps, extents, upstream = maps[:3].requires_grad_(), extents[:3], torch.randn(3, 8, 14, 12)
+    once = warp.warp(maps, sources, extents, 3, (14, 12), picture)
+    copied = warp.warp(maps[picture], sources, extents[picture], 3, (14, 12))
+    assert torch.equal(once, copied) and once.any()
+    one, other = (torch.autograd.grad((made * upstream).sum(), maps)[0] for made in (once, copied))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_gradient_reaches_the_maps_that_show() -> None:
     maps, _, extents = some(3, 1)
     clip = torch.tensor([[0.0, 0, 0.4, 1], [2, 2, 3, 3], [0.6, 0, 1, 1]])

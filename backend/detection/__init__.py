@@ -5,6 +5,7 @@
     trainer     Ultralytics' training loop, made offline, silent and exactly resumable; a Course is what trainings differ in
     warp        features follow the augmentation
     teach       the recipe that teaches a backbone the diffusion model's features, without labels
+    features    what the repository answers for a batch, each picture once
     fuse        the recipe of the fused detector, the teacher that reads features beside the image
     losses      PKD, CWD, MGD, logits, and their balance with the box loss
     distill     the recipe of the student

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from backend import rundir
 from backend.config import Distill, TrainDetector
 from backend.detection import fuse, train
+from backend.detection.features import Recent
 from backend.detection.losses import Balance, Kind, Neck, logits
 from backend.detection.network import NECK, Detector, build
-from backend.detection.recent import Recent
 from backend.detection.trainer import Boxes, Course
 from backend.detection.warp import Tracked
 from backend.device import torch_device

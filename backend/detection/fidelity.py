@@ -60,7 +60,8 @@ class Student:
         pixels = torch.from_numpy(np.stack([p.pixels for p in prepared])).permute(0, 3, 1, 2).to(torch_device()).float() / 255
         batch: dict[str, Any] = {"img": pixels}
         self.features.add(batch, letterboxed([p.image_id for p in some], prepared, side))
-        fine = warp(batch["features"].float(), batch["sources"], batch["extents"], len(some), (side // STRIDE, side // STRIDE))
+        whole = self.features.decoded(batch["sources"].pictures()[0]).float()                    # (pictures, D, g, g)
+        fine = warp(whole, batch["sources"], batch["extents"], len(some), (side // STRIDE, side // STRIDE), batch["picture"])
         return _backbone(self.network, pixels), [F.avg_pool2d(fine, 2**k) for k in range(len(LEVELS))], prepared
 
 

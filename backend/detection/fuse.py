@@ -20,6 +20,7 @@ from torch import Tensor
 from backend import rundir
 from backend.config import TrainFused
 from backend.detection import train, trainer
+from backend.detection.features import Features, Recent
 from backend.detection.network import BACKBONE, Detector, build
 from backend.detection.trainer import Boxes, Course
 from backend.detection.warp import Sources, Tracked, warp
@@ -27,8 +28,7 @@ from backend.device import torch_device
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
 from backend.inspection.engine import Engine
-from backend.teacher.fusion import Fusion
-from backend.teacher.repository import Repository
+from backend.teacher.fusion import Expansion, Fusion
 
 FORMAT = 2                           # of the teacher; part of its key
 STRIDE = 8                           # of P3, the finest level that features are brought into
@@ -47,10 +47,17 @@ class FusedDetector(Detector):
 
     def read(self, batch: dict[str, Any]) -> None:
         """Make contexts of the features in a batch: project, filter, carry along, pool."""
+        self.place(self.projected(batch["features"], batch["expansion"]), batch)
+
+    def projected(self, features: Tensor, expansion: Expansion) -> Tensor:
+        """Features of pictures, up to an expansion (M, c, g, g) -> what fusion takes of them, filtered (M, D, g, g)."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.fusion.project(features if self.bf16 else features.float(), expansion)
+
+    def place(self, maps: Tensor, batch: dict[str, Any]) -> None:
+        """Make contexts of what was projected, for the batch that shows the pictures."""
         n, _, height, width = batch["img"].shape
-        with torch.autocast(batch["img"].device.type, torch.bfloat16, enabled=self.bf16):
-            maps = self.fusion.project(batch["features"] if self.bf16 else batch["features"].float())      # (N, c, g, g)
-        context = warp(maps, batch["sources"], batch["extents"], n, (height // STRIDE, width // STRIDE))
+        context = warp(maps, batch["sources"], batch["extents"], n, (height // STRIDE, width // STRIDE), batch["picture"])
         self.contexts = self.fusion.contexts(context)
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
@@ -83,46 +90,32 @@ def backbone_channels(network: Detector) -> list[int]:
     return [kept[i] for i in BACKBONE]
 
 
-class Features:
-    """What the repository answers for the images of a batch."""
-
-    def __init__(self, folder: Path, shuffled: bool = False) -> None:
-        self.repository = Repository.open(folder).to(torch_device())
-        ids = sorted(self.repository.image_ids)
-        order = np.random.default_rng(0).permutation(ids)
-        self.other = dict(zip(order, np.roll(order, 1), strict=True)) if shuffled else None       # nobody keeps its own
-
-    def add(self, batch: dict[str, Any], sources: Sources) -> None:
-        """Put sources, their decoded features (N, C, g, g) and extents (N, 2) into a batch."""
-        device = batch["img"].device
-        keys = [str(self.other[k]) for k in sources.key] if self.other else sources.key
-        batch["sources"] = sources.to(device)
-        batch["features"] = self.repository.decode(torch.from_numpy(self.repository.rows(keys)).to(device))
-        batch["extents"] = torch.from_numpy(self.repository.extents(keys)).to(device)
-
-
 class Fusing(Course):
     """The course of the fused detector."""
 
     dataset: type[Boxes] = Tracked
 
     def __init__(self, features: Features) -> None:
-        self.features = features
+        self.features, self.recent = features, Recent(features.hidden)
+
+    def begin(self) -> None:
+        self.recent.forget()
 
     def network(self, config: Any, names: dict[int, str]) -> FusedDetector:
         return fused(config, names, self.features.repository.widths)
 
     def add(self, batch: dict[str, Any]) -> None:
-        self.features.add(batch, batch["sources"])
+        self.features.add(batch, batch["sources"], self.recent)
 
     def show(self, batch: dict[str, Any], network: Detector) -> None:
         assert isinstance(network, FusedDetector)
-        self.add(batch)
+        self.features.add(batch, batch["sources"])
         network.read(batch)
 
     def curves(self, network: Detector) -> dict[str, float]:
         assert isinstance(network, FusedDetector)
-        return network.fusion.gates()
+        taps = zip(self.features.repository.taps, network.fusion.tap_weights(), strict=False)        # none where they are fixed
+        return network.fusion.gates() | {f"tap_{name}": weight for name, weight in taps}
 
 
 # ---- the recipe

@@ -99,6 +99,9 @@ class Course:
         """The network that is trained. Random where nothing is taken over: seed first."""
         return build(config, names)
 
+    def begin(self) -> None:
+        """An epoch begins, in a resumed training as in one that was never disturbed."""
+
     def add(self, batch: dict[str, Any]) -> None:
         """Put into a batch for training what the loss wants beside images and boxes."""
 
@@ -189,6 +192,7 @@ class DetectorTrainer(DetectionTrainer):
         self.train_loader.reset()                                  # workers hold batches drawn ahead, and their own memory
         self.train_loader.generator.manual_seed(seed)
         self._fill_mosaic_memory()
+        self.course.begin()
         self.batches_done, self.began = 0, time.monotonic()
 
     def _fill_mosaic_memory(self) -> None:

@@ -53,6 +53,9 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
     if denoiser.head["snapshot_id"] != data.snapshot_id:
         raise ConfigError(f"The diffusion model {denoiser.head['name']!r} was trained on another dataset, which may hold val or test "
                           "images of this one. Train one on this dataset.")
+    if done := rundir.own_result(run_dir, "repository", key(config, denoiser.head["key"])):
+        shutil.rmtree(run_dir / "building-repository", ignore_errors=True)
+        return done
     scratch = rundir.bound(run_dir / "building-repository", key(config, denoiser.head["key"]))
     (scratch / "repository").mkdir(exist_ok=True)
     torch.set_num_threads(cores())
@@ -81,7 +84,8 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
         # the artifact
         head = _head(config, data, source, network)
         head["figures"] = _figures(source, network, scores)
-        seconds = time.monotonic() - began
+        head["result"] = dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], images=len(source.ids),
+                              **head["figures"], seconds=round(time.monotonic() - began, 1))
         _keep(scratch, run_dir, network, head)
     except torch.OutOfMemoryError as problem:
         raise ResourceError("Out of memory while features were computed. Train the diffusion model with a smaller side.") from problem
@@ -90,8 +94,7 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
         raise
     shutil.rmtree(scratch)
     tell(total, "done" if config.raw else _verdict(head["figures"]))
-    return dict(name=config.name, dataset=head["dataset"], snapshot_id=head["snapshot_id"], images=len(source.ids), **head["figures"],
-                seconds=round(seconds, 1))
+    return dict(head["result"])
 
 
 # ---- stages
@@ -186,6 +189,7 @@ class Repository:
         self.folder, self.head = folder, head
         self.image_ids: list[str] = head["image_ids"]
         self.widths: list[int] = head["widths"]
+        self.taps = [f"t{t}_b{b}" for t in head["timesteps"] for b in head["blocks"]]            # as `widths` counts them
         self.grid, self.latent_channels = int(head["grid"]), int(head["latent_channels"])
         self._row = {image_id: r for r, image_id in enumerate(self.image_ids)}
         self._extents = np.array(head["extents"], np.float32).reshape(-1, 2)
@@ -216,6 +220,15 @@ class Repository:
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (n, c, g, g) to standardised features (n, C, g, g), without gradients; bf16 where that is native, else float32."""
         return resvae.decoded(self._network, latents)
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        """As `decode`, but for its last layer: (n, fewer than C, g, g). For who reads features through a matrix anyway."""
+        return resvae.hidden(self._network, latents)
+
+    @property
+    def expansion(self) -> tuple[Tensor, Tensor] | None:
+        """That layer, 1×1: weight (C, fewer) and bias (C,), frozen. None in a raw repository, where nothing is left out."""
+        return self._network.expansion()
 
     def to(self, device: str) -> Self:
         """Decode there from now on."""

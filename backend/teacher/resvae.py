@@ -97,7 +97,15 @@ class Plain(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (n, c, g, g) to standardised features (n, C, g, g)."""
+        return self.hidden(latents)
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        """What `expansion` makes the features of, and all that costs: (n, fewer than C, g, g). Here the features themselves."""
         return latents.float()
+
+    def expansion(self) -> tuple[Tensor, Tensor] | None:
+        """The decoder's last layer, 1×1 and linear: weight (C, channels of `hidden`), bias (C,). None where there is no such."""
+        return None
 
 
 class Residual(nn.Module):
@@ -143,19 +151,35 @@ class ResVAE(Plain):
         return mean, logvar.clamp(-12, 4)
 
     def decode(self, latents: Tensor) -> Tensor:
-        h = self.decoder(latents)                                                                # (n, 96, g, g)
-        found: Tensor = self.to_features(torch.cat([latents.to(h.dtype), h], 1))
+        found: Tensor = self.to_features(self.hidden(latents))
         return found
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        h = self.decoder(latents)                                                                # (n, 96, g, g)
+        return torch.cat([latents.to(h.dtype), h], 1)                                            # (n, c + 96, g, g)
+
+    def expansion(self) -> tuple[Tensor, Tensor]:
+        assert self.to_features.bias is not None
+        return self.to_features.weight.flatten(1), self.to_features.bias
+
+
+def decoded(network: Plain, latents: Tensor) -> Tensor:
+    """Latents (n, c, g, g) of any float type to standardised features (n, C, g, g): bf16 where that is native, else float32."""
+    return _through(network, network.decode, latents)
+
+
+def hidden(network: Plain, latents: Tensor) -> Tensor:
+    """As `decoded`, up to the decoder's last layer: (n, fewer than C, g, g)."""
+    return _through(network, network.hidden, latents)
 
 
 @torch.no_grad()
-def decoded(network: Plain, latents: Tensor) -> Tensor:
-    """Latents (n, c, g, g) of any float type to standardised features (n, C, g, g): bf16 where that is native, else float32."""
+def _through(network: Plain, part: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
     bf16 = computes_bf16()
     latents = latents.to(network.mean.device, torch.bfloat16 if bf16 and isinstance(network, ResVAE) else torch.float32,
                          memory_format=torch.channels_last)
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=bf16):
-        return network.decode(latents)                                                           # (n, C, g, g)
+        return part(latents)
 
 
 def latent_channels(widths: list[int], grid: int) -> int:

@@ -15,6 +15,8 @@ from pages.components import charts
 
 FOUND = {"map50": "mAP50", "map50_95": "mAP50–95"}
 TERM = {"box_loss": "boxes", "distill_loss": "distillation"}
+NORMAL = {"cosine_loss": "unlike the teacher", "focal_loss": "outline, by cell", "overlap_loss": "outline, as a whole"}
+TAP = r"^tap_t(\d+)_b(\d+)$"
 LIKE = {"resvae_cosine": "training", "cosine": "training"}
 
 
@@ -52,7 +54,7 @@ def losses(points: pd.DataFrame) -> pd.DataFrame:
 
     Without the distillation term: validation has none, and the two should compare.
     """
-    parts = points[points["name"].str.endswith(("loss", "mse")) & ~points["name"].str.endswith("distill_loss")]
+    parts = points[points["name"].str.endswith(("loss", "mse")) & ~points["name"].str.endswith(("distill_loss", *NORMAL))]
     which = parts["name"].str.startswith("val").map({True: "validation", False: "training"}).astype("str")
     return parts.assign(name=which).groupby(["step", "name"])[["value"]].sum(min_count=1).reset_index()
 
@@ -60,6 +62,12 @@ def losses(points: pd.DataFrame) -> pd.DataFrame:
 def gates(points: pd.DataFrame) -> pd.DataFrame:
     open_ = points[points["name"].str.startswith("gate_")]
     return open_.assign(name=open_["name"].str.removeprefix("gate_").str.upper())
+
+
+def taps(points: pd.DataFrame) -> pd.DataFrame:
+    """What each feature map (timestep, block of the decoder) counts for, as mean over the pictures of an epoch."""
+    weights = points[points["name"].str.match(TAP)]
+    return weights.assign(name=weights["name"].str.replace(TAP, r"step \1, block \2", regex=True))
 
 
 def term(points: pd.DataFrame) -> pd.DataFrame:
@@ -100,8 +108,10 @@ def _axes(figure: go.Figure, unit: str, top: float | None) -> go.Figure:
 
 PANELS = (
     Panel("**Loss:** should fall", "Loss on training and validation pictures", losses),
+    Panel("**What is normal, and where it ends:** each should fall", "Losses of an anomaly model", _named(NORMAL)),
     Panel("**Found on validation pictures:** should rise", "mAP on validation pictures", _named(FOUND)),
     Panel("**Distillation beside the box loss:** two like terms", "Distillation term and box loss", term, said_of_term),
     Panel("**Gates:** how much comes in from the diffusion model", "Mean gate of each level", gates, said_of_gates),
+    Panel("**Weights of the feature maps:** which of them count", "Mean weight of each feature map of the diffusion model", taps),
     Panel("**Likeness of what is unpacked:** should come near 1", "Cosine of compressed and true features", _named(LIKE), top=1.02),
 )

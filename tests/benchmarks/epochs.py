@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from ultralytics.cfg import get_cfg
 
 from backend import rundir
@@ -43,10 +44,13 @@ class Online(fuse.Features):
         self.denoiser = ddpm.load(found).to(torch_device())
         self.taps = features.Taps(tuple(head["timesteps"]), tuple(head["blocks"]))
 
-    def add(self, batch: dict[str, Any], sources: Any) -> None:
-        super().add(batch, sources)
-        squares = [features.prepared(self.denoiser, images.load(k), self.repository.head["side"])[0] for k in sources.key]
-        batch["features"] = features.extract(self.denoiser, torch.stack(squares), self.taps, self.repository.grid).to(batch["img"].device)
+    @property
+    def expansion(self) -> None:
+        """They come whole."""
+
+    def hidden(self, keys: list[str]) -> Tensor:
+        squares = [features.prepared(self.denoiser, images.load(k), self.repository.head["side"])[0] for k in keys]
+        return features.extract(self.denoiser, torch.stack(squares), self.taps, self.repository.grid).to(torch_device())
 
 
 class Kind:
@@ -75,6 +79,12 @@ class Kind:
         return time.perf_counter() - began
 
 
+def forgetting(course: fuse.Fusing) -> fuse.Fusing:
+    """What is remembered between batches would be a repository, if a small one."""
+    course.recent.room = 0
+    return course
+
+
 def kinds(material: train.Material, repository: Path, scratch: Path) -> dict[str, Kind]:
     shape: dict[str, Any] = dict(dataset="neu-det", name="-", imgsz=224, precision="bf16")
     fusing, student = TrainFused(**shape), Distill(**shape)
@@ -84,7 +94,7 @@ def kinds(material: train.Material, repository: Path, scratch: Path) -> dict[str
         "plain": lambda: Kind(fusing, material, trainer.Course(), scratch / "plain"),
         "fused": lambda: Kind(fusing, material, fuse.Fusing(known), scratch / "fused"),
         "distilled": lambda: Kind(student, material, distill.Distilling(student, teacher, known), scratch / "distilled"),
-        "fused, features online": lambda: Kind(fusing, material, fuse.Fusing(Online(repository)), scratch / "online"),
+        "fused, features online": lambda: Kind(fusing, material, forgetting(fuse.Fusing(Online(repository))), scratch / "online"),
     }
     return {name: make() for name, make in made.items()}
 
