@@ -33,7 +33,8 @@ def opened(run_id: str | None) -> None:
 
 def forget() -> None:
     """What was chosen for the batch before does not suit the next one."""
-    for key in ("try_on", "try_at", "try_kind", "batch_open", "batch_page", "batch_kind", "batch_verdict", "batch_order"):
+    for key in ("try_on", "try_at", "try_kind", "odd_on", "odd_at",
+                *(f"batch_{of}" for of in ("open", "page", "kind", "verdict", "order", "heat", "large_heat"))):
         st.session_state.pop(key, None)
 
 
@@ -45,7 +46,8 @@ def model_note() -> None:
     else:
         one = used.iloc[0]
         demo = "" if one["run_id"] else " It learned from drawn demo pictures; for your own parts, train one of your own."
-        st.caption(f"Model in use: {words.plain(one['name'])}, which finds {words.plain(', '.join(one['classes']))}.{demo}")
+        beside = "".join(f" Beside it {words.plain(n)} marks what is unlike good parts." for n in upload.looks_beside())
+        st.caption(f"Model in use: {words.plain(one['name'])}, which finds {words.plain(', '.join(one['classes']))}.{demo}{beside}")
 
 
 def before() -> None:

@@ -27,6 +27,7 @@ def overview(shown: str) -> None:
     for row in now.itertuples():
         with grid.cell():
             cards.line(row, days[days["group"] == row.line], shown, last)
+    cards.unusual(cached("unusual_trend", month), last)
     cards.totals(cached("totals", jobs.Filters(plant=shown, since=last, until=last)), f"The whole plant, {text.day(last)}")
     cards.totals(cached("totals", month), "The whole plant, last 28 days")
 

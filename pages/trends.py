@@ -40,15 +40,18 @@ def follow(asked: jobs.Filters) -> None:
     """Charts, and the pictures behind what was tapped, right below the chart that was tapped last."""
     over_time = breakdown.trend(asked)
     near = st.container()
+    unusual = breakdown.unusual(asked)
+    near_unusual = st.container()
     by_kind = breakdown.parts(asked)
-    picked = {**over_time, **by_kind}
+    picked = {**over_time, **by_kind, **unusual}
     if asked.line:
         tour.done("line")
     if picked or st.session_state.get("behind_open") is not None:
         tour.done("picture")
-    with near if breakdown.last_touched() == "trend" and over_time else st.container():
+    places = {"trend": near, "unusual": near_unusual} if over_time or unusual else {}
+    with places.get(breakdown.last_touched()) or st.container():
         breakdown.said(asked, picked)
-        gallery.behind(asked.but(**picked), "Pictures behind these numbers")
+        gallery.behind(asked.but(**picked), "Unusual pictures" if unusual else "Pictures behind these numbers")
     charts.let_touch_scroll()
 
 

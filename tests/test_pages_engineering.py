@@ -687,5 +687,14 @@ def test_closed_gates_are_said_to_be_closed() -> None:
     assert "Closed" in training_curves.said_of_gates(shown)
 
 
+def test_each_feature_map_has_a_curve_of_its_weight() -> None:
+    told = points(dict(step=1, gate_p3=0.1, tap_t20_b0=0.25, tap_t20_b3=0.75), dict(step=2, tap_t20_b0=0.5, tap_t20_b3=0.5))
+    shown = training_curves.taps(told)
+    assert shown[["step", "name", "value"]].values.tolist() == [
+        [1, "step 20, block 0", 0.25], [1, "step 20, block 3", 0.75], [2, "step 20, block 0", 0.5], [2, "step 20, block 3", 0.5]]
+    assert any(panel.points is training_curves.taps for panel in training_curves.PANELS)
+    assert training_curves.taps(points(dict(step=1, gate_p3=0.1))).empty
+
+
 def test_a_loss_that_is_no_number_is_a_gap() -> None:
     assert training_curves.losses(points(dict(step=1, box_loss=float("nan"))))["value"].isna().all()

@@ -12,12 +12,15 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import image_viewer, plant, run_panel, slider, whatif, words
+from pages.components import image_viewer, oddity, plant, run_panel, slider, veil, whatif, words
 from pages.components.cached import cached
 
 MOST = 10_000      # pictures of one batch that the gallery holds; more are logged all the same
-SEEN = ["inspection_id", "file_name", "captured_at", "line", "product", "lot", "camera", "counted", "why", "is_defective", "top_confidence"]
+SEEN = ["inspection_id", "file_name", "captured_at", "line", "product", "lot", "camera", "counted", "why", "is_defective", "top_confidence",
+        "anomaly_score", "is_unusual"]
 ORDERS = {"came": "As they came", "surest": "Surest first", "unsure": "Least sure first"}
+ODDEST = {"oddest": "Most unusual first"}                      # where an anomaly model looked
+UNKNOWN = "Good, but unusual"
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Batch:
     today: whatif.Rules
     kinds: list[str]
     tried: whatif.Tried | None  # what stands on the slider, None while it is off
+    odd: oddity.Odd | None      # what an anomaly model said, None where none looked
 
 
 def load(status: jobs.RunStatus) -> Batch:
     """The batch as the slider has it: draw the slider first."""
-    rows, raw = _logged(status.run_id, status.plant, jobs.results.revision())
+    rows, raw, scores = _logged(status.run_id, status.plant, jobs.results.revision())
     product = str(rows["product"].iloc[0]) if len(rows) else str(status.config.get("product", ""))
     today = _today(status, product, raw)
     kinds, tried = sorted({*today, *raw["class_name"].unique()}), slider.tried()
@@ -46,15 +50,16 @@ def load(status: jobs.RunStatus) -> Batch:
     judged = whatif.verdicts(rows, passing)
     if not tried:                                           # today's verdict is the store's, not ours
         judged["defective"] = rows["is_defective"].astype(bool)
-    return Batch(status.run_id, status.plant, product, judged, passing, rules, today, kinds, tried)
+    odd = oddity.of(scores)
+    return Batch(status.run_id, status.plant, product, oddity.marked(judged, odd), passing, rules, today, kinds, tried, odd)
 
 
 @st.cache_data(max_entries=6, show_spinner=False)      # a few MB each, one more at every ingest: not for the pages' common cache
-def _logged(run_id: str, plant: str, revision: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is in the store of this batch, in the order in which it came: facts and raw scores."""
+def _logged(run_id: str, plant: str, revision: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What is in the store of this batch, in the order in which it came: facts, raw scores, scores of an anomaly model."""
     filters = jobs.Filters(plant=plant, run_id=run_id, counted=False)
     rows = jobs.results.images(filters, "newest", MOST, 0)[SEEN].sort_values("inspection_id", ignore_index=True)
-    return rows, jobs.results.raw_scores(run_id)
+    return rows, jobs.results.raw_scores(run_id), jobs.results.anomaly_scores(run_id)
 
 
 @st.cache_data(max_entries=400, show_spinner=False)    # scores never change, so no revision: a new row redraws no old picture
@@ -94,12 +99,31 @@ def _body(status: jobs.RunStatus, actions: Callable[[jobs.RunStatus], None]) -> 
     if about["inspected"]:
         if not run_panel.unsettled(status):
             actions(status)
-        with st.container(border=True, key="what_if"):
-            before = load(status)
-            slider.controls(before.kinds, before.today)
-            batch = load(status)
-            slider.outcome(batch)
-        image_viewer.gallery(chosen(batch), look(batch))
+        batch = tried(status)
+        rows = chosen(batch)
+        if batch.odd:
+            with st.container(horizontal=True, vertical_alignment="center", key="batch_veil"):
+                veil.controls("batch")
+        image_viewer.gallery(rows, look(batch))
+
+
+def tried(status: jobs.RunStatus) -> Batch:
+    """Both sliders, then the batch as they have it, then what they changed."""
+    before = load(status)
+    threshold = st.container(border=True, key="what_if")
+    limit = st.container(border=True, key="odd") if before.odd else threshold
+    with threshold:
+        slider.controls(before.kinds, before.today)
+    with limit:
+        if before.odd:
+            oddity.controls(before.odd)
+    batch = load(status)
+    with threshold:
+        slider.outcome(batch)
+    with limit:
+        if batch.odd:
+            oddity.outcome(batch, batch.odd)
+    return batch
 
 
 def _nothing(status: jobs.RunStatus) -> None:
@@ -117,7 +141,7 @@ def summary(about: dict[str, Any]) -> None:
     if not about["inspected"]:
         return
     kinds = sorted(about["by_class"].items(), key=lambda kv: -kv[1])
-    lines = [" · ".join(f"{words.plain(k)} {n:,}" for k, n in kinds), counted(about), times(about["captured_sources"])]
+    lines = [" · ".join(f"{words.plain(k)} {n:,}" for k, n in kinds), unusual(about), counted(about), times(about["captured_sources"])]
     st.caption("  \n".join(line for line in lines if line))
 
 
@@ -126,6 +150,17 @@ def headline(about: dict[str, Any]) -> str:
         return f"None of {about['refused']:,} {'file' if about['refused'] == 1 else 'files'} could be used"
     text = f"{about['defective']:,} of {about['inspected']:,} defective"
     return f"{text} · {about['refused']:,} not usable" if about["refused"] else text
+
+
+def unusual(about: dict[str, Any]) -> str:
+    """What an anomaly model said, in pictures; '' where none looked."""
+    if not about.get("anomaly_models"):
+        return ""
+    name = words.plain(", ".join(about["anomaly_models"]), 60)
+    if about["unusual"] is None:
+        return f"{name} scored them, but has no limit: nothing is called unusual."
+    found = f"{about['unusual']:,} unusual to {name}"
+    return f"{found}, {about['disagree']:,} of them good by the detector." if about["unusual"] else f"{found}."
 
 
 def counted(about: dict[str, Any]) -> str:
@@ -154,17 +189,24 @@ def refused(about: dict[str, Any], run_id: str) -> None:
 
 def chosen(batch: Batch) -> pd.DataFrame:
     """Filter and sort; while nothing is chosen, the order of arrival."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        verdict = st.segmented_control("Show", ["All", "Defective", "Good"], default="All", required=True, key="batch_verdict")
+    shown = ["All", "Defective", "Good", *(["Unusual", UNKNOWN] if batch.odd and batch.odd.limit is not None else [])]
+    above, row = st.container(), st.container(horizontal=True, vertical_alignment="bottom")
+    with above if batch.odd else row:                        # five do not fit a phone beside others; by themselves they wrap
+        verdict = st.segmented_control("Show", shown, default="All", required=True, key="batch_verdict")
+    with row:
         kind = st.selectbox("Kind of defect", ["", *batch.kinds], key="batch_kind", width=180,
                             format_func=lambda k: words.short(k) or "All kinds")
-        order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.__getitem__, key="batch_order", width=180)
+        orders = ORDERS | (ODDEST if batch.odd else {})
+        order = st.selectbox("Order", list(orders), format_func=orders.__getitem__, key="batch_order", width=190)
     rows = batch.rows
     if verdict != "All":
-        rows = rows[rows["defective"] == (verdict == "Defective")]
+        good = ~rows["defective"]
+        rows = rows[{"Defective": ~good, "Good": good, "Unusual": rows["unusual"], UNKNOWN: rows["unusual"] & good}[verdict]]
     if kind:
         rows = rows[rows["inspection_id"].isin(batch.passing.loc[batch.passing["class_name"] == kind, "inspection_id"])]
-    if order != "came":
+    if order == "oddest":
+        rows = rows.sort_values("anomaly_score", ascending=False, kind="stable")
+    elif order != "came":
         by = rows["top_confidence"] if order == "surest" else (rows["top_confidence"] - 0.5).abs()
         rows = rows.iloc[by.fillna(0).argsort(kind="stable")[::-1 if order == "surest" else 1]]
     if rows.empty:
@@ -174,17 +216,30 @@ def chosen(batch: Batch) -> pd.DataFrame:
 
 def look(batch: Batch) -> image_viewer.Look:
     at = whatif.thresholds(batch.rules)
-    return image_viewer.Look("batch", "inspection_id", lambda i, width, boxes: _drawn(i, width, boxes, at), verdict, details)
+
+    def draw(i: Any, width: int, boxes: bool) -> bytes:
+        return _drawn(i, width, boxes, at)
+
+    def tools() -> image_viewer.Draw:
+        gallery = veil.chosen("batch")
+        return veil.over(draw, veil.controls("batch_large", gallery > 0, gallery), at)
+
+    return image_viewer.Look("batch", "inspection_id", veil.over(draw, veil.chosen("batch"), at), verdict,
+                             partial(details, odd=batch.odd), tools if batch.odd else None)
 
 
 def verdict(row: Any) -> str:
     kind = f"{words.plain(row.kind, 24)} {100 * row.confidence:.0f} %" if row.kind else ""
-    return f":red-badge[Defective] {kind}" if row.defective else f":orange-badge[Minor] {kind}" if kind else ":green-badge[Good]"
+    said = ":red-badge[Defective]" if row.defective else ":orange-badge[Minor]" if kind else ":green-badge[Good]"
+    return " ".join(filter(None, (said, oddity.BADGE if row.unusual else "", kind)))
 
 
-def details(row: Any) -> None:
+def details(row: Any, odd: oddity.Odd | None) -> None:
     """What is known about one picture, beside its large view."""
     st.markdown(verdict(row))
+    if odd and pd.notna(row.anomaly_score):
+        limit = "no limit is set" if odd.limit is None else f"unusual from {odd.limit:.3g}"
+        st.markdown(f"How unlike good parts: **{row.anomaly_score:.3g}**, {limit}")
     facts = {"Taken": f"{plant.local(row.captured_at):%d %b %Y, %H:%M}", "Line": row.line,
              "Product": row.product, "Lot": row.lot, "Camera": row.camera,
              "Trends": "counted" if row.counted else f"not counted: {row.why}"}

@@ -34,6 +34,30 @@ def trend(asked: jobs.Filters) -> Picked:
         st.caption("Tap a point for its pictures. Band: the true rate, 19 times out of 20. Grey bars: how many were inspected.")
         table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
         row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), "trend")
+    return _picked(frame, by, chosen, row)
+
+
+def unusual(asked: jobs.Filters) -> Picked:
+    """Beside it, and never part of it: the share of parts that look unlike good ones. Nothing where no anomaly model has looked."""
+    by = str(st.session_state.get("by") or "day")
+    frame = cached("unusual_trend", asked, by)
+    if frame.empty:
+        return {}
+    with st.container(border=True, key="unusual_card"):
+        st.markdown("#### Unknown defects")
+        kinds = " The chosen kind of defect does not narrow them." if asked.class_name else ""
+        st.caption("Share of parts that look unlike good ones, whether or not a known defect was found in them. They are not part of the "
+                   f"defect rate. Tap a point for its pictures.{kinds}")
+        figure = charts.trend(frame, by, None, "unusual", charts.VIOLET, cached("trend", asked, by)["bucket"]).update_layout(height=260)
+        chosen = charts.show(figure, _key("unusual", asked, by), "Share of unusual parts over time, with its interval",
+                             partial(_touched, "unusual"))
+        table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
+        row = _table(table, "when", STEPS[by], _key("unusual_rows", asked, by), "unusual")
+    picked = _picked(frame, by, chosen, row)
+    return {**picked, "verdict": "unusual", "class_name": ""} if picked else {}
+
+
+def _picked(frame: pd.DataFrame, by: str, chosen: list[Any], row: int | None) -> Picked:
     bucket = chosen[0] if chosen else frame["bucket"].iloc[row].isoformat() if row is not None else None
     return _span(bucket, by) if bucket else {}
 
@@ -110,7 +134,8 @@ def _table(frame: pd.DataFrame, first: str, label: str, key: str, name: str) -> 
     shares = [c for c in ("rate", "low", "high", "share", "cumulative") if c in frame]
     percent = partial(st.column_config.NumberColumn, format="%.2f %%")
     whole = partial(st.column_config.NumberColumn, format="localized")
-    config = {first: label, "inspected": whole("Inspected"), "defective": whole("Defective"), "rate": percent("Rate"),
+    config = {first: label, "inspected": whole("Inspected"), "defective": whole("Defective"), "unusual": whole("Unusual"),
+              "disagree": whole("of these without a known defect"), "rate": percent("Rate"),
               "low": percent("at least"), "high": percent("at most"), "defects": whole("Defects"), "units": whole("Parts"),
               "share": percent("Share"), "cumulative": percent("Running share")}
     with st.expander("As a table", icon=":material/table_rows:"):
@@ -123,11 +148,15 @@ def _table(frame: pd.DataFrame, first: str, label: str, key: str, name: str) -> 
 
 def _key(chart: str, *asked: Any) -> str:
     """New filters, new chart: what was picked under the old ones does not linger. `clear` turns the page for all."""
-    return f"{chart}|{'|'.join(map(str, asked))}|{st.session_state.get('picks', 0)}"
+    turns = [st.session_state.get(name, 0) for name in ("picks", f"turn_{chart.split('_')[0]}")]
+    return f"{chart}|{'|'.join(map(str, asked))}|{turns}"
 
 
 def _touched(name: str) -> None:
+    """Of two charts over time, the one tapped last speaks: the other lets go of its point."""
     st.session_state["picked_in"] = name
+    if other := {"trend": "unusual", "unusual": "trend"}.get(name):
+        st.session_state[f"turn_{other}"] = st.session_state.get(f"turn_{other}", 0) + 1
 
 
 def last_touched() -> str:
@@ -142,12 +171,21 @@ def said(asked: jobs.Filters, picked: Picked) -> None:
     """What was picked, its number, and the way back."""
     if not picked:
         return
-    seen = cached("totals", asked.but(**picked))
     with st.container(horizontal=True, vertical_alignment="center", border=True, key="picked"):
-        st.markdown(f":material/ads_click: **{_label(picked)}**: {text.share(seen['defective'], seen['units'])}", width="content")
+        st.markdown(f":material/ads_click: **{_label(picked)}**: {_share(asked.but(**picked))}", width="content")
         st.button("Show all again", icon=":material/close:", type="tertiary", key="unpick", on_click=clear)
 
 
+def _share(asked: jobs.Filters) -> str:
+    """'12 % (6 of 50)': defective, or unusual where those were asked for."""
+    if asked.verdict == "unusual":
+        days = cached("unusual_trend", asked)
+        return f"{text.share(days['unusual'].sum(), days['inspected'].sum())} unusual"
+    seen = cached("totals", asked)
+    return text.share(seen["defective"], seen["units"])
+
+
 def _label(picked: Picked) -> str:
+    picked = {k: v for k, v in picked.items() if v and k != "verdict"}
     days = [text.day(d) for d in dict.fromkeys(picked[k] for k in ("since", "until") if k in picked)]
     return ", ".join([" to ".join(days)] * bool(days) + [*(words.plain(v, 40) for k, v in picked.items() if k not in ("since", "until"))])

@@ -100,6 +100,27 @@ def _save(name: str, said: str, open_case: bool, shown: str, day: date) -> None:
         undo.record(f"Note on {name} saved.", "note", [dict(line=name, at=datetime.now(UTC).isoformat(), text=said)], shown)
 
 
+def unusual(days: pd.DataFrame, day: date) -> None:
+    """One quiet line where more parts than usual look unlike good ones; nothing where they do not, or nothing looked."""
+    if said := risen(days, day):
+        with st.container(horizontal=True, vertical_alignment="center", key="unusual_risen"):
+            st.markdown(f":violet[:material/help:] {said}", width="content")
+            plant.link("review", "Look at them", icon=":material/fact_check:", queue="Unknown defects")
+
+
+def risen(days: pd.DataFrame, day: date) -> str:
+    """'More parts than usual look unlike good ones: ...'; '' unless the day has three unusual parts or more and its whole interval lies
+    above half as much again as the share of the days before. Our choice: surely more than chance, and no alarm about one picture."""
+    at = days["bucket"].dt.date == day
+    now, before = (days.loc[which, ["unusual", "inspected"]].sum() for which in (at, ~at))
+    if now["unusual"] < 3 or not before["inspected"]:
+        return ""
+    usual = before["unusual"] / before["inspected"]
+    said = f"{text.share(now['unusual'], now['inspected'])} against usually {text.percent(usual)}"
+    risen_ = float(days.loc[at, "low"].iloc[0]) > 1.5 * usual
+    return f"More parts than usual look unlike good ones: {said}. They are not part of the defect rate." if risen_ else ""
+
+
 def totals(now: dict[str, Any], label: str) -> None:
     """The whole plant: four numbers, each with what it counts."""
     st.markdown(f"##### {label}")

@@ -17,8 +17,8 @@ from plotly.subplots import make_subplots
 from pages.components import text
 
 # Mid tones that keep 3:1 on the light and on the dark page; told apart by every common kind of colour vision (after Okabe and Ito).
-BLUE, AMBER, RED, GREEN, GREY = "#2E7EBB", "#C98500", "#D1602B", "#159A7D", "#8A9299"
-SERIES = (BLUE, AMBER, GREEN, "#B565A7", RED, GREY)
+BLUE, AMBER, RED, GREEN, VIOLET, GREY = "#2E7EBB", "#C98500", "#D1602B", "#159A7D", "#B565A7", "#8A9299"
+SERIES = (BLUE, AMBER, GREEN, VIOLET, RED, GREY)
 
 MOST_BARS = 24            # all hours of a day; more are told in the table
 _CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
@@ -52,45 +52,52 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
     return figure
 
 
-def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None) -> go.Figure:
-    """Share of defective over time with its 95 % band; below it how many were inspected. `customdata`: the bucket, ISO."""
-    frame = _with_gaps(frame)
+def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None, what: str = "defective", color: str = BLUE,
+          beside: pd.Series | None = None) -> go.Figure:
+    """Share of `what` over time with its 95 % band; below it how many were inspected. `customdata`: the bucket, ISO.
+
+    `beside`: buckets of another chart, to stand over the same days.
+    """
+    frame = _with_gaps(frame, what)
     when = [bucket(b, by) for b in frame["bucket"]]
-    said = [f"{w}<br>{text.share(d, n)}" if n else w for w, d, n in zip(when, frame["defective"], frame["inspected"], strict=True)]
+    said = [f"{w}<br>{text.share(d, n)}" if n else w for w, d, n in zip(when, frame[what], frame["inspected"], strict=True)]
     iso = [b.isoformat() for b in frame["bucket"]]
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.05)
-    _band(figure, frame)
-    figure.add_scatter(x=frame["bucket"], y=frame["rate"], mode="lines+markers", line=dict(color=BLUE, width=2), row=1, col=1,
+    _band(figure, frame, color)
+    figure.add_scatter(x=frame["bucket"], y=frame["rate"], mode="lines+markers", line=dict(color=color, width=2), row=1, col=1,
                        marker=dict(size=9 if len(frame) <= 60 else 6), customdata=iso, text=said, hovertemplate="%{text}<extra></extra>",
                        unselected=dict(marker=dict(opacity=0.45)), selected=dict(marker=dict(size=14, color=AMBER)))
     figure.add_bar(x=frame["bucket"], y=frame["inspected"], marker_color=GREY, opacity=0.55, customdata=iso, row=2, col=1,
                    text=None, hovertext=said, hovertemplate="%{hovertext}<extra></extra>")
     _mark(figure, notes)
-    figure.update_xaxes(range=_room(frame["bucket"], by))
+    figure.update_xaxes(range=_room(frame["bucket"] if beside is None else beside, by, beside is not None))
     figure.update_yaxes(tickformat=".1~%", rangemode="tozero", nticks=5, row=1, col=1)
     figure.update_yaxes(tickformat=",~s", nticks=2, row=2, col=1)
     return layout(figure, 340, hovermode="closest")
 
 
-def _room(buckets: pd.Series, by: str) -> list[pd.Timestamp] | None:
-    """A week at least (a day by hour), so that a plant's first day is a point on a calendar and not a microsecond; enough: None."""
+def _room(buckets: pd.Series, by: str, told: bool) -> list[pd.Timestamp] | None:
+    """A week at least (a day by hour), so that a plant's first day is a point on a calendar and not a microsecond; enough: None,
+    Plotly's own choice, unless it is to be told."""
     least, step = {"hour": (pd.Timedelta("1D"), pd.Timedelta("1h")), "week": (pd.Timedelta("56D"), pd.Timedelta("7D"))}.get(
         by, (pd.Timedelta("7D"), pd.Timedelta("1D")))
     first, last = buckets.min(), buckets.max()
-    return None if last - first >= least else [last - least, last + step]
+    if last - first >= least:
+        return [first - 0.6 * step, last + 0.6 * step] if told else None
+    return [last - least, last + step]
 
 
-def _with_gaps(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_gaps(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """An empty row where buckets are missing, so that the line breaks instead of telling a story about a shift nobody inspected."""
     step = frame["bucket"].diff()
     missing = frame.loc[step > 1.5 * step.median(), ["bucket"]] - step.median()
-    return pd.concat([frame, missing.assign(inspected=0, defective=0)]).sort_values("bucket") if len(missing) else frame
+    return pd.concat([frame, missing.assign(**{"inspected": 0, what: 0})]).sort_values("bucket") if len(missing) else frame
 
 
-def _band(figure: go.Figure, frame: pd.DataFrame) -> None:
+def _band(figure: go.Figure, frame: pd.DataFrame, color: str) -> None:
     edge = dict(x=frame["bucket"], mode="lines", line=dict(width=0), hoverinfo="skip")
     figure.add_scatter(y=frame["high"], row=1, col=1, **edge)
-    figure.add_scatter(y=frame["low"], fill="tonexty", fillcolor="rgba(46,126,187,0.16)", row=1, col=1, **edge)
+    figure.add_scatter(y=frame["low"], fill="tonexty", fillcolor=f"{color}29", row=1, col=1, **edge)
 
 
 def _mark(figure: go.Figure, notes: pd.DataFrame | None) -> None:

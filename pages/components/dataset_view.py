@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, image_viewer, text, words
+from pages.components import charts, image_viewer, plant, text, words
 from pages.components.cached import cached
 
 SPLITS = ["train", "val", "test"]
@@ -44,8 +44,11 @@ def show(head: Any) -> None:
     grid = st.grid(4, min_column_width=130)
     for label, value in (("Pictures", head.images), ("Labels", head.labels), ("Kinds", len(head.classes)), ("Left out", head.refused)):
         grid.metric(label, text.count(value), border=True)
+    if not head.labels:
+        only_good(head.snapshot_id)
     repeats(head.snapshot_id)
-    st.caption("  \n".join(f":material/info: {words.plain(note, 600)}" for note in told(head.run_id).get("notes", [])))
+    notes = [n for n in told(head.run_id).get("notes", []) if head.labels or "anomaly model" not in n]       # not twice
+    st.caption("  \n".join(f":material/info: {words.plain(note, 600)}" for note in notes))
     content, sizes, pictures, left_out = st.tabs(["What is in it", "Box sizes", "Pictures", "Left out"])
     with content:
         counts(head.snapshot_id)
@@ -55,6 +58,13 @@ def show(head: Any) -> None:
         samples(head)
     with left_out:
         rejected(head)
+
+
+def only_good(snapshot_id: str) -> None:
+    """What a set without a labelled defect is good for."""
+    st.info("No defect is labelled here. If all pictures show good parts, that is enough for an anomaly model: it learns what good parts "
+            "look like and marks whatever is unlike them. A detector needs labelled defects.", icon=":material/lightbulb:")
+    plant.link("training", "Train an anomaly model on it", icon=":material/arrow_forward:", kind="anomaly", dataset=snapshot_id)
 
 
 def repeats(snapshot_id: str) -> None:

@@ -16,7 +16,10 @@ LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list fi
           "size": "Network size", "weights": "Start from weights", "batch": "Images per step", "backbone": "Taught backbone",
           "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
           "teach_steps": "Steps of teaching", "repository_steps": "Steps of compressing", "labels": "Labelled images",
-          "images": "Pictures to learn from"}
+          "images": "Pictures to learn from", "false_rejects": "Good parts it may call unusual (%)", "source": "Made defects are filled by",
+          "teacher": "Frozen feature network", "perturbed": "Pictures perturbed beforehand", "preset": "Size of a new diffusion model",
+          "denoiser": "Diffusion model", "loss": "What is learned", "foreground": "Defects on the object only"}
+PERCENT = {"false_rejects"}                  # shares of one that people think of in hundredths
 NONE = {"labels": "all"}                     # what an empty number means, where no preset gives it
 
 
@@ -48,7 +51,9 @@ def _widget(place: Any, f: "dataclasses.Field[Any]", hint: Any, key: str, start:
 
 
 def _number(place: Any, f: "dataclasses.Field[Any]", kind: type[int] | type[float], value: Any, about: str | None, key: str) -> Any:
-    low, high = (None if f.metadata.get(edge) is None else kind(f.metadata[edge]) for edge in ("low", "high"))
-    style = {"format": "%g", "step": abs(value or 0) / 2 or 0.1} if kind is float else {"step": 1}
-    return place.number_input(label(f.name), low, high, None if value is None else kind(value), help=about, key=key,
-                              placeholder=NONE.get(f.name, "by the preset") if value is None else None, **style)
+    times = 100 if f.name in PERCENT else 1
+    low, high = (None if f.metadata.get(edge) is None else kind(times * f.metadata[edge]) for edge in ("low", "high"))
+    style = {"format": "%g", "step": times * abs(value or 0) / 2 or 0.1} if kind is float else {"step": 1}
+    typed = place.number_input(label(f.name), low, high, None if value is None else kind(times * value), help=about, key=key,
+                               placeholder=NONE.get(f.name, "by the preset") if value is None else None, **style)
+    return typed if times == 1 else round(typed / times, 9)

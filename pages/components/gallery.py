@@ -8,20 +8,25 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import image_viewer, text, words
+from pages.components import image_viewer, oddity, text, veil, words
 from pages.components.cached import cached, picture
 
 ORDERS = {"newest": "Newest first", "surest": "Surest first", "unsure": "Least sure first"}
+ODD_ORDERS = {"oddest": "Most unusual first", "newest": "Newest first"}
 SIZE = 24
 
 
 def behind(filters: jobs.Filters, heading: str, name: str = "behind") -> None:
-    """Heading, number, order, cells, pages; the heading is Markdown, its parts escaped by the caller."""
+    """Heading, number, order, cells, pages; the heading is Markdown, its parts escaped by the caller. Unusual ones with heat maps."""
+    odd = filters.verdict == "unusual"
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute", key=f"{name}_head"):
         st.markdown(f"### {heading}", width="content")
         with st.container(horizontal=True, vertical_alignment="bottom", width="content"):
-            good = st.toggle("Good ones too", key=f"{name}_good")
-            order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.get, key=f"{name}_order", width=170,
+            good = odd or st.toggle("Good ones too", key=f"{name}_good")
+            if odd:
+                veil.controls(name, on=True)
+            orders = ODD_ORDERS if odd else ORDERS
+            order = st.selectbox("Order", list(orders), format_func=orders.get, key=f"{name}_order_{filters.verdict}", width=170,
                                  label_visibility="collapsed")
     shown = filters if good else filters.but(verdict="defective")
     total = cached("images_count", shown)
@@ -29,9 +34,9 @@ def behind(filters: jobs.Filters, heading: str, name: str = "behind") -> None:
         st.info("No defective part among these." if not good else "No picture among these.", icon=":material/check_circle:")
         return
     rows = cached("images", shown, order, SIZE, SIZE * (_page(shown, order, total, name) - 1))
-    image_viewer.gallery(rows, _look(name), SIZE)
+    image_viewer.gallery(rows, _look(name, odd), SIZE)
     _pages(total, name)
-    image_viewer.large(rows, _look(name))
+    image_viewer.large(rows, _look(name, odd))
 
 
 def _page(filters: jobs.Filters, order: str, total: int, name: str) -> int:
@@ -50,8 +55,13 @@ def _pages(total: int, name: str) -> None:
         st.pagination(pages, key=f"{name}_at")
 
 
-def _look(name: str) -> image_viewer.Look:
-    return image_viewer.Look(name=name, id="inspection_id", draw=_draw, verdict=verdict, details=details)
+def _look(name: str, odd: bool) -> image_viewer.Look:
+    now, opacity = jobs.results.revision(), veil.chosen(name) if odd else 0
+
+    def tools() -> image_viewer.Draw:
+        return veil.over(_draw, veil.controls(f"{name}_large", opacity > 0, opacity), now)
+
+    return image_viewer.Look(name, "inspection_id", veil.over(_draw, opacity, now), verdict, details, tools if odd else None)
 
 
 def _draw(inspection_id: Any, width: int | None, boxes: bool) -> bytes:
@@ -60,9 +70,9 @@ def _draw(inspection_id: Any, width: int | None, boxes: bool) -> bytes:
 
 def verdict(row: Any) -> str:
     """One line: icon, word, kind, and how sure."""
-    if row.is_defective:
-        return f":red[:material/cancel:] {words.plain(row.top_class or 'Defective', 30)}"
-    return ":green[:material/check_circle:] Good"
+    said = f":red[:material/cancel:] {words.plain(row.top_class or 'Defective', 30)}" if row.is_defective \
+        else ":green[:material/check_circle:] Good"
+    return f"{said} · :violet[:material/help:] Unusual" if oddity.is_unusual(row.is_unusual) else said
 
 
 def details(row: Any) -> None:

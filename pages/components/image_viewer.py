@@ -30,6 +30,21 @@ STYLE = """<style>
 [class*="st-key-open_"] button:focus-visible {opacity: .35;}
 [class*="st-key-viewer_picture"] img {max-height: 68vh; object-fit: contain; background: rgb(128 128 128 / 12%); image-rendering: auto;}
 </style>"""
+# Enlarged, the picture keeps to its place and is moved about in it by wheel, finger or drag; it begins in its middle.
+_ENLARGED = """<style>
+[class*="st-key-viewer_picture"] {{display: block; overflow: auto; max-height: 68vh; overscroll-behavior: contain; cursor: grab;}}
+[class*="st-key-viewer_picture"] > div, [class*="st-key-viewer_picture"] [data-testid="stImage"],
+[class*="st-key-viewer_picture"] [data-testid="stImageContainer"] {{width: {0}% !important; max-width: none !important;}}
+[class*="st-key-viewer_picture"] > div * {{width: 100% !important; max-width: none !important;}}
+[class*="st-key-viewer_picture"] img {{max-height: none; pointer-events: none;}}
+</style><script>(() => {{
+const box = document.querySelector('[class*="st-key-viewer_picture"]');
+const middle = () => box.scrollTo((box.scrollWidth - box.clientWidth) / 2, (box.scrollHeight - box.clientHeight) / 2);
+[50, 300, 900].forEach(ms => setTimeout(middle, ms));
+box.onpointerdown = e => {{ if (e.pointerType !== "mouse") return; e.preventDefault(); box.setPointerCapture(e.pointerId); }};
+box.onpointermove = e => {{ if (box.hasPointerCapture(e.pointerId)) box.scrollBy(-e.movementX, -e.movementY); }};
+}})();</script>"""
+ZOOMS = {"1×": 1, "2×": 2, "4×": 4}
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class Look:
     draw: Draw
     verdict: Callable[[Any], str] | None = None      # one short line of Markdown below the picture
     details: Callable[[Any], None] | None = None     # writes beside the large picture
+    tools: Callable[[], Draw] | None = None          # more switches of the large view; how it is drawn then
 
 
 def gallery(rows: pd.DataFrame, look: Look, size: int = 24) -> None:
@@ -92,10 +108,15 @@ def _large(rows: pd.DataFrame, look: Look) -> None:
         _step(look, ids, at - 1, "Previous", "Left")
         _step(look, ids, at + 1, "Next", "Right")
         boxes = st.toggle("Boxes", True, key=f"{look.name}_boxes")
+        draw = look.tools() if look.tools else look.draw
+        zoom = ZOOMS[st.segmented_control("Zoom", list(ZOOMS), default="1×", required=True, key=f"{look.name}_zoom",
+                                          label_visibility="collapsed")]
         st.caption(f"{at + 1:,} of {len(ids):,}", width="content")
     left, right = st.columns([3, 2] if look.details else [1, 0.001])
+    if zoom > 1:
+        st.html(_ENLARGED.format(100 * zoom), unsafe_allow_javascript=True)
     with left, st.container(key="viewer_picture"):
-        picture(look.draw, ids[at], LARGE, boxes, words.short(row.file_name, 120))
+        picture(draw, ids[at], LARGE * min(zoom, 2), boxes, words.short(row.file_name, 120))
     with right:
         st.text(words.short(row.file_name, 200))
         if look.details:

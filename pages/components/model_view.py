@@ -64,10 +64,7 @@ def overview(models: pd.DataFrame) -> pd.DataFrame:
 
 def show(model: Any) -> None:
     """Figures on the locked test, per kind, thresholds, settings."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(words.plain(model.name), anchor=False, width="content")
-        if model.promoted:
-            st.badge("In use", color="green", icon=":material/check:")
+    title(model)
     figures(model)
     rows = per_kind(model)
     if rows["AP50"].notna().any():
@@ -75,6 +72,13 @@ def show(model: Any) -> None:
         bars(rows, str(model.model_id))
     with st.expander("Thresholds and settings", icon=":material/tune:"):
         settings(model)
+
+
+def title(model: Any) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(words.plain(model.name), anchor=False, width="content")
+        if model.promoted:
+            st.badge("In use", color="green", icon=":material/check:")
 
 
 def figures(model: Any) -> None:
@@ -113,10 +117,15 @@ def settings(model: Any) -> None:
         left.dataframe(pd.DataFrame({"Kind": list(at), "Counts from confidence": list(at.values())}), hide_index=True, alt="Thresholds",
                        column_config={"Counts from confidence": st.column_config.NumberColumn(format="%.2f")})
         left.caption("Chosen on the validation pictures; rules on the Inspection page go before them.")
+    asked(model, right)
+
+
+def asked(model: Any, place: Any) -> None:
+    """What the training was told, and the ids that pin it down."""
     chosen = {k: v for k, v in (model.settings or {}).items() if v is not None}
-    right.dataframe(pd.DataFrame({"Setting": list(chosen), "Value": [words.short(v, 120) for v in chosen.values()]}), hide_index=True,
+    place.dataframe(pd.DataFrame({"Setting": list(chosen), "Value": [words.short(v, 120) for v in chosen.values()]}), hide_index=True,
                     alt="Settings of the training")
-    right.caption(f"Model {words.plain(model.model_id)} · dataset version {words.plain(model.snapshot_id or '–')}")
+    place.caption(f"Model {words.plain(model.model_id)} · dataset version {words.plain(model.snapshot_id or '–')}")
 
 
 def thresholds(model: Any) -> dict[str, float]:

@@ -23,6 +23,7 @@ NAMES = {"real": "Your plant", "demo": "Demo plant"}
 
 def begin(title: str) -> str:
     """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see."""
+    seen = jobs.results.revision()                           # before anything is read: what comes in meanwhile is new to this page
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
         have = cached("plants")
@@ -37,8 +38,8 @@ def begin(title: str) -> str:
     if not have.get(plant) and not jobs.caught_up():
         _catching_up()
     if not have.get(plant):
-        _nothing()
-    _watch(jobs.results.revision())
+        _nothing(seen)
+    _watch(seen)
     return plant
 
 
@@ -147,7 +148,7 @@ def _wait() -> None:
         st.rerun()
 
 
-def _nothing() -> None:
+def _nothing(seen: int) -> None:
     """The empty state; ends the page."""
     with st.container(border=True, key="empty"):
         st.markdown("### :material/image_search: Nothing inspected yet")
@@ -156,7 +157,7 @@ def _nothing() -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             link("inspection", "Go to Inspection", icon=":material/image_search:")
             bring_back()
-    _watch(jobs.results.revision())
+    _watch(seen)
     st.stop()
 
 

@@ -15,7 +15,7 @@ from pages.components import charts
 
 FOUND = {"map50": "mAP50", "map50_95": "mAP50–95"}
 TERM = {"box_loss": "boxes", "distill_loss": "distillation"}
-NORMAL = {"cosine_loss": "unlike the teacher", "focal_loss": "outline, by cell", "overlap_loss": "outline, as a whole"}
+NORMAL = {"cosine_loss": "cosine", "focal_loss": "focal", "overlap_loss": "overlap"}
 TAP = r"^tap_t(\d+)_b(\d+)$"
 LIKE = {"resvae_cosine": "training", "cosine": "training"}
 

@@ -1,4 +1,6 @@
-"""What to train: plain or with a diffusion teacher, the dataset, a preset, every setting behind Advanced; the time it takes first."""
+"""What to train: a detector, alone or with a diffusion teacher, or an anomaly model; the dataset, a preset, every setting behind
+Advanced; the time it takes first. A link may say kind and dataset.
+"""
 
 import dataclasses
 from typing import Any
@@ -6,14 +8,16 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import form, stages, sweep, text, words
+from pages.components import anomaly_form, form, stages, sweep, text, words
 from pages.components.cached import cached
 
-KINDS = {"plain": "Plain detector", "teacher": "With a diffusion teacher"}
+KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "anomaly": "Anomaly model"}
 ABOUT_KIND = {
-    "plain": "Learns from your labels alone.",
+    "plain": "Finds the kinds of defect that you have labelled. Learns from your labels alone.",
     "teacher": "First a diffusion model learns from the pictures without their labels, then the detector learns from it. Meant for "
-               "faint defects and few labels. Takes longer to train, and inspects as fast as a plain one."}
+               "faint defects and few labels. Takes longer to train, and inspects as fast as a plain one.",
+    "anomaly": "Learns what good parts look like and marks whatever is unlike them, of any kind, also what nobody has labelled yet. It "
+               "works beside the detector and rejects nothing by itself."}
 
 PRESETS: dict[str, dict[str, Any]] = {"Quick": {"epochs": 10, "imgsz": 224}, "Standard": {"epochs": 40, "imgsz": 224},
                                       "Long": {"epochs": 150, "imgsz": 320}}
@@ -29,18 +33,22 @@ GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights"
           "diffusion_steps", "repository_steps", "teach_steps")
 
 
-def config() -> jobs.TrainDetector | None:
+def config() -> jobs.TrainDetector | jobs.TrainAnomaly | None:
     """What the form says; None, with the reason shown, while it does not fit together."""
-    kind = st.segmented_control("What to train", list(KINDS), default="plain", required=True, format_func=KINDS.get, key="train_kind")
+    linked = st.query_params.get("kind", "")
+    kind = st.segmented_control("What to train", list(KINDS), default=linked if linked in KINDS else "plain", required=True,
+                                format_func=KINDS.get, key="train_kind")
     st.caption(ABOUT_KIND[kind])
     sets = cached("datasets")
     names = {r.snapshot_id: f"{words.short(r.name)} · {r.images:,} pictures · {words.when(r.created_at)}" for r in sets.itertuples()}
     left, right = st.columns(2)
-    dataset = left.selectbox("Dataset", list(names), format_func=names.__getitem__, key="train_dataset")
+    asked = st.query_params.get("dataset", "")
+    dataset = left.selectbox("Dataset", list(names), list(names).index(asked) if asked in names else 0, names.__getitem__,
+                             key="train_dataset")
     suggested = suggest(str(sets.set_index("snapshot_id").loc[dataset, "name"]))
     name = right.text_input("Name of the model", suggested, key=f"train_name_{suggested}", max_chars=80).strip()
     try:
-        return _guided(dataset, name) if kind == "teacher" else _plain(dataset, name)
+        return FORMS[kind](dataset, name)
     except jobs.ConfigError as error:
         words.sorry(error)
         return None
@@ -68,13 +76,16 @@ def _guided(dataset: str, name: str) -> jobs.TrainDistilled | None:
     return jobs.TrainDistilled(dataset=dataset, name=name, preset=preset, **values)
 
 
+FORMS = {"plain": _plain, "teacher": _guided, "anomaly": anomaly_form.config}
+
+
 def suggest(dataset: str) -> str:
     """'NEU-DET 3': the dataset's name and the next free number."""
-    taken = set(cached("models")["name"]) | {run.name for run in jobs.recent(limit=100, recipes=words.MODEL_MAKERS)}
+    taken = set(cached("models", "")["name"]) | {run.name for run in jobs.recent(limit=100, recipes=words.MODEL_MAKERS)}
     return next(name for n in range(1, 1000) if (name := f"{dataset} {n}") not in taken)
 
 
-def promise(config: jobs.TrainDetector) -> None:
+def promise(config: jobs.Config) -> None:
     """How long it will take, stage by stage where there are some, and what else the machine is busy with."""
     seconds = jobs.estimate(config)
     if isinstance(config, jobs.TrainDistilled):

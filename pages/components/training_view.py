@@ -7,18 +7,21 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import fidelity, plant, run_panel, stages, sweep, training_curves, words
+from pages.components import anomaly_view, fidelity, plant, run_panel, stages, sweep, training_curves, words
 
 
 def live(status: jobs.RunStatus) -> None:
     """What comes while it runs; a link to the model when it is done."""
     if status.state == "completed" and status.recipe in words.MODEL_MAKERS:
-        plant.link("models", "See the model and put it to use", icon=":material/arrow_forward:")
+        kind = {"kind": "Anomaly models"} if status.recipe == "train-anomaly" else {}
+        plant.link("models", "See the model and put it to use", icon=":material/arrow_forward:", **kind)
     points = jobs.live_metrics(status.run_id)
     if status.recipe == "train-distilled":
         stages.show(status, points)
     elif status.recipe == "probe-features":
         _ranking(status)
+    elif status.recipe == "train-anomaly":
+        anomaly_view.live(status, points)
     else:
         _curves(status, points)
     if status.state == "completed":

@@ -16,6 +16,7 @@ from pages.components.cached import cached
 from pages.components.shelf import Shelf
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "demo" / "samples"
+WITHOUT = "none"         # as `Inspect.anomaly` has it
 WAYS = {"files": "Files or a zip", "directory": "A folder"}
 
 
@@ -67,7 +68,8 @@ def submit_samples(paths: list[Path]) -> str | None:
     worst = lines.iloc[lines["state"].map({"act": 0, "look": 1}).fillna(2).argmin()]["line"] if len(lines) else "Line 2"
     models = cached("models")
     own = models.loc[models["run_id"] == "", "model_id"]                     # the demo's own model, whichever is in use
-    config = jobs.Inspect(model=own.iloc[0] if len(own) else "", line=str(worst), product=products[0] if products else "", plant="demo")
+    config = jobs.Inspect(model=own.iloc[0] if len(own) else "", anomaly=WITHOUT, line=str(worst),       # it knows other parts, not these
+                          product=products[0] if products else "", plant="demo")
     with ExitStack() as stack:
         return submit(config, [(p.name, stack.enter_context(p.open("rb"))) for p in paths], plant="demo")
 
@@ -124,11 +126,24 @@ def counting(line: str) -> str:
 
 
 def advanced() -> tuple[str, dict[str, Any]]:
-    """A path on this machine instead of an upload, the model, and patterns of file names."""
-    models = model_view.usable(cached("models"))
+    """A path on this machine instead of an upload, the models, and patterns of file names."""
     with st.expander("Advanced", icon=":material/tune:"):
         path = st.text_input("Folder, zip or picture on this machine, instead of an upload", key="batch_path").strip()
-        ids = ["", *models["model_id"]]
-        names = dict(zip(models["model_id"], models["name"], strict=True))
-        model = st.selectbox("Model", ids, format_func=lambda i: words.short(names[i]) if i else "The one in use", key="batch_model")
-        return path, {"model": model, **form.fields(jobs.Inspect, ("captured_pattern", "unit_pattern"), "batch")}
+        left, right = st.columns(2)
+        model = _model(left, "Detector", "detector", {"": "The one in use"}, "batch_model")
+        used = "".join(looks_beside())
+        without = {"": f"The one in use: {words.short(used)}", WITHOUT: "None"} if used else {"": "None is in use"}
+        anomaly = _model(right, "Anomaly model beside it", "anomaly", without, "batch_anomaly")
+        return path, {"model": model, "anomaly": anomaly, **form.fields(jobs.Inspect, ("captured_pattern", "unit_pattern"), "batch")}
+
+
+def _model(place: Any, label: str, kind: str, special: dict[str, str], key: str) -> str:
+    """The id of a model of one kind, or one of the special answers."""
+    models = model_view.usable(cached("models", kind))
+    names = special | {i: words.short(n) for i, n in zip(models["model_id"], models["name"], strict=True)}
+    return str(place.selectbox(label, list(names), format_func=names.__getitem__, key=key))
+
+
+def looks_beside() -> list[str]:
+    """The name of the anomaly model in use, if there is one."""
+    return [str(n) for n in cached("models", "anomaly").query("promoted")["name"]]

@@ -18,8 +18,9 @@ _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&])")
 RECIPES = {"import": "Dataset", "train-detector": "Training", "train-distilled": "Training with a teacher", "inspect": "Inspection",
            "predict": "Prediction", "demo": "Demo plant", "demo-model": "Demo model", "train-diffusion": "Diffusion model",
            "probe-features": "Feature ranking", "build-repository": "Feature repository", "teach-backbone": "Taught backbone",
-           "train-fused": "Fused teacher", "distill": "Distilled detector"}
-MODEL_MAKERS = ("train-detector", "train-distilled", "distill")
+           "train-fused": "Fused teacher", "distill": "Distilled detector", "train-anomaly": "Anomaly model",
+           "synthesize": "Synthetic defects", "collect-masks": "Outlines of a new defect"}
+MODEL_MAKERS = ("train-detector", "train-distilled", "distill", "train-anomaly")
 TRAININGS = (*MODEL_MAKERS, "train-diffusion", "build-repository", "teach-backbone", "train-fused", "probe-features")
 STATES = {"pending": ("Waiting", "gray", ":material/schedule:"), "running": ("Running", "blue", ":material/progress_activity:"),
           "completed": ("Done", "green", ":material/check:"), "failed": ("Failed", "red", ":material/error:"),

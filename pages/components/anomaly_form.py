@@ -1,0 +1,63 @@
+"""The form of an anomaly model: how long, how many good pictures it may call unusual, the rest behind Advanced; and whether the
+dataset has the good pictures it takes.
+
+What the recipe refuses, or would leave without a limit, is said before the hours are spent. Knows nothing of how it learns.
+"""
+
+import dataclasses
+import math
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import form, text, words
+from pages.components.cached import cached
+
+MAIN = ("steps", "false_rejects", "imgsz")
+ADVANCED = [f.name for f in dataclasses.fields(jobs.TrainAnomaly) if f.name not in ("dataset", "name", *MAIN)]
+LEAST = 4                # good pictures in the train split, two of which are kept aside where val has none, as the recipe counts
+ENOUGH = 3               # a share r takes 3 / r good pictures kept from training, as the recipe counts
+
+
+def config(dataset: str, name: str) -> jobs.TrainAnomaly | None:
+    """What the form says; None, with the reason shown, where it cannot be trained."""
+    train, held_out = good(dataset)
+    if train + held_out < LEAST or not train:
+        nothing_good(train)
+        return None
+    values = form.fields(jobs.TrainAnomaly, MAIN, "odd")
+    told(train, held_out, values["false_rejects"])
+    with st.expander("Advanced", icon=":material/tune:"):
+        values |= form.fields(jobs.TrainAnomaly, ADVANCED, "odd")
+    return jobs.TrainAnomaly(dataset=dataset, name=name, **values)
+
+
+def good(dataset: str) -> tuple[int, int]:
+    """Good pictures to learn from, and those kept from training: val's, else a tenth of train's, two at least."""
+    counts = cached("dataset_counts", dataset)
+    plain = counts[counts["class_name"] == ""].set_index("split")["images"]
+    train, val = int(plain.get("train", 0)), int(plain.get("val", 0))
+    kept = val or min(train // 2, max(2, round(train / 10)))
+    return train - (0 if val else kept), kept
+
+
+def nothing_good(n: int) -> None:
+    """A dataset in which every picture carries a defect."""
+    here = "has no good picture" if n == 0 else f"has {text.count(n)} good {'picture' if n == 1 else 'pictures'}"
+    st.warning(f"An anomaly model learns from pictures of good parts. This dataset {here}: every other one carries a labelled defect, "
+               "or is kept for the test. Import pictures of good parts without labels and train on those.", icon=":material/photo_library:")
+
+
+def told(train: int, held_out: int, share: float) -> None:
+    """How many good pictures there are, what the share means in them, and what they are too few for."""
+    said = (f"It learns from {text.count(train)} good pictures; {text.count(held_out)} more are kept aside to set the limit. Defects need "
+            f"not be labelled. Of 1,000 good parts it would call about {text.count(round(1000 * share))} unusual.")
+    st.caption(said)
+    needed = math.ceil(ENOUGH / share - 1e-9)
+    if held_out >= needed:
+        return
+    least = math.ceil(1e3 * ENOUGH / held_out - 1e-9) / 10
+    instead = f"Allow {least:g} % or more, or add good pictures." if least <= 50 else "Add good pictures."
+    st.warning(f"{100 * share:g} % cannot be told from {text.count(held_out)} good pictures kept aside; it takes {text.count(needed)}. The "
+               f"model would score pictures and draw heat maps, but have no limit of its own. {words.plain(instead, 200)} A limit can also "
+               "be set by eye later, on an inspected batch.", icon=":material/straighten:")
