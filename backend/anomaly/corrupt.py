@@ -156,7 +156,7 @@ def tone(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     grey = np.ptp(level) < 3                                           # of 255: grey stays grey
     tint = 1.0 if grey else 2 ** rng.uniform(-0.3, 0.3, 3)
     gain = 2 ** (rng.uniform(0.15, 1) if rng.random() < 0.35 else -rng.uniform(0.15, 2.5))
-    return _as_image((level + np.float32(2 ** rng.uniform(-2, 0.7)) * (found - level)) * np.float32(gain) * tint)
+    return _as_image((level + np.float32(2 ** rng.uniform(-2, 1.3)) * (found - level)) * np.float32(gain) * tint)
 
 
 def moved(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

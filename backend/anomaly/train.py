@@ -130,6 +130,8 @@ def divided(data: Snapshot) -> tuple[list[Picture], list[Picture]]:
 
     Held out are those of val; without any, a tenth of train by content hash, whole groups of near-duplicates together.
     """
+    if any(p.origin == "synthetic" for p in data.by_split("test")):
+        raise ConfigError("The test split of this dataset holds synthetic images; a model may be scored on real ones only.")
     tested = {p.image_id for p in data.by_split("test")}
     marked = {p.image_id for p in data.pictures if is_defective(p)}
     good = {split: {p.image_id: p for p in data.by_split(split) if p.image_id not in tested | marked and p.origin == "real"}

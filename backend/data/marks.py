@@ -64,8 +64,9 @@ class Notes:
 
 
 def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes) -> tuple[list[Box], Mask | None]:
-    """The boxes of one picture of this size (width, height), and its masks united, (H, W), if any shows something.
+    """The boxes of one picture of this size (width, height), and its masks united, (H, W), if it shows a defect.
 
+    The mask of a defect is kept though it be empty: the picture carries no box then, and yet is none of the good ones.
     Raises InputError where a mask cannot be read.
     """
     found: list[Box] = []
@@ -76,7 +77,7 @@ def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes
             continue
         white = read_mask(mark.mask)
         boxes = _from_mask(mark, white, size, name, notes)
-        if boxes:                       # a defect without a box would be good here and bad there
+        if mark.class_name:
             white = _fitted(white, size)
             united = white if united is None else united | white
         found += boxes

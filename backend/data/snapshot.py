@@ -44,6 +44,11 @@ class Picture:
         return {b.class_name for b in self.boxes}
 
     @property
+    def is_good(self) -> bool:
+        """Nothing says that it shows a defect. Where nobody looked for one, it may all the same."""
+        return not self.boxes and not self.mask
+
+    @property
     def path(self) -> Path:
         """Where its bytes are. Raises NotFoundError."""
         path = images.path_of(self.image_id)

@@ -24,9 +24,9 @@ WEAKEST, STRONGEST = 0.08, 0.4      # deviation of the noise, of the full range
 
 
 def good(data: Snapshot) -> list[Picture]:
-    """Pictures to make defects on: of train, without a box, and neither in val or test too nor nearly equal to one there."""
+    """Pictures to make defects on: of train, without a known defect, and neither in val or test too nor nearly equal to one there."""
     held = {p.group_id for p in data.pictures if p.split in ("val", "test") and p.group_id}
-    marked = {p.image_id for p in data.pictures if p.boxes}
+    marked = {p.image_id for p in data.pictures if not p.is_good}
     return [p for p in data.learnable() if p.image_id not in marked and p.group_id not in held]
 
 
