@@ -21,6 +21,7 @@ BLUE, AMBER, RED, GREEN, VIOLET, GREY = "#2E7EBB", "#C98500", "#D1602B", "#159A7
 SERIES = (BLUE, AMBER, GREEN, VIOLET, RED, GREY)
 
 MOST_BARS = 24            # all hours of a day; more are told in the table
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}       # grows upwards, so that two rows on a phone hide no line
 _CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
 
 # Plotly swallows a finger's drag wherever points can be chosen, so a phone could not scroll past a chart. Kept from Plotly, the touch
@@ -150,7 +151,7 @@ def curves(frame: pd.DataFrame, names: list[str] | None = None, height: int = 26
         if names is None or name in names:
             figure.add_scatter(x=rows["step"], y=rows["value"], mode="lines+markers", name=str(name), marker=dict(size=4),
                                line=dict(color=SERIES[i % len(SERIES)], width=2), hovertemplate="%{y:.4g}")
-    return layout(figure, height, hovermode="x unified").update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
+    return layout(figure, height, hovermode="x unified").update_layout(showlegend=True, legend=LEGEND)
 
 
 def stacked(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) -> go.Figure:
@@ -160,7 +161,7 @@ def stacked(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) 
         figure.add_bar(x=[text.html(v) for v in rows[x]], y=rows[y], name=text.html(str(name)), marker_color=SERIES[i % len(SERIES)],
                        customdata=rows[[x, group]],
                        hovertemplate="%{x}: %{y:,}<extra>" + text.html(str(name)) + "</extra>")
-    return layout(figure, height, barmode="stack").update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
+    return layout(figure, height, barmode="stack").update_layout(showlegend=True, legend=LEGEND)
 
 
 def scatter(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) -> go.Figure:
@@ -169,4 +170,4 @@ def scatter(frame: pd.DataFrame, x: str, y: str, group: str, height: int = 280) 
     for i, (name, rows) in enumerate(frame.groupby(group, sort=True)):
         figure.add_scatter(x=rows[x], y=rows[y], mode="markers", name=text.html(str(name)),
                            marker=dict(size=5, opacity=0.6, color=SERIES[i % len(SERIES)]))
-    return layout(figure, height).update_layout(showlegend=True, legend=dict(orientation="h", y=1.15))
+    return layout(figure, height).update_layout(showlegend=True, legend=LEGEND)

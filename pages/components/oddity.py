@@ -128,4 +128,4 @@ def histogram(odd: Odd) -> go.Figure:
     if most > CROWD:
         figure.update_yaxes(type="log", range=[math.log10(0.5), math.log10(1.3 * most)], tickvals=[1, 10, 100, 1000, 10_000])
     figure.update_yaxes(nticks=4, rangemode="tozero")
-    return charts.layout(figure, 190, barmode="stack").update_layout(showlegend=True, legend=dict(orientation="h", y=1.25))
+    return charts.layout(figure, 190, barmode="stack").update_layout(showlegend=True, legend=charts.LEGEND)
