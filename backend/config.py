@@ -240,14 +240,15 @@ class TrainAnomaly(Config):
 
     dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
     name: str = _f("", "Name of the model.")
-    steps: int = _f(3000, "Optimiser steps.", low=1, high=1_000_000)
+    steps: int = _f(2000, "Optimiser steps.", low=1, high=1_000_000)
     imgsz: int = _f(256, "Side of the square network input, in pixels; a multiple of 32.", low=64, high=1024)
     false_rejects: float = _f(0.01, "Share of good images that may be called unusual; it sets the threshold.", low=1e-5, high=0.5)
     seed: int = _f(0, "Seed of weights, order, masks and noise.", low=0, high=2**31 - 1)
     teacher: str = _f("efficientnet-lite0", "Frozen feature network: efficientnet-lite0, timm:NAME or torchvision:NAME where their "
                                             "weights are on disk, or ddpm (the dataset's own diffusion model).", advanced=True)
-    source: str = _f("ddpm", "What fills the masks: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian), "
-                             "mixed (all three in turn).", choices=("ddpm", "texture", "noise", "mixed"), advanced=True)
+    source: str = _f("mixed", "What fills the masks: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian), "
+                              "mixed (these in turn, and the surface itself, darker, brighter, blurred or moved).",
+                     choices=("ddpm", "texture", "noise", "mixed"), advanced=True)
     loss: str = _f("both", "What is learned: both, or one alone.", choices=("both", "cosine", "segmentation"), advanced=True)
     phases: str = _f("joint", "Student and segmentation head together, or one after the other.", choices=("joint", "two"), advanced=True)
     overlap: str = _f("dice", "The term beside focal loss.", choices=("dice", "l1"), advanced=True)
@@ -258,8 +259,8 @@ class TrainAnomaly(Config):
     preset: str = _f("tiny", "Size and length of a new diffusion model.", choices=("tiny", "small", "base"), advanced=True)
     diffusion_steps: int | None = _f(None, "Optimiser steps of a new diffusion model; none: the preset's.", low=1, high=5_000_000,
                                      advanced=True)
-    perturbed: int = _f(400, "Perturbed images that the diffusion model makes beforehand.", low=1, high=1_000_000, advanced=True)
-    learning_rate: float = _f(1e-3, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
+    perturbed: int = _f(200, "Perturbed images that the diffusion model makes beforehand.", low=1, high=1_000_000, advanced=True)
+    learning_rate: float = _f(2e-3, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
     precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
                         choices=("auto", "f32", "bf16"), advanced=True)
 

@@ -14,7 +14,7 @@ from backend.diffusion import ddpm
 from backend.errors import NotFoundError
 from backend.synthesis import pool
 
-PERTURBED = dict(steps=10, depth=300, variance=0.25, start="image")          # as `synthesize` makes them
+PERTURBED = dict(steps=10, depth=500, variance=1.0, start="image")           # as `synthesize` makes them
 PER_STEP = 4             # perturbed images that take about as long as a training step: for the progress only
 
 

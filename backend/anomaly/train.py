@@ -133,7 +133,7 @@ def divided(data: Snapshot) -> tuple[list[Picture], list[Picture]]:
     if any(p.origin == "synthetic" for p in data.by_split("test")):
         raise ConfigError("The test split of this dataset holds synthetic images; a model may be scored on real ones only.")
     tested = {p.image_id for p in data.by_split("test")}
-    marked = {p.image_id for p in data.pictures if is_defective(p)}
+    marked = {p.image_id for p in data.pictures if not p.is_good}
     good = {split: {p.image_id: p for p in data.by_split(split) if p.image_id not in tested | marked and p.origin == "real"}
             for split in ("train", "val")}
     held = [good["val"][i] for i in sorted(good["val"])][:MOST]
@@ -156,10 +156,6 @@ def _split_off(good: list[Picture]) -> tuple[list[Picture], list[Picture]]:
     if len(held) < 2:                                                # all of them near-duplicates of each other: nothing to keep apart
         held = {p.image_id for p in good[:2]}
     return [p for p in good if p.image_id not in held], [p for p in good if p.image_id in held]
-
-
-def is_defective(picture: Picture) -> bool:
-    return bool(picture.boxes or picture.mask)
 
 
 def opened(picture: Picture, side: int) -> np.ndarray:
@@ -202,7 +198,7 @@ def _on_test(bundle: Path, data: Snapshot, steps: int, report: Any) -> dict[str,
     maps, scores = evaluation.predict(bundle, list(pictures), load, lambda i: report(
         step=steps, total=steps, message=f"scoring on test, image {i + 1} of {len(pictures)}"))
     masks = [images.load_mask(p.mask) if p.mask else None for p in pictures.values()]
-    return evaluation.evaluate(maps, scores, masks, [is_defective(p) for p in pictures.values()])
+    return evaluation.evaluate(maps, scores, masks, [not p.is_good for p in pictures.values()])
 
 
 def summary(config: TrainAnomaly, data: Snapshot, head: dict[str, Any], training: learn.Training, train: int, held: int,

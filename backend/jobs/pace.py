@@ -39,14 +39,14 @@ NVIDIA = Path("/proc/driver/nvidia/version")      # where it is, core seconds sa
 # Core seconds, guessed for a core of 2020. YOLO11n at 224 px is 0.8 GFLOP forward and three times that to train.
 FILE_S = {"inspect": 0.06, "predict": 0.06, "import": 0.02}
 PASS_S = 0.08                           # an image of 224 px, once through training
-FUSED, DISTILLED = 1.5, 1.6             # times a plain pass: features are decoded, warped and attended to; the teacher looks too
+FUSED, DISTILLED = 1.35, 1.35           # times a plain pass: features are decoded, warped and attended to; the teacher looks too
 SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}
 FEATURES_S = 0.2                        # an image of 256 px through the tiny network, at one timestep
 FIT_S = 0.3                             # a step of the compressing network
 TAUGHT_S = 0.045                        # an image of 224 px, forward and back through a backbone alone
 READER_S = 4.0                          # fitting one linear reader
-LEARNT_S = 0.2                          # an image of 256 px, once through training of an anomaly model
-PERTURBED_S = 0.5                       # an image of 128 px through ten denoising steps of the tiny network
+LEARNT_S = 0.08                         # an image of 256 px, once through training of an anomaly model
+PERTURBED_S = 0.9                       # an image of 128 px through ten denoising steps of the tiny network
 
 # preset -> steps, crops a step, core seconds a crop; the first two are those of `diffusion.ddpm`, which is too heavy to import
 PRESETS = {"tiny": (1_000, 32, 0.09), "small": (4_000, 32, 0.09), "base": (30_000, 128, 1.5)}

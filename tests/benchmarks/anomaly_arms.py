@@ -45,7 +45,7 @@ class Shape:
 
 
 SHAPES = {
-    "cpu": Shape("anomaly", 3000, 1000, 400, 3000),
+    "cpu": Shape("anomaly", 2000, 1000, 200, 2000),
     "gpu": Shape("anomaly-gpu", 10_000, 8000, 2000, 20_000),
     "check": Shape("anomaly-check", 4, 4, 4, 2),
 }

@@ -1,0 +1,366 @@
+"""An anomaly model, from good images to a scored bundle: batches, network, losses, training, resuming."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend import rundir
+from backend.anomaly import corrupt, learn, losses, train
+from backend.anomaly.corrupt import Surface, View
+from backend.anomaly.networks import AnomalyNet, distance
+from backend.config import Import, TrainAnomaly, TrainDiffusion
+from backend.data import importer, snapshot
+from backend.diffusion import ddpm
+from backend.errors import Canceled, ConfigError
+from backend.inspection.anomaly_engine import AnomalyEngine
+from backend.jobs.report import Reporter
+from backend.synthesis import pool
+from backend.teacher.extractors import Extractor
+from tests import plates
+from tests.squares import one_core
+
+SIDE = 64
+SMALL = ddpm.Preset((8, 16, 16, 16), 1, crop=16, batch=4, steps=4, ema=0.9)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSPECT_DATA", str(tmp_path_factory.mktemp("data")))
+        for module in (ddpm, learn, pool):
+            patch.setattr(module, "cores", one_core)
+        patch.setattr(ddpm, "PREVIEW", 2)
+        patch.setattr(train, "DRAWN", 6)
+        patch.setitem(ddpm.PRESETS, "tiny", SMALL)
+        yield
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> snapshot.Snapshot:
+    """MVTec AD layout: 14 good train pictures of a grainy sheet; test: 2 good, 3 with a dark spot."""
+    folder, rng = tmp_path_factory.mktemp("paper"), np.random.default_rng(0)
+    for split, kind, n in (("train", "good", 14), ("test", "good", 2), ("test", "spot", 3)):
+        (folder / split / kind).mkdir(parents=True)
+        for i in range(n):
+            pixels = sheet(rng)
+            if kind == "spot":
+                x, y = rng.integers(8, 40, 2)
+                pixels[y:y + 12, x:x + 12] = 40
+                mask = np.zeros(pixels.shape[:2], np.uint8)
+                mask[y:y + 12, x:x + 12] = 255
+                (folder / "ground_truth" / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(folder / "ground_truth" / kind / f"{i}_mask.png")
+            Image.fromarray(pixels).save(folder / split / kind / f"{i}.png")
+    run = plates.run_of("import", lambda r: importer.run(Import(path=str(folder), name="paper"), r, plates.silent))
+    return snapshot.read(run)
+
+
+def sheet(rng: np.random.Generator, side: int = 60) -> np.ndarray:
+    return np.clip(rng.normal(170, 10, (side, side, 1)) + rng.normal(0, 4, (side, side, 3)), 0, 255).astype(np.uint8)
+
+
+def config(**more: Any) -> TrainAnomaly:
+    return TrainAnomaly(**{"dataset": "paper", "name": "m", "steps": 6, "imgsz": SIDE, "batch": 4, "source": "texture", **more})
+
+
+def surface(source: str = "mixed", n: int = 5, **more: Any) -> Surface:
+    rng = np.random.default_rng(1)
+    images = np.stack([sheet(rng, SIDE) for _ in range(n)])
+    made = pool.Pool(np.stack([255 - i for i in images[:2]]), ["0", "1"], {}) if source in ("ddpm", "mixed") else None
+    return Surface(images, [str(i) for i in range(n)], source, made, **more)
+
+
+class Plain(Extractor):
+    """A teacher of no weights: averages of the picture and of its square, at two strides."""
+
+    def __init__(self) -> None:
+        super().__init__("plain", (6, 6), (4, 8))
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.nn.functional.avg_pool2d(torch.cat([images, images.square()], 1), s) for s in self.strides]
+
+
+# ---- batches
+
+@pytest.mark.parametrize("source", ["ddpm", "texture", "noise", "mixed"])
+def test_half_a_batch_stays_good_and_masks_tell_the_rest(source: str) -> None:
+    batch = surface(source).batch(np.random.default_rng(0), 8)
+    assert batch.clean.shape == batch.shown.shape == (8, SIDE, SIDE, 3) and batch.mask.shape == (8, SIDE, SIDE)
+    assert not batch.mask[:4].any() and (batch.clean[:4] == batch.shown[:4]).all()
+    assert batch.mask[4:].any((1, 2)).sum() >= 3
+    for clean, shown, mask in zip(batch.clean[4:], batch.shown[4:], batch.mask[4:], strict=True):
+        changed = np.abs(clean.astype(int) - shown).max(-1)
+        assert mask.any() == changed.any()
+        if mask.any():
+            assert changed[mask].mean() > 6 * max(1e-9, changed[~mask].mean())
+
+
+def test_a_batch_follows_from_its_generator() -> None:
+    first, again, other = (surface().batch(np.random.default_rng([3, step]), 6) for step in (0, 0, 1))
+    assert (first.shown == again.shown).all() and (first.mask == again.mask).all()
+    assert (first.shown != other.shown).any()
+
+
+def test_flips_can_be_switched_off() -> None:
+    gradient = np.repeat(np.arange(SIDE, dtype=np.uint8)[None, :, None] * 3, SIDE, 0).repeat(3, 2)
+
+    def rising(flips: bool) -> set[bool]:
+        views = [View.drawn(np.random.default_rng(i), SIDE, flips)(gradient) for i in range(20)]
+        return {bool(v[0, -1, 0] > v[0, 0, 0]) for v in views}
+
+    assert rising(True) == {True, False} and rising(False) == {True}
+
+
+def test_a_view_shows_nothing_but_the_picture() -> None:
+    """Enlarged and moved, no border comes in, and brightness changes within its range."""
+    flat = np.full((SIDE, SIDE, 3), 100, np.uint8)
+    for i in range(20):
+        seen = View.drawn(np.random.default_rng(i), SIDE, True)(flat)
+        assert np.ptp(seen) == 0
+        assert abs(int(seen[0, 0, 0]) - 100) <= 100 * corrupt.GAIN + corrupt.OFFSET + 1
+
+
+def test_masks_keep_to_the_foreground() -> None:
+    images = np.full((4, SIDE, SIDE, 3), 20, np.uint8)
+    images[:, 16:48, 16:48] = sheet(np.random.default_rng(0), 32)
+    batch = Surface(images, list("abcd"), "noise", foreground=True).batch(np.random.default_rng(0), 8)
+    outside = np.array([c.max(-1) < 60 for c in batch.clean])
+    assert batch.mask.any() and (batch.mask & outside).sum() < 0.1 * batch.mask.sum()
+
+
+def test_drawn_defects_can_be_seen() -> None:
+    for level in (10, 120, 250):
+        image = np.full((SIDE, SIDE, 3), level, np.uint8)
+        for i in range(12):
+            shown, mask = corrupt.drawn(np.random.default_rng(i), image)
+            assert 0 < mask.mean() < 0.4
+            assert (np.abs(shown.astype(int) - level).max(-1)[mask] > 0).mean() > 0.9
+            assert (shown[~mask] == level).all() or np.abs(shown[~mask].astype(int) - level).mean() < 3
+
+
+# ---- network and losses
+
+def test_the_distance_of_average_features_is_no_noise() -> None:
+    """Standardised features near the average point anywhere; a far one is far all the same."""
+    near = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert distance(near, near).abs().max() < 1e-6
+    assert distance(near, -near).max() < 0.05 < 0.3 < distance(near + 3, near).min()
+
+
+def test_maps_have_a_quarter_of_the_side_and_teachers_of_other_strides_fit() -> None:
+    net = AnomalyNet(Plain()).eval()
+    images = torch.rand(2, 3, SIDE, SIDE)
+    cosine, logit = net(images)
+    assert cosine.shape == logit.shape == (2, 1, SIDE // 4, SIDE // 4)
+    assert [m.shape for m in net.teacher(images)] == [m.shape for m in net.student(images)]
+
+
+def test_teacher_features_are_standardised_by_what_was_measured() -> None:
+    net = AnomalyNet(Plain())
+    images = torch.rand(8, 3, SIDE, SIDE) * torch.rand(8, 3, 1, 1)
+    net.measure([images[:6], images[6:]])
+    for maps in net.teacher(images):
+        assert maps.mean((0, 2, 3)).abs().max() < 1e-4 and (maps.std((0, 2, 3)) - 1).abs().max() < 1e-2
+
+
+def test_a_constant_channel_does_not_blow_up() -> None:
+    class Dead(Plain):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.cat([m[:, :5], m[:, 5:] * 1e-12], 1) for m in super().forward(images)]
+
+    net = AnomalyNet(Dead())
+    net.measure([torch.rand(4, 3, SIDE, SIDE)])
+    assert all(float(m.abs().max()) < 50 for m in net.teacher(torch.rand(1, 3, SIDE, SIDE)))
+
+
+@pytest.mark.parametrize("loss", ["cosine", "segmentation"])
+def test_what_was_not_learned_repeats_what_was(loss: str) -> None:
+    cosine, logit = AnomalyNet(Plain(), loss).eval()(torch.rand(2, 3, SIDE, SIDE))
+    assert torch.equal(cosine, logit if loss == "cosine" else logit.sigmoid())
+
+
+def test_the_teacher_never_learns() -> None:
+    net = AnomalyNet(Plain()).train()
+    assert net.student.training and not net.extractor.training
+
+
+def test_focal_loss_is_that_of_the_hardest_pixels() -> None:
+    mask = torch.zeros(1, 1, 10, 10)
+    logit = torch.full_like(mask, -20)
+    logit[..., 0, :5] = 3                                           # five false alarms among ten hardest of a hundred
+    entropy = float(torch.nn.functional.softplus(torch.tensor(3.0)))
+    assert float(losses.focal(logit, mask)) == pytest.approx(0.5 * entropy * (1 - np.exp(-entropy)) ** losses.GAMMA, rel=1e-4)
+
+
+def test_dice_counts_images_alike_and_leaves_good_ones_out() -> None:
+    mask = torch.zeros(3, 1, 8, 8)
+    mask[0, 0, 0, :2], mask[1, 0, :4] = 1, 1
+    right = torch.where(mask > 0, 20.0, -20.0)
+    assert float(losses.dice(right, mask)) == pytest.approx(0, abs=1e-4)
+    missed = right.clone()
+    missed[0] = -20                                                 # the small one of two: 1 - SMOOTH / (2 + SMOOTH), halved
+    assert float(losses.dice(missed, mask)) == pytest.approx((1 - 1 / 3) / 2, abs=1e-3)
+    assert float(losses.dice(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))) == 0
+    assert float(losses.l1(right, mask)) < 1e-4 < float(losses.l1(missed, mask))
+
+
+# ---- training
+
+def training(scratch: Path, **more: Any) -> learn.Training:
+    scratch.mkdir(exist_ok=True)
+    made = config(**more)
+    torch.manual_seed(made.seed)
+    return learn.Training(made, AnomalyNet(Plain(), made.loss), surface("noise"), scratch)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """What noise on a sheet looks like is soon told from the sheet; the student comes nearer to the teacher."""
+    learning = training(tmp_path, steps=40, batch=6, learning_rate=3e-3)
+    told = [learning.advance() for _ in range(40)]
+    first, last = ({k: np.mean([t[k] for t in part]) for k in told[0]} for part in (told[:10], told[-10:]))
+    assert set(first) == {"cosine_loss", "focal_loss", "overlap_loss"}
+    assert all(last[k] < 0.9 * first[k] for k in first), (first, last)
+
+
+def test_a_killed_training_comes_to_the_same_losses(tmp_path: Path) -> None:
+    straight = training(tmp_path / "a")
+    expected = [straight.advance() for _ in range(6)]
+    killed = training(tmp_path / "b")
+    for _ in range(3):
+        killed.advance()
+    killed.save()
+    resumed = training(tmp_path / "b")
+    assert resumed.step == 3
+    for want, told in zip(expected[3:], [resumed.advance() for _ in range(3)], strict=True):
+        assert told == pytest.approx(want, rel=1e-3)
+    assert not torch.equal(resumed.net.student.stem[0].weight, training(tmp_path / "c").net.student.stem[0].weight)
+
+
+def test_two_phases_are_first_the_student_then_the_head(tmp_path: Path) -> None:
+    learning = training(tmp_path, phases="two", steps=5)
+    state = lambda module: torch.cat([v.float().flatten() for v in module.state_dict().values()])  # noqa: E731
+    student, head = [state(learning.net.student)], [state(learning.net.head)]
+    told = []
+    for _ in range(5):
+        told.append(set(learning.advance()))
+        student.append(state(learning.net.student))
+        head.append(state(learning.net.head))
+    assert told[:2] == [{"cosine_loss"}] * 2 and told[2:] == [{"focal_loss", "overlap_loss"}] * 3
+    assert not torch.equal(student[0], student[2]) and torch.equal(student[2], student[5])      # batch statistics too
+    assert torch.equal(head[0], head[2]) and not torch.equal(head[2], head[5])
+
+
+@pytest.mark.parametrize(("loss", "names"), [("cosine", {"cosine_loss"}), ("segmentation", {"focal_loss", "overlap_loss"})])
+def test_one_loss_alone(tmp_path: Path, loss: str, names: set[str]) -> None:
+    learning = training(tmp_path, loss=loss, overlap="l1")
+    before = learning.net.student.stem[0].weight.clone()
+    assert set(learning.advance()) == names
+    assert not torch.equal(before, learning.net.student.stem[0].weight)             # with segmentation alone the student learns too
+
+
+# ---- the recipe
+
+@pytest.fixture(scope="module")
+def done(paper: snapshot.Snapshot) -> SimpleNamespace:
+    """With the diffusion model's defects, from nothing: all stages."""
+    run = rundir.create("train-anomaly", {})
+    result = train.run(config(source="mixed", perturbed=4, diffusion_steps=3), run, Reporter(run))
+    return SimpleNamespace(run=run, result=result, head=rundir.read_json(run / "model" / "model.json"),
+                           curve=[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
+
+
+def test_a_run_leaves_a_scored_model(done: SimpleNamespace) -> None:
+    assert {p.name for p in done.run.iterdir() if p.is_dir()} == {"parts", "model", "anomaly", "denoiser", "perturbed"}
+    head, result = done.head, done.result
+    assert head["kind"] == "anomaly" and head["model_id"] == result["model_id"] and head["settings"]["source"] == "mixed"
+    assert head["metrics"]["test"]["images"] == 5 and head["metrics"]["test"]["defective"] == 3
+    assert result["image_auroc"] == head["metrics"]["test"]["image_auroc"] is not None
+    assert head["thresholds"] == {} and "300 good pictures" in result["threshold_refused"]
+    assert result["images"] + result["held_out"] == 14 and result["held_out"] == 2 and result["reused"] == {}
+    assert rundir.rows(done.run, "models").to_pylist()[0]["kind"] == "anomaly"
+    assert {"cosine_loss", "focal_loss", "overlap_loss"} <= done.curve[-1].keys()
+    with Image.open(done.run / "samples.png") as samples:
+        assert samples.size == (4 * learn.SHOWN, learn.PREVIEWS * learn.SHOWN)
+    engine = AnomalyEngine(done.run / "model")
+    assert engine.maps([engine.prepare(sheet(np.random.default_rng(9)))]).shape == (1, SIDE // 4, SIDE // 4)
+
+
+def test_what_is_there_is_used_again(done: SimpleNamespace, paper: snapshot.Snapshot) -> None:
+    run = rundir.create("train-anomaly", {})
+    result = train.run(config(source="ddpm", perturbed=4, steps=1), run, plates.silent)
+    assert result["reused"] == {"denoiser": done.run.name, "perturbed": done.run.name}
+    assert not (run / "denoiser").exists() and not (run / "perturbed").exists()
+
+
+def test_a_run_that_was_killed_with_all_done_says_the_same(done: SimpleNamespace) -> None:
+    (done.run / "training-anomaly").mkdir()
+    again = train.run(config(source="mixed", perturbed=4, diffusion_steps=3), done.run, plates.silent)
+    assert again == done.result and not (done.run / "training-anomaly").exists()
+
+
+def test_canceled_leaves_nothing(paper: snapshot.Snapshot) -> None:
+    run = rundir.create("train-anomaly", {})
+
+    def report(*, step: int, total: int, message: str = "", **metrics: float) -> None:
+        if step == 2:
+            raise Canceled
+
+    with pytest.raises(Canceled):
+        train.run(config(), run, report)
+    assert {p.name for p in run.iterdir() if p.is_dir()} == {"parts"}
+
+
+def test_test_images_are_never_learned_from(paper: snapshot.Snapshot) -> None:
+    known, held = train.divided(paper)
+    tested = {p.image_id for p in paper.by_split("test")}
+    assert len(known) == 12 and len(held) == 2
+    assert not {p.image_id for p in known} & {p.image_id for p in held} and not {p.image_id for p in known + held} & tested
+
+
+def test_good_val_images_are_held_out_and_marked_ones_are_nowhere(tmp_path: Path) -> None:
+    """Plates: train and val have one good picture each, so there is too little to learn from."""
+    data = snapshot.read(plates.imported(tmp_path / "in", "plates"))
+    with pytest.raises(ConfigError, match="has 1 without a labelled defect; at least 2"):
+        train.divided(data)
+    without = snapshot.read(plates.imported(tmp_path / "bare", "bare", boxes="none"))
+    known, held = train.divided(without)
+    assert {p.split for p in known} == {"train"} and {p.split for p in held} == {"val"}
+
+
+def test_synthetic_images_are_no_test_and_no_normal(paper: snapshot.Snapshot) -> None:
+    def changed(split: str) -> snapshot.Snapshot:
+        pictures = [replace(p, origin="synthetic") if p.split == split and i % 2 else p for i, p in enumerate(paper.pictures)]
+        return replace(paper, pictures=pictures)
+
+    with pytest.raises(ConfigError, match="real ones only"):
+        train.divided(changed("test"))
+    known, held = train.divided(changed("train"))
+    assert 0 < len(known + held) < 14 and all(p.origin == "real" for p in known + held)
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (dict(name=""), "a name"), (dict(imgsz=100), "multiple of 32"), (dict(phases="two", loss="cosine"), "both losses")])
+def test_settings_that_do_not_fit(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train.run(config(**more), Path("unused"), plates.silent)
+
+
+def test_a_denoiser_that_is_not_there(paper: snapshot.Snapshot) -> None:
+    from backend.errors import NotFoundError
+
+    with pytest.raises(NotFoundError, match="'other'"):
+        train.run(config(source="ddpm", denoiser="other"), rundir.create("train-anomaly", {}), plates.silent)
+
+
+def test_the_lesson_of_a_new_denoiser_is_the_config_s(done: SimpleNamespace) -> None:
+    head = rundir.read_json(done.run / "denoiser" / "head.json")
+    lesson = TrainDiffusion(dataset="paper", name="x", steps=3, precision="auto")
+    assert head["key"] == ddpm.key(lesson, done.head["snapshot_id"])
