@@ -27,7 +27,7 @@ PEERS = ("draem", "stfpm", "padim")                                             
 ARMS: dict[str, dict[str, Any]] = {
     "ours": {},
     **{f"{source}-{loss}": dict(source=source, loss=loss) for source in SOURCES for loss in LOSSES},
-    "mixed": dict(source="mixed"), "two-phases": dict(phases="two"), "l1": dict(overlap="l1"), "ddpm-teacher": dict(teacher="ddpm"),
+    "two-phases": dict(phases="two"), "l1": dict(overlap="l1"), "ddpm-teacher": dict(teacher="ddpm"),
 }
 ABLATION = tuple(f"{source}-{loss}" for source in SOURCES for loss in LOSSES)
 OUTSIDE = ("anchor", *PEERS)                                                       # not ours: no run of the product

@@ -80,8 +80,7 @@ class Lab:
                                       "folder, or remove that run and what was made from it.")
                 state, run = "", ""
             if state != "completed":
-                os.environ["DIFFSPECT_RECIPES"] = OWN
-                product(self.data, *(("resume", run) if run else (recipe, *words)))
+                product(self.data, *(("resume", run) if run else (recipe, *words)), recipes=OWN)
         return name
 
     @contextmanager

@@ -27,7 +27,7 @@ chains() {
     local seed part arm
     for seed in $SEEDS; do for part in $PARTS; do echo "$part $seed ours anchor"; done; done
     for seed in 0 1; do
-        for arm in noise-both texture-both ddpm-cosine ddpm-segmentation noise-cosine noise-segmentation texture-cosine texture-segmentation; do
+        for arm in ddpm-both noise-both texture-both ddpm-cosine ddpm-segmentation noise-cosine noise-segmentation texture-cosine texture-segmentation; do
             for part in $ABLATED; do echo "$part $seed $arm"; done
         done
     done

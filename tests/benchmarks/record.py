@@ -52,10 +52,14 @@ def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seed
     return path
 
 
-def product(data: Path, *words: str) -> dict[str, Any]:
-    """Run one command of the product on a data folder of its own and return its JSON. Raises CalledProcessError."""
+def product(data: Path, *words: str, recipes: str = "") -> dict[str, Any]:
+    """Run one command of the product on a data folder of its own and return its JSON. Raises CalledProcessError.
+
+    `recipes`: module with recipes of the benchmark's own.
+    """
+    chosen = {"DIFFSPECT_DATA": str(data), "DIFFSPECT_RECIPES": recipes}
     done = subprocess.run([sys.executable, "-m", "backend", *words, "--json"],
-                          cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "DIFFSPECT_DATA": str(data)})
+                          cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **chosen})
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
