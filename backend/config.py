@@ -77,7 +77,7 @@ class Import(Config):
     splits: str | None = _f(None, "Folder with train.txt, val.txt and test.txt.", advanced=True)
     split_prefix: str = _f("", "Prefix of the list files, such as 'det-'.", advanced=True)
     layout: str = _f("auto", "Layout of the labels.", advanced=True,
-                     choices=("auto", "voc", "yolo", "coco", "mvtec", "mask-beside", "images"))
+                     choices=("auto", "voc", "yolo", "coco", "mvtec", "mask-beside", "images", "synthetic"))
     seed: int = _f(0, "Seed of the drawn splits, where no lists are given.", low=0, high=2**31 - 1, advanced=True)
     group_pattern: str | None = _f(None, "Regular expression whose groups name the lot or unit in a file name; "
                                          "pictures of one lot or unit stay in one split.", advanced=True)
@@ -115,6 +115,7 @@ class TrainDiffusion(Config):
                      choices=("tiny", "small", "base"))
     steps: int | None = _f(None, "Optimiser steps; none: the preset's. 0 leaves random weights, as a control.", low=0, high=5_000_000)
     seed: int = _f(0, "Seed of weights, crops and noise.", low=0, high=2**31 - 1)
+    good: bool = _f(False, "Learn from good images only, and leave those out that an anomaly model sets its threshold by.", advanced=True)
     side: int = _f(256, "Larger pictures are scaled down to this longer side, in pixels.", low=32, high=2048, advanced=True)
     channels: str = _f("auto", "Grey (1) or colour (3); auto: grey where all pictures are.", choices=("auto", "1", "3"), advanced=True)
     schedule: str = _f("cosine", "How noise grows with the timestep.", choices=("cosine", "linear"), advanced=True)
@@ -255,7 +256,7 @@ class TrainAnomaly(Config):
     batch: int = _f(16, "Images per optimiser step.", low=2, high=512, advanced=True)
     flips: bool = _f(True, "Show images flipped too; off for objects that have a top and a bottom.", advanced=True)
     foreground: bool = _f(False, "Keep masks to the object, found by its brightness; off: the whole image is surface.", advanced=True)
-    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest, or a new one.", advanced=True)
+    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: one of these settings, or a new one.", advanced=True)
     preset: str = _f("tiny", "Size and length of a new diffusion model.", choices=("tiny", "small", "base"), advanced=True)
     diffusion_steps: int | None = _f(None, "Optimiser steps of a new diffusion model; none: the preset's.", low=1, high=5_000_000,
                                      advanced=True)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from backend import rundir
-from backend.anomaly import corrupt, learn, losses, train
+from backend.anomaly import corrupt, learn, losses, stages, train
 from backend.anomaly.corrupt import Surface, View
 from backend.anomaly.networks import AnomalyNet, distance
 from backend.config import Import, TrainAnomaly, TrainDiffusion
@@ -288,14 +288,16 @@ def test_a_run_leaves_a_scored_model(done: SimpleNamespace) -> None:
     assert rundir.rows(done.run, "models").to_pylist()[0]["kind"] == "anomaly"
     assert {"cosine_loss", "focal_loss", "overlap_loss"} <= done.curve[-1].keys()
     with Image.open(done.run / "samples.png") as samples:
-        assert samples.size == (4 * learn.SHOWN, learn.PREVIEWS * learn.SHOWN)
+        step, pixels = learn.SHOWN + learn.GAP, np.asarray(samples)
+        assert samples.size == (4 * step - learn.GAP, learn.PREVIEWS * step - learn.GAP) and learn.GAP == 2
+        assert all((pixels[k * step - 2:k * step] == 255).all() and (pixels[:, k * step - 2:k * step] == 255).all() for k in (1, 2, 3))
     engine = AnomalyEngine(done.run / "model")
     assert engine.maps([engine.prepare(sheet(np.random.default_rng(9)))]).shape == (1, SIDE // 4, SIDE // 4)
 
 
 def test_what_is_there_is_used_again(done: SimpleNamespace, paper: snapshot.Snapshot) -> None:
     run = rundir.create("train-anomaly", {})
-    result = train.run(config(source="ddpm", perturbed=4, steps=1), run, plates.silent)
+    result = train.run(config(source="ddpm", perturbed=4, steps=1, diffusion_steps=3), run, plates.silent)
     assert result["reused"] == {"denoiser": done.run.name, "perturbed": done.run.name}
     assert not (run / "denoiser").exists() and not (run / "perturbed").exists()
 
@@ -362,5 +364,37 @@ def test_a_denoiser_that_is_not_there(paper: snapshot.Snapshot) -> None:
 
 def test_the_lesson_of_a_new_denoiser_is_the_config_s(done: SimpleNamespace) -> None:
     head = rundir.read_json(done.run / "denoiser" / "head.json")
-    lesson = TrainDiffusion(dataset="paper", name="x", steps=3, precision="auto")
-    assert head["key"] == ddpm.key(lesson, done.head["snapshot_id"])
+    lesson = TrainDiffusion(dataset="paper", name="x", steps=3, precision="auto", good=True)
+    assert head["key"] == ddpm.key(lesson, done.head["snapshot_id"]) and head["good"] and head["images"] == done.result["images"] == 12
+
+
+def test_only_a_denoiser_of_good_images_will_do(paper: snapshot.Snapshot) -> None:
+    """One that may have learned defects is refused by name; without a name it is passed over, though it is newer."""
+    plain, good = (plates.run_of("train-diffusion", lambda run, good=good: ddpm.run(TrainDiffusion(     # type: ignore[misc]
+        dataset="paper", name=f"good {good}", steps=0, good=good), run, plates.silent)) for good in (False, True))
+    plan = stages.Plan(config(source="ddpm"), plates.silent)
+    with pytest.raises(ConfigError, match="'good False' was not trained on good images only"):
+        stages.denoiser(config(source="ddpm", denoiser="good False"), paper, plain, plan, {})
+    assert stages.denoiser(config(source="ddpm", denoiser="good True"), paper, plain, plan, {}) == good / "denoiser"
+    run, reused = rundir.create("train-anomaly", {}), dict[str, str]()
+    made = stages.denoiser(config(source="ddpm", diffusion_steps=2), paper, run, plan, reused)
+    assert made == run / "denoiser" and not reused, "a control of no steps is no match"
+    again = stages.denoiser(config(source="ddpm", diffusion_steps=2), paper, rundir.create("train-anomaly", {}), plan, reused)
+    assert again == made and reused == {"denoiser": run.name}
+
+
+@pytest.mark.parametrize("seed", [67555, 82025, 85138])
+@pytest.mark.parametrize("level", [255, 0, 128])
+def test_a_drawn_defect_can_be_seen_on_any_surface(seed: int, level: int) -> None:
+    """On white, each of these seeds chose white nine times."""
+    surface = np.full((SIDE, SIDE, 3), level, np.uint8)
+    shown, mask = corrupt.drawn(np.random.default_rng([7, seed]), surface)
+    assert mask.any() and (shown[mask] != level).any()
+
+
+def test_held_out_images_are_scored_up_to_a_limit(done: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    normals = [sheet(np.random.default_rng(i), SIDE) for i in range(12)]
+    defects = train.made(normals, 0)
+    monkeypatch.setattr(train, "SCORED", len(defects) + 5)
+    found = train._on_held_out(done.run / "model", normals, defects)
+    assert found["images"] == len(defects) + 5 and found["defective"] == len(defects)

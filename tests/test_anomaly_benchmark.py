@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from backend.errors import ConfigError
 from backend.evaluation.anomaly import evaluate
 from tests.benchmarks import anomaly, anomaly_arms, tables
 from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, same_as
@@ -98,7 +100,8 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
         record.save(path.with_suffix(".npz"))
         figures = dict(zip(METRICS, record.figures(np.ones((1, 24)))[0].round(2).tolist(), strict=True))
         path.write_text(json.dumps(dict(part="magnetic-tile", arm=arm, seed=seed, commit="abc", versions={"python": "3"}, cores=1,
-                                        machine="m", seconds=1, figures=figures, result={})))
+                                        machine="m", seconds=1, figures=figures, result={}, settings={},
+                                        alike=dict(train=9, near_test=4))))
     written = json.loads(anomaly.table(shape).read_text())
     assert len(written["arms"]["ours"]["magnetic-tile pixel_ap"]) == 2 and "PIPED pixel_ap" not in written["arms"]["ours"]
     against = {(c["a"], c["b"], c["metric"]): c for c in written["comparisons"]}
@@ -106,6 +109,7 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     assert found["low"] > 0 and found["seeds"] == 2
     assert against["ddpm-both", "noise-both", "magnetic-tile aupro"]["seeds"] == 1
     assert "ours: PA_BDP01_TL 0" in written["notes"] and "anchor: PA_BDP01_TL 0" in written["notes"]
+    assert "magnetic-tile: 4 of 9. They are there for all arms, the anchor alike" in written["notes"] and "0.2 to 1" in written["notes"]
     shown = tables.unusual(written)
     first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
     assert f"{np.mean(first):.1f} ± {np.std(first, ddof=1):.1f}" in shown and "`ours` against `anchor`, magnetic-tile: image AUROC" in shown
@@ -117,6 +121,30 @@ def test_a_record_of_another_run_is_refused(tmp_path: Path) -> None:
     other = Record.of(*said(tmp_path, 1.0)).figures(np.ones((1, 24)))[0]
     with pytest.raises(AssertionError, match="another run"):
         anomaly.checked(dict(figures=dict(zip(METRICS, other, strict=True))), tmp_path / "x.json")
+
+
+def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomaly, "RESULTS", tmp_path)
+    shape = SHAPES["check"]
+    (tmp_path / shape.folder).mkdir()
+    for part, seed, steps in (("magnetic-tile", 0, 4), ("PA_BDP01_TL", 1, 4), ("magnetic-tile", 1, 5)):
+        lab = Lab.of(tmp_path, replace(shape, steps=steps), part, seed, sys.executable)
+        row = dict(part=part, arm="ours", seed=seed, settings=anomaly_arms.planned(lab, "ours"))
+        anomaly.place(part, "ours", seed, shape).write_text(json.dumps(row))
+        anomaly.place(part, "ours", seed, shape).with_suffix(".npz").touch()
+        if steps == 4:
+            assert set(anomaly.finished(shape)) >= {"ours"}                                        # parts and seeds may differ
+            anomaly.one(lab, "ours")                                                               # is there, nothing is run
+    assert row["settings"]["train-anomaly"]["steps"] == 5 and row["settings"]["train-anomaly"]["precision"] in ("f32", "bf16")
+    assert row["settings"]["train-diffusion"]["steps"] == shape.denoiser
+    with pytest.raises(ConfigError, match=r"different settings \(steps was (4, is 5|5, is 4)\)"):
+        anomaly.finished(shape)
+    with pytest.raises(ConfigError, match=r"magnetic-tile-ours-1 in anomaly-check comes from other settings \(steps was 5, is 4\)"):
+        anomaly.one(Lab.of(tmp_path, shape, "magnetic-tile", 1, sys.executable), "ours")
+    told = subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from tests.benchmarks import anomaly; "
+                           f"anomaly.RESULTS = Path({str(tmp_path)!r}); sys.argv[1:] = ['--shape', 'check', '--table']; anomaly.main()"],
+                          cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert told.returncode == 1 and "An arm has one" in told.stderr and "Traceback" not in told.stderr
 
 
 def test_arms_of_equal_settings_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

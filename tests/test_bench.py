@@ -12,6 +12,7 @@ from PIL import Image
 
 import tests.recipes as small
 from backend import rundir
+from backend.config import TrainAnomaly
 from backend.errors import DiffspectError, InputError
 from backend.jobs import bench
 from tests.benchmarks.record import SHARED
@@ -68,6 +69,27 @@ def test_a_completed_run_counts_and_a_stopped_one_is_taken_up(data_folder: Path)
     assert state["state"] == "completed" and state["attempt"] == 2
 
 
+def test_a_run_of_another_program_does_not_count(data_folder: Path) -> None:
+    config = small.Trial(do="count", name="a")
+    first = bench.made(config, silent)
+    job = rundir.read_json(first / "job.json")
+    rundir.write_json(first / "job.json", job | dict(code_version="0.0.1"))
+    second = bench.made(config, silent)
+    assert second != first and bench.made(config, silent) == second
+
+
+@pytest.mark.slow
+def test_what_changed_in_the_folder_is_seen(data_folder: Path, tmp_path: Path) -> None:
+    kind, config = drawn(tmp_path / "kind"), TrainAnomaly(source="noise", steps=1, batch=2, imgsz=64)
+    trained = list[int]()
+    for change in (False, False, True):
+        if change:
+            (kind / "test" / "good" / "000.png").unlink()
+        bench.anomaly(kind, config, silent)
+        trained.append(len(list(rundir.find("train-anomaly"))))
+    assert trained == [1, 1, 2]
+
+
 def test_a_failure_is_the_runs_own_sentence(data_folder: Path) -> None:
     with pytest.raises(DiffspectError, match="a: The folder is empty. The log is "):
         bench.made(small.Trial(do="raise", name="a"), silent)
@@ -90,11 +112,11 @@ def test_a_table_of_every_category_beside_what_was_published(data_folder: Path, 
     titles, *rows = done.stdout.splitlines()
     assert titles.split() == ["image", "AUROC", "pixel", "AUROC", "pixel", "AP", "AUPRO"]
     assert [row.split()[0] for row in rows] == ["one", "two", "mean", "arXiv"] and len(rows[0].split()) == 5
-    made = sorted(p.name for p in rundir.find("import", "train-anomaly"))
-    assert len(made) == 4
+    made = sorted(p.name for p in rundir.find("train-anomaly"))
+    assert len(made) == 2
     again = call("--mvtec", str(tmp_path / "sets"), *TINY, "--json")
     told = json.loads(again.stdout.splitlines()[-1])
-    assert sorted(p.name for p in rundir.find("import", "train-anomaly")) == made                  # nothing was made anew
+    assert sorted(p.name for p in rundir.find("train-anomaly")) == made                            # nothing was trained anew
     assert set(told["categories"]) == {"one", "two"} and told["published"]["image_auroc"] == 98.4
     assert told["mean"]["pixel_ap"] == pytest.approx(np.mean([f["pixel_ap"] for f in told["categories"].values()]), abs=0.01)
 

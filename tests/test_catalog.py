@@ -312,3 +312,55 @@ def test_noise_as_a_mask_costs_nothing() -> None:
 def test_thousands_of_files_of_one_name_are_told_apart_at_once() -> None:
     tree = Tree([Entry("a.png", 1, lambda: BytesIO(b"")) for _ in range(20_000)])
     assert len(tree.entries) == 20_000 and {"a.png", "a.png (again)", "a.png (again 2)"} <= set(tree.entries)
+
+
+# ---- synthetic sets
+
+def synthetic_set(base: str = "", n: int = 2, **more: object) -> dict[str, bytes | str]:
+    """Files of a set as `synthesize` leaves it below `base`."""
+    files: dict[str, bytes | str] = {f"{base}labels.json": coco_json()}
+    for i in range(n):
+        files |= {f"{base}{i:06d}.png": picture(40 + i), f"{base}{i:06d}_mask.png": mask((5, 5, 15, 10))}
+    items = [dict(file=f"{i:06d}.png", mask=f"{i:06d}_mask.png", parent="ab" * 32, source="noise") for i in range(n)]
+    return files | {f"{base}head.json": json.dumps(dict(items=items, classes=["pit"], **more))}
+
+
+@pytest.mark.parametrize("layout", ["auto", "synthetic", "coco", "images"])
+@pytest.mark.parametrize("base", ["", "run/synthetic/"])
+def test_a_synthetic_set_is_its_items_only(tmp_path: Path, base: str, layout: str) -> None:
+    content = {**synthetic_set(base), f"{base}stray.png": picture(9), **({"run/samples.png": picture(8)} if base else {})}
+    found = read(tmp_path, content, layout)
+    assert found.layout == "synthetic" and found.explanation.startswith("Read as a synthetic set: 2 synthetic pictures")
+    assert [(r.name, r.split, r.origin, r.parent) for r in found.records] \
+        == [(f"{base}00000{i}.png", "train", "synthetic", "ab" * 32) for i in range(2)]
+    assert found_boxes(found)[f"{base}000000.png"] == [("pit", 5, 5, 15, 10)]
+    assert any(line.endswith(f"left out: 1 ({base}stray.png).") for line in found.notes.lines())
+
+
+def test_a_synthetic_set_beside_real_pictures(tmp_path: Path) -> None:
+    found = read(tmp_path, {"a.png": picture(0), "a.txt": "0 .5 .5 .5 .5", "b.png": picture(1), "b.txt": "", "classes.txt": "dent",
+                            **synthetic_set("s/")})
+    assert found.layout == "yolo" and found.classes == ["dent", "pit"] and "Beside them: 2 synthetic pictures" in found.explanation
+    assert {r.name: r.origin for r in found.records} \
+        == {"a.png": "real", "b.png": "real", "s/000000.png": "synthetic", "s/000001.png": "synthetic"}
+
+
+def test_a_synthetic_set_with_files_missing(tmp_path: Path) -> None:
+    files = synthetic_set(n=3)
+    del files["000000_mask.png"], files["000001.png"]
+    found = read(tmp_path, files)
+    assert [r.name for r in found.records] == ["000002.png"] and [r.name for r in found.refused] == ["000000.png"]
+    assert "Synthetic pictures that are listed but not there: 1 (000001.png)." in found.notes.lines()
+    files["head.json"] = json.dumps({"items": [dict(file=1, mask="m.png", parent="", source="")]})
+    with pytest.raises(InputError, match=r"head\.json looks like that of a synthetic set"):
+        read(tmp_path, files)
+
+
+def test_a_defect_without_a_mask_is_none_of_the_good_ones(tmp_path: Path) -> None:
+    found = read(tmp_path, {"train/good/0.png": picture(0), "test/good/1.png": picture(1), "test/hole/2.png": picture(2)})
+    united = {r.name: look(r.marks, (60, 40), r.name, Notes()) for r in found.records}
+    assert united["test/good/1.png"] == ([], None) and "0 of 3 pictures have a mask" in found.explanation
+    boxes, white = united["test/hole/2.png"]
+    assert boxes == [] and white is not None and white.shape == (40, 60) and not white.any()
+    lost: list[Entry | files.Refusal] = [*(r.entry for r in found.records), files.Refusal("ground_truth/hole/2.png", "It is too large.")]
+    assert "test/hole/2.png" in {r.name for r in catalog.read(lost).refused}

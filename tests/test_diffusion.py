@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from backend import rundir
 from backend.config import TrainDiffusion
 from backend.data import images, snapshot
+from backend.data.normals import divided
 from backend.diffusion import ddpm, features, pictures, sampling
 from backend.errors import Canceled, ConfigError, NotFoundError
 from backend.jobs.report import Reporter
@@ -243,6 +245,43 @@ def test_scaling_never_enlarges_and_keeps_the_shape() -> None:
     assert pictures.scaled(image, 100, 1).shape == (*pictures.scaled_size(200, 90, 100), 1) == (45, 100, 1)
     assert np.array_equal(pictures.scaled(image, 300, 1)[..., 0], np.asarray(image))
     assert pictures.scaled_size(4000, 3, 256) == (1, 256)
+
+
+def test_good_pictures_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that an anomaly model learns from: with all others gone from the disk it is the same, and its key differs from plain ones."""
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
+    whole = snapshot.read(plates.imported(tmp_path / "in", "grey", boxes="none", seed=6))
+    marked = {p.image_id for p in whole.by_split("train")[:2]}
+    data = replace(whole, pictures=[replace(p, mask="some") if p.image_id in marked else p for p in whole.pictures
+                                    if p.split != "val"])
+    known, held = divided(data)
+    assert known and held and len(known) + len(held) == plates.COUNTS["train"] - 2
+    for picture in data.pictures:
+        if picture.image_id not in {p.image_id for p in known}:
+            picture.path.unlink()
+    run = rundir.create("train-diffusion", {})
+    ddpm.make(config(steps=1, good=True), data, run, plates.silent)
+    head = ddpm.load(run / "denoiser").head
+    assert (head["good"], head["images"]) == (True, len(known))
+    with pytest.raises(NotFoundError):
+        ddpm.make(config(steps=1), data, rundir.create("train-diffusion", {}), plates.silent)
+
+
+def test_keys_of_denoisers_before_good_pictures_were_asked_for_stand() -> None:
+    settings = dict(preset="tiny", steps=12, seed=0, side=256, channels="auto", schedule="cosine", batch=4, learning_rate=3e-4,
+                    precision="auto")
+    assert ddpm.key(config(), "s") == rundir.key_of(kind="denoiser", format=2, snapshot_id="s", **settings)
+    assert ddpm.key(config(good=True), "s") == rundir.key_of(kind="denoiser", format=2, snapshot_id="s", good=True, **settings)
+
+
+def test_a_denoiser_of_good_pictures_comes_first_where_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
+    data = snapshot.read(plates.imported(tmp_path / "in", "grey", boxes="none"))
+    older, newer = (rundir.create("train-diffusion", {}) for _ in range(2))
+    for run, good in ((older, True), (newer, False)):
+        trained(run, steps=0, good=good)
+    assert [ddpm.find("d", data, good=good) for good in (True, False)] == [older / "denoiser", newer / "denoiser"]
+    assert ddpm.find(newer.name, data, good=True) == newer / "denoiser"
 
 
 def test_grey_is_told_from_colour_though_jpeg_disturbs_it() -> None:

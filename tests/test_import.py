@@ -437,3 +437,66 @@ def test_piped_has_no_val_so_it_is_drawn_from_train() -> None:
     head, run = imported(kind, splits=str(kind / "splits"))
     assert head["layout"] == "mvtec" and head["images"]["test"] == 64 and head["images"]["train"] + head["images"]["val"] == 32
     assert head["images"]["val"] in (4, 5) and head["counts"]["test"]["defect"] > 48 and head["classes"] == ["defect"]
+
+
+# ---- synthetic sets
+
+def synthetic(base: Path, parents: list[str], first: int = 500) -> None:
+    """A set as `synthesize` leaves it: an image for each parent, with its mask and the head."""
+    white = np.zeros((48, 48), np.uint8)
+    white[5:15, 8:20] = 255
+    for i in range(len(parents)):
+        save(base / f"{i:06d}.png", pixels(first + i))
+        save(base / f"{i:06d}_mask.png", white)
+    items = [dict(file=f"{i:06d}.png", mask=f"{i:06d}_mask.png", parent=p, source="noise") for i, p in enumerate(parents)]
+    (base / "head.json").write_text(json.dumps(dict(items=items, classes=["pit"])))
+
+
+def test_synthetic_pictures_alone_are_of_train(tmp_path: Path) -> None:
+    synthetic(tmp_path / "in", ["p"] * 12)
+    (tmp_path / "train.txt").write_text("000001\n")
+    (tmp_path / "test.txt").write_text("000002\n")
+    for lists in (None, str(tmp_path)):
+        head, run = imported(tmp_path / "in", splits=lists)
+        data = snapshot.read(run)
+        assert head["layout"] == "synthetic" and head["images"] == {"train": 12, "val": 0, "test": 0} and head["grouped_by"] == []
+        assert {(p.origin, p.parent, p.is_good, len(p.boxes)) for p in data.pictures} == {("synthetic", "p", False, 1)}
+        assert data.classes == ["pit"] and any(n.startswith("All pictures are synthetic") for n in head["notes"])
+        assert any(n.startswith("Synthetic pictures that the lists put into val or test; they are of train: 1 (000002.png)")
+                   for n in head["notes"]) == bool(lists)
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_synthetic_pictures_beside_real_ones_tell_nothing_of_val_and_test(tmp_path: Path, folders: bool) -> None:
+    """Real ones are drawn as if the others were not there; what was made of a held one, or equals one nearly, is left out."""
+    real = tmp_path / "in"
+    for i in range(20):
+        voc(real / (("train" if i < 14 else "test") if folders else "."), f"r{i}", pixels(i), *["pit"] * (i % 2))
+    before = {p.image_id: p.split for p in snapshot.read(imported(real)[1]).pictures}
+    synthetic(real / "made", list(before))
+    near = pixels(500).copy()                               # of the first synthetic one, which is made of the first real one
+    for name in (f"made/copy_{i}" for i in range(2)):
+        save(real / f"{name}.png", near)                    # not listed in the head: left out, and no real picture
+    head, run = imported(real)
+    data = snapshot.read(run)
+    assert {p.image_id: p.split for p in data.pictures if p.origin == "real"} == before
+    made = [p for p in data.pictures if p.origin == "synthetic"]
+    assert {p.split for p in made} == {"train"} and {p.parent for p in made} == {i for i, s in before.items() if s == "train"}
+    assert sum("left out" in n for n in head["notes"]) == 2 and head["layout"] == "voc"
+
+
+def test_a_copy_or_a_near_copy_of_a_synthetic_picture(tmp_path: Path) -> None:
+    for i in range(6):
+        voc(tmp_path / "in" / ("train" if i < 4 else "test"), f"r{i}", pixels(i), "pit")
+    synthetic(tmp_path / "in" / "made", ["p", "q", "r"])
+    save(tmp_path / "in" / "test" / "copy.png", pixels(500))
+    save(tmp_path / "in" / "test" / "near.png", np.clip(pixels(501).astype(int) + 1, 0, 255).astype(np.uint8))
+    (tmp_path / "lists").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "lists" / f"{split}.txt").write_text("".join(f"{p.stem}\n" for p in (tmp_path / "in" / split).glob("*.png")))
+    for lists in (None, str(tmp_path / "lists")):
+        head, run = imported(tmp_path / "in", splits=lists)
+        found = {p.file_name: (p.origin, p.split) for p in snapshot.read(run).pictures}
+        assert "test/copy.png" not in found and found["made/000000.png"] == ("synthetic", "train")
+        assert "made/000001.png" not in found and found["test/near.png"] == ("real", "test") and "made/000002.png" in found
+        assert any("kept once, as synthetic" in n for n in head["notes"])

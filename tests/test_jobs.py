@@ -1,6 +1,7 @@
 """Runs from submit to end, with real processes: states, queues, cancel, resume, adoption, memory, logs, locks."""
 
 import ast
+import dataclasses
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from backend import jobs, rundir
+from backend.config import TrainDiffusion
 from backend.jobs import events, executor, house, locks, memory, pace, recipes, report, reuse, runs, supervisor
 from tests import guided_run
 from tests.recipes import HeavyTrial, Trial, inspection
@@ -405,6 +407,22 @@ def test_a_stage_that_is_there_takes_no_time(data_folder: Path, without_gpu: Non
     seeded = jobs.TrainDistilled(dataset="steel", name="x", seed=1)
     differing = {k for k, v in reuse.keys(seeded, pace.stages(seeded), "steel").items() if v != keys[k]}
     assert differing == {"fused"}, "what a student of another seed can share"
+
+
+def test_an_anomaly_model_without_a_named_denoiser_reuses_one_of_its_settings_only(data_folder: Path, without_gpu: None) -> None:
+    """The newest will not do, nor one that learned from defects; the key is the recipe's own."""
+    from backend.diffusion import ddpm
+
+    config = jobs.TrainAnomaly(dataset=dataset(), name="x", source="ddpm")
+    whole = pace.work(config)
+    plain = TrainDiffusion(name="x", steps=1000, batch=32)
+    for lesson in (plain, dataclasses.replace(plain, steps=0, good=True)):
+        guided_run.denoiser("steel", key=ddpm.key(lesson, "steel"))
+    assert whole and pace.work(config) == whole
+    guided_run.denoiser("steel", key=ddpm.key(dataclasses.replace(plain, steps=None, batch=None, good=True), "steel"))
+    assert pace.work(config) == whole - 1000 * 32 * pace.PRESETS["tiny"][2]
+    assert pace.work(dataclasses.replace(config, diffusion_steps=999)) > whole - 1000
+    assert pace.work(dataclasses.replace(config, denoiser="mine", diffusion_steps=999)) == pace.work(config), "a named one is never trained"
 
 
 def test_a_gpu_is_not_guessed(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

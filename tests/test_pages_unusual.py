@@ -85,10 +85,14 @@ def shown(at: AppTest) -> list[str]:
 # --- training --------------------------------------------------------------------------------------------------------------------
 
 
-def good_only(n: int = 60) -> None:
-    """A dataset of good pictures without a label."""
-    rows = [dict(snapshot_id="g" * 16, image_id=f"{k:064x}", file_name=f"good-{k}.png", split="train", origin="real", parent="",
-                 generator_run="", width=64, height=48, group_id="", phash=f"{k:016x}") for k in range(n)]
+def good_only(n: int = 60, val: int = 0, synthetic: int = 0, tested: int = 0) -> None:
+    """A dataset of good pictures without a label: n to train on, then those of val, synthetic ones, and ones in train and test."""
+    def row(k: int, split: str, origin: str = "real") -> dict[str, Any]:
+        return dict(snapshot_id="g" * 16, image_id=f"{k:064x}", file_name=f"{split}-{k}.png", split=split, origin=origin, parent="",
+                    generator_run="", width=64, height=48, group_id="", phash=f"{k:016x}")
+
+    rows = [row(k, "train" if k < n else "val") for k in range(n + val)] + [row(1000 + k, "train", "synthetic") for k in range(synthetic)]
+    rows += [row(2000 + k, split) for k in range(tested) for split in ("train", "test")]
     head = dict(snapshot_id="g" * 16, name="Good parts", layout="images", created_at=datetime.now(UTC), classes=[], seed=0,
                 splits_from="drawn", images=n, labels=0, refused=0)
     made = run("import", jobs.Import(path="/x", name="Good parts").to_json(), snapshots=[head], snapshot_images=rows, result={})
@@ -116,11 +120,20 @@ def test_a_dataset_without_good_pictures_is_refused_before_it_costs_anything(dat
     assert "has no good picture" in said(at) and not any(b.label == "Start training" for b in at.button)
 
 
-@pytest.mark.parametrize(("train", "val", "expected"), [(50, 10, (50, 10)), (100, 0, (90, 10)), (8, 0, (6, 2)), (3, 0, (2, 1))])
-def test_good_pictures_kept_aside(monkeypatch: pytest.MonkeyPatch, train: int, val: int, expected: tuple[int, int]) -> None:
-    counts = pd.DataFrame(dict(class_name=["", "", "pits"], split=["train", "val", "train"], images=[train, val, 7]))
-    monkeypatch.setattr(anomaly_form, "cached", lambda *asked: counts)
-    assert anomaly_form.good("x") == expected
+@pytest.mark.parametrize(("train", "val", "expected"), [(50, 10, (50, 10)), (100, 0, (90, 10)), (8, 0, (6, 2)), (4, 0, (2, 2))])
+def test_good_pictures_kept_aside(train: int, val: int, expected: tuple[int, int]) -> None:
+    assert anomaly_form.divided(train, val) == expected
+
+
+@pytest.mark.parametrize(("train", "val", "made", "enough"), [(1, 5, 9, False), (2, 1, 0, True), (3, 0, 9, False), (4, 0, 0, True)])
+def test_as_many_good_pictures_as_the_recipe_takes(data_folder: Any, train: int, val: int, made: int, enough: bool) -> None:
+    """What the recipe refuses, the form does not let through; made pictures count for neither, nor does what is in the test too."""
+    good_only(train, val=val, synthetic=made, tested=3)
+    ingest()
+    assert anomaly_form.good("g" * 16, jobs.results.revision()) == (train, val)
+    at = page("training", kind="anomaly", dataset="g" * 16)
+    assert any(b.label == "Start training" for b in at.button) is enough
+    assert (f"it takes {2 if val else 4}" in said(at)) is not enough
 
 
 def test_what_a_set_without_labels_is_good_for(data_folder: Any) -> None:
@@ -160,7 +173,7 @@ def test_the_estimate_counts_what_must_come_first(data_folder: Any) -> None:
     denoiser = rundir.create("train-diffusion", {}, state="completed") / "denoiser"
     denoiser.mkdir()
     rundir.write_json(denoiser / "head.json", dict(key="k", snapshot_id="g" * 16))
-    there = pace.work(jobs.TrainAnomaly(source="ddpm", **asked))
+    there = pace.work(jobs.TrainAnomaly(source="ddpm", denoiser="k", **asked))
     assert there and plain < there < diffused - 1000
 
 
@@ -189,6 +202,7 @@ def test_a_limit_is_tried_kept_and_taken_back(batch: str) -> None:
     button(at, "Keep this threshold").click().run()
     assert not at.exception and (jobs.results.batch(batch)["unusual"], jobs.results.batch(batch)["defective"]) == (1, 1)
     assert jobs.results.anomaly_scores(batch)["threshold"].tolist() == [3.5] * 6
+    assert "called so from score 3.5" in jobs.results.changes("real")["text"][0] and "by Odd" in jobs.results.changes("real")["text"][0]
     button(at, "Undo").click().run()
     assert jobs.results.batch(batch)["unusual"] == 3
 
@@ -302,6 +316,42 @@ def test_a_new_kind_becomes_a_class(batch: str) -> None:
     rundir.set_state(rundir.run_path(made.run_id), "completed", started_at=rundir.now(), finished_at=rundir.now())
     assert "2 outlines kept" in said(page("review", queue="Unknown defects"))
     assert "New kinds" not in said(page("review"))
+
+
+def collected(batch: str, state: str, **ended: Any) -> AppTest:
+    """The page after both unknown defects were named and their outlines asked for."""
+    queue = jobs.results.review_queue("real", 9, "disagreement")["inspection_id"].astype(int).tolist()
+    for i in queue:
+        jobs.record("review", dict(inspection_id=i, verdict="defective", class_name="fibre", reviewer="Kim"))
+    config = jobs.CollectMasks(name="fibre", inspections=" ".join(sorted(f"{batch}/{i}" for i in queue)))
+    run("collect-masks", config.to_json(), state, **ended)
+    ingest()
+    return page("review", queue="Unknown defects")
+
+
+def test_a_new_kind_that_could_not_be_made_says_why(batch: str) -> None:
+    at = collected(batch, "failed", message="There is no outline to keep. Of *7*: nothing.")
+    assert [e.value.replace("\\", "") for e in at.error] == ["There is no outline to keep. Of *7*: nothing."]
+    assert "fibre**: not made" in said(at)
+    button(at, "Make it again from these").click().run()
+    assert jobs.recent(limit=1, recipes=("collect-masks",))[0].state == "pending"
+    assert not at.error and "on its way" in said(at)
+
+
+def test_what_gave_no_outline_is_counted_with_its_reason(batch: str) -> None:
+    left = [dict(inspection=f"r/{k}", reason=reason) for k, reason in enumerate(["it was not kept", "nothing is there", "it was not kept"])]
+    at = collected(batch, "completed", result=dict(masks=1, left_out=left))
+    assert "1 outline kept" in said(at) and not at.error
+    assert "3 pictures gave no outline: it was not kept (2); nothing is there (1)." in said(at).replace("\\", "")
+
+
+def test_a_new_kind_is_gathered_from_what_is_unusual_today(batch: str) -> None:
+    ids = jobs.results.anomaly_scores(batch).query("not is_defective")["inspection_id"].astype(int).tolist()
+    for i in ids:                                            # scores 0.4, 0.6, 2.5, 1.0, 3.0
+        jobs.record("review", dict(inspection_id=i, verdict="defective", class_name="fibre", reviewer="Kim"))
+    assert "**fibre** · 2 pictures" in said(page("review", queue="Unknown defects"))
+    jobs.record("policy", dict(product="Plate", class_name="unusual", action="reject", threshold=0.9, min_side=0, model_id="a1"))
+    assert "**fibre** · 3 pictures" in said(page("review", queue="Unknown defects"))
 
 
 def test_where_nothing_looks_for_unknown_defects_it_is_said(data_folder: Any) -> None:

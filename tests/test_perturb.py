@@ -1,7 +1,9 @@
 """The chain whose noise is too strong: against diffusers' own, aligned where shallow, stranger with more variance; and its pool."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from diffusers import DDPMScheduler
 
 from backend import rundir
 from backend.config import TrainDiffusion
-from backend.data import snapshot
+from backend.data import images, snapshot
 from backend.diffusion import ddpm, pictures
 from backend.errors import Canceled, ConfigError
 from backend.synthesis import perturb as module
@@ -58,7 +60,11 @@ def denoiser(folder: Path) -> ddpm.Denoiser:
 @pytest.fixture(scope="module")
 def x(good: snapshot.Snapshot) -> torch.Tensor:
     """Four plates, (4, 1, 40, 56)."""
-    return pictures.to_tensor(np.stack([pool.stretched(p, 56, 1)[:40] for p in sources.good(good)[:4]]))
+    return pictures.to_tensor(np.stack([pool.stretched(opened(p), 56)[:40] for p in sources.good(good)[:4]]))
+
+
+def opened(picture: snapshot.Picture, side: int = 256) -> np.ndarray:
+    return pictures.scaled(images.load(picture.image_id), side, 1)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -138,14 +144,37 @@ def test_a_pool_holds_good_pictures_drawn_again(good: snapshot.Snapshot, folder:
     parents = {p.image_id: p for p in sources.good(good)}
     assert set(found.parents) == set(parents), "each comes before any comes again"
     assert all(i in found.of(parent) for i, parent in enumerate(found.parents))
-    originals = np.stack([pool.stretched(parents[i], 32, 1) for i in found.parents])
+    originals = np.stack([pool.stretched(opened(parents[i]), 32) for i in found.parents])
     rest = np.roll(originals, 1, 0)
     off, other = (np.abs(found.images.astype(int) - images).mean() for images in (originals, rest))
     assert 1 < off < other
 
 
+def test_the_denoiser_sees_pictures_at_the_scale_it_has_learned(good: snapshot.Snapshot, folder: Path, tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither stretched nor enlarged, and mirrored up to multiples of 8; reduced only where its side asks for it."""
+    seen = list[torch.Tensor]()
+    monkeypatch.setattr(pool, "perturb", lambda denoiser, x, generators, **_: (seen.append(x), x)[1])
+    chosen = sources.good(good)[:1]
+    found = pool.load(made(good, folder, seed=21, count=1, good=chosen, imgsz=96))
+    before = opened(chosen[0])
+    assert torch.equal(seen[0], pictures.to_tensor(pictures.padded(before, 48, 64))[None])
+    assert np.array_equal(found.images[0], pool.stretched(before, 96)), "the margin is gone"
+    shutil.copytree(folder, tmp_path / "denoiser")
+    rundir.write_json(tmp_path / "denoiser" / "head.json", rundir.read_json(folder / "head.json") | dict(side=30, key="smaller"))
+    made(good, tmp_path / "denoiser", seed=21, count=1, good=chosen, imgsz=96)
+    assert torch.equal(seen[1], pictures.to_tensor(pictures.padded(opened(chosen[0], 30), 24, 32))[None])
+
+
+def test_pictures_of_one_size_share_a_forward(good: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [replace(p, width=w, height=40) for p, w in zip(sources.good(good), (60, 64, 64, 57, 90, 90, 20), strict=False)]
+    monkeypatch.setattr(pool, "FORWARD", 3 * 40 * 64)
+    assert list(pool._batches(some, 256, 0)) == [range(3), range(3, 4), range(4, 6), range(6, 7)]
+    assert list(pool._batches(some, 256, 5)) == [range(5, 6), range(6, 7)]
+
+
 def test_a_killed_pool_goes_on_to_the_same(good: snapshot.Snapshot, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "FORWARD", 2 * 32**2)
+    monkeypatch.setattr(pool, "FORWARD", 2 * 48 * 64)                     # a plate of 44 by 60, padded
     whole = pool.load(made(good, folder, seed=7)).images.copy()
     monkeypatch.setattr(rundir, "artifacts", lambda kind: iter(()))
     run, steps = rundir.create("train-anomaly", {}), list[int]()

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -299,6 +300,31 @@ def test_a_larger_picture_keeps_its_own_size(tmp_path: Path) -> None:
         assert changed[mask].mean() > 0.8 and changed[~mask].mean() < 0.02
 
 
+def test_labelled_defects_that_the_denoiser_has_learned_are_said(tmp_path: Path) -> None:
+    plates.imported(tmp_path / "in", "boxed", size=(72, 96))
+    train = lambda name, **more: plates.run_of("train-diffusion", lambda run: ddpm.run(  # noqa: E731
+        TrainDiffusion(dataset="boxed", name=name, channels="1", **more), run, plates.silent))
+    train("plain", steps=1)
+    train("control", steps=0)
+    made = lambda name: synthesize.run(config(dataset="boxed", denoiser=name, count=1), rundir.create("synthesize", {}), plates.silent)  # noqa: E731
+    (said,) = made("plain")["warnings"]
+    assert f"'plain' has learned from {plates.COUNTS['train'] - 1} images with a labelled defect" in said
+    assert made("control")["warnings"] == [], "it has learned nothing"
+
+
+def test_a_denoiser_of_good_pictures_is_preferred_where_others_know_defects(good: snapshot.Snapshot, denoiser: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[bool]()
+    stock = ddpm.find
+    monkeypatch.setattr(ddpm, "find", lambda name, data, good=False: (asked.append(good), stock(name, data, good))[1])
+    assert synthesize.run(config(count=1), rundir.create("synthesize", {}), plates.silent)["warnings"] == []
+    marked = snapshot.Snapshot(good.head, [replace(p, mask="some") if i % 2 else p
+                                           for i, p in enumerate(good.pictures)], good.images, good.labels)
+    monkeypatch.setattr(snapshot, "read", lambda run: marked)
+    assert synthesize.run(config(count=1), rundir.create("synthesize", {}), plates.silent)["warnings"] != []
+    assert asked == [False, True]
+
+
 def test_what_cannot_be_seen_is_refused(good: snapshot.Snapshot) -> None:
     """Opacity 0.05 of noise is a few levels of 255: in nearly all attempts too faint."""
     run = rundir.create("synthesize", {})
@@ -325,3 +351,14 @@ def test_a_dataset_without_good_pictures_is_refused(tmp_path: Path) -> None:
     plates.run_of("import", lambda run: importer.run(Import(path=str(tmp_path), name="bad"), run, plates.silent))
     with pytest.raises(ConfigError, match="no good train images"):
         synthesize.run(config(dataset="bad", source="noise"), rundir.create("synthesize", {}), plates.silent)
+
+
+def test_a_set_goes_back_in_as_what_it_is(made: SimpleNamespace, tmp_path: Path) -> None:
+    """The whole run's folder, its preview too; alone there is nothing to measure on."""
+    run = plates.run_of("import", lambda run: importer.run(Import(path=str(made.run), name="back"), run, plates.silent))
+    data = snapshot.read(run)
+    assert data.head["layout"] == "synthetic" and data.classes == ["defect"] and data.head["images"] == {"train": 6, "val": 0, "test": 0}
+    parents = {images.sha256((made.folder / i["file"]).read_bytes()): i["parent"] for i in made.head["items"]}
+    assert {p.image_id: p.parent for p in data.pictures} == parents and {p.origin for p in data.pictures} == {"synthetic"}
+    assert all(p.boxes and images.load_mask(p.mask).any() for p in data.pictures) and sources.good(data) == []
+    assert data.head["labels"] == len(made.labels["annotations"])

@@ -118,6 +118,56 @@ def test_which_threshold_applies(db: Database, policies: list[dict[str, Any]], e
     assert unusual(db) == [False, True]
 
 
+@pytest.mark.parametrize(("policies", "expected"), [
+    ([dict(model_id="a1", threshold=9.0)], ([False] * 2, [False, True])),                  # another model keeps its own
+    ([dict(threshold=9.0)], ([False] * 2, [False] * 2)),                                   # written before models were named
+    ([dict(threshold=9.0), dict(model_id="a1", threshold=1.0)], ([True] * 2, [False] * 2)),
+    ([dict(model_id="a1", threshold=1.0), dict(threshold=9.0)], ([False] * 2, [False] * 2)),
+    ([dict(model_id="a1", threshold=1.0), dict(model_id="a2", threshold=9.0)], ([True] * 2, [False] * 2)),
+    ([dict(model_id="a1", threshold=9.0), dict(model_id="a1", threshold=1.0)], ([True] * 2, [False, True])),
+    ([dict(product="Plate", model_id="a2", threshold=1.0), dict(threshold=9.0)], ([False] * 2, [True] * 2)),
+    ([dict(product="Plate", threshold=None), dict(product="Plate", model_id="a1", threshold=9.0), dict(threshold=1.0)],
+     ([False] * 2, [True] * 2))])
+def test_a_limit_holds_for_the_model_it_was_set_for(db: Database, policies: list[dict[str, Any]], expected: Any) -> None:
+    """Detections of a class that is called 'unusual' too are none of its business."""
+    anomaly_model()
+    anomaly_model("a2", 2.0)
+    plant.model("m1", {"unusual": 0.5})
+    scored([1.6, 2.5], {0: [("unusual", 0.6)]})
+    scored([1.6, 2.5], model_id="a2")
+
+    def said(what: str = "is_unusual") -> list[Any]:
+        ingest(db)
+        return [f[what] for f in sorted(plant.facts(db), key=lambda f: (f["anomaly_model_id"], f["anomaly_score"]))]
+
+    before = said()
+    made = [plant.decide("policy", **{"product": "", "class_name": "unusual", "action": "reject", "min_side": 0, **p}) for p in policies]
+    assert before == [False, True] * 2 and said() == [*expected[0], *expected[1]]
+    if all("model_id" in p for p in policies):
+        assert said("is_defective") == [True, False, False, False]
+    for model_id in ("a1", "a2"):
+        plant.decide("promote", model_id=model_id, name=model_id)
+        ingest(db)
+        rule = decisions.unusual_rule(db, "real", "Plate")
+        assert rule and rule["model_id"] == model_id
+        assert [s >= rule["threshold"] for s in (1.6, 2.5)] == expected[model_id == "a2"]
+    live = plant.facts(db)
+    rebuild(db)
+    assert plant.facts(db) == live
+    for decision in made:
+        plant.decide("undo", run_id=decision)
+    assert said() == [False, True] * 2 and decisions.unusual_rule(db, "real")["source"] == "model"  # type: ignore[index]
+
+
+def test_a_limit_is_told_with_the_model_it_was_set_for(db: Database) -> None:
+    anomaly_model()
+    for model_id in ("a1", "gone", ""):
+        plant.decide("policy", product="Plate", class_name="unusual", action="reject", threshold=3.5, model_id=model_id)
+    ingest(db)
+    assert decisions.changes(db, "real")[["text", "kind"]].to_numpy().tolist() == [
+        [f"Unusual pictures on Plate{by}: called so from score 3.5.", ""] for by in ("", " by a model that is gone", " by Odd")]
+
+
 def test_a_model_without_a_threshold_calls_nothing_unusual_until_somebody_sets_one(db: Database) -> None:
     anomaly_model(threshold=None)
     run = scored([1.0, 50.0])
@@ -543,13 +593,13 @@ def test_a_snapshot_keeps_masks(empty: Path) -> None:
     head, run = imported(empty)
     data = snapshot.read(run)
     by_name = {p.file_name: p for p in data.pictures}
-    assert {n for n, p in by_name.items() if p.mask} == {"test/hole/0.png", "test/hole/1.png", "test/hole/2.png"}
-    blank = by_name["test/hole/2.png"]
-    assert not blank.boxes and not images.load_mask(blank.mask).any() and not blank.is_good       # a defect that nobody outlined
+    assert {n for n, p in by_name.items() if p.mask} == {f"test/hole/{k}.png" for k in range(4)}
+    for blank in (by_name["test/hole/2.png"], by_name["test/hole/3.png"]):
+        assert not blank.boxes and not images.load_mask(blank.mask).any() and not blank.is_good       # a defect that nobody outlined
     assert (images.load_mask(by_name["test/hole/0.png"].mask) == (masks[0] > 0) | (masks[1] > 0)).all()
     scaled = images.load_mask(by_name["test/hole/1.png"].mask)
     assert scaled.shape == (48, 60) and abs(int(scaled.sum()) - 36) <= 16
-    assert sum("mask" in e for e in rundir.read_json(run / "manifest.json")["images"]) == 3
+    assert sum("mask" in e for e in rundir.read_json(run / "manifest.json")["images"]) == 4
     assert data.classes == ["hole"] and not any(p.mask for p in data.learnable())
     assert images.keep_mask(images.load_mask(by_name["test/hole/0.png"].mask)) == by_name["test/hole/0.png"].mask
     with pytest.raises(NotFoundError):

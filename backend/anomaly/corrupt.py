@@ -181,7 +181,8 @@ def _as_image(values: np.ndarray) -> np.ndarray:
 def drawn(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A good image with a drawn spot, scratch, crack or patch, and where one sees it: what calibration is chosen by.
 
-    Shapes of geometry, which no Perlin noise has, of one colour, faint or strong. Drawn again, stronger, until it can be seen.
+    Shapes of geometry, which no Perlin noise has, of one colour, faint or strong. Drawn again, stronger, until it can be seen;
+    the last time as strongly as the surface there allows.
     """
     kind = DRAWINGS[int(rng.integers(len(DRAWINGS)))]
     for strength in np.linspace(0.2, 1, 9):
@@ -189,6 +190,8 @@ def drawn(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.n
         level = image[mask].mean(0) if mask.any() else np.zeros(3)
         aim = 0.0 if level.mean() > 60 and rng.random() < 0.7 else 255.0       # dark, unless the surface is
         share = min(1.0, float(strength * rng.uniform(0.5, 1.5)))
+        if strength == 1:                                                      # chance must not choose white on white nine times
+            aim, share = (0.0 if level.mean() > 127 else 255.0), 1.0
         shown = blend(image, _as_image(image + share * (aim - image.astype(np.float32))), mask, 1.0)
         found = effective(image, shown, mask)
         if found.any():

@@ -32,7 +32,7 @@ DECAY = 0.01             # AdamW's weight decay
 FINE = 2                 # pixels a side of a cell of the masks that the head learns from; its logits are enlarged to it
 MEASURED = 512           # good images, at most, that mean and deviation of features are taken from
 SAVE_S, CURVE = 60, 20   # seconds between two checkpoints; steps averaged into a point of the curves
-PREVIEWS, SHOWN = 4, 128                 # rows of the preview, and pixels of a picture in it
+PREVIEWS, SHOWN, GAP = 4, 128, 2         # rows of the preview, pixels of a picture in it and white ones between two
 
 
 class Training:
@@ -181,9 +181,11 @@ def preview(training: Training, run_dir: Path) -> None:
     segmented = training.config.loss != "cosine" and training.phase != "student"
     maps = (logit.float().sigmoid() if segmented else cosine.float() / cosine.float().max())[:, 0].cpu().numpy()      # (B, m, m)
     grey = [np.repeat((m * 255).astype(np.uint8)[..., None], 3, -1) for m in (batch.mask, maps)]
-    rows = [np.concatenate([_small(part[i]) for part in (batch.clean, batch.shown, *grey)], 1) for i in range(PREVIEWS, 2 * PREVIEWS)]
+    tiles = np.stack([[_small(part[i]) for part in (batch.clean, batch.shown, *grey)] for i in range(PREVIEWS, 2 * PREVIEWS)])
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)       # (rows, 4, side, side, 3)
+    sheet = tiles.swapaxes(1, 2).reshape(-1, tiles.shape[1] * tiles.shape[3], 3)[:-GAP, :-GAP]
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(sheet)).save(buffer, "PNG")
     rundir.write_bytes(run_dir / "samples.png", buffer.getvalue())
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from backend import rundir
 from backend.config import TrainAnomaly, TrainDiffusion
 from backend.data.snapshot import Picture, Snapshot
 from backend.diffusion import ddpm
-from backend.errors import NotFoundError
+from backend.errors import ConfigError
 from backend.synthesis import pool
 
 PERTURBED = dict(steps=10, depth=500, variance=1.0, start="image")           # as `synthesize` makes them
@@ -44,20 +45,26 @@ class Plan:
 
 
 def denoiser(config: TrainAnomaly, data: Snapshot, run_dir: Path, plan: Plan, reused: dict[str, str]) -> Path | None:
-    """The one that is named, else this run's own, else the newest of this dataset, else a new one."""
+    """The one that is named, else one of these settings, by whichever run, else a new one. Raises ConfigError, NotFoundError."""
     if config.source not in ("ddpm", "mixed") and config.teacher != "ddpm":
         return None
+    if config.denoiser:
+        return _noted("denoiser", _named(config.denoiser, data), run_dir, reused)
     lesson = TrainDiffusion(dataset=data.snapshot_id, name=config.name, preset=config.preset, steps=config.diffusion_steps,
-                            precision=config.precision)
-    own = run_dir / "denoiser"
-    try:
-        found = own if not config.denoiser and (own / "head.json").exists() else ddpm.find(config.denoiser, data)
-    except NotFoundError:
-        if config.denoiser:
-            raise
-        ddpm.make(lesson, data, run_dir, plan.stage("diffusion", lesson.steps or ddpm.PRESETS[lesson.preset].steps))
-        return own
-    return _noted("denoiser", found, run_dir, reused)
+                            precision=config.precision, good=True)
+    if found := rundir.find_artifact("denoiser", key=ddpm.key(lesson, data.snapshot_id)):
+        return _noted("denoiser", found, run_dir, reused)
+    ddpm.make(lesson, data, run_dir, plan.stage("diffusion", lesson.steps or ddpm.PRESETS[lesson.preset].steps))
+    return run_dir / "denoiser"
+
+
+def _named(name: str, data: Snapshot) -> Path:
+    """One that knows neither labelled defects nor held-out images: else the model would learn from both, through its pictures."""
+    found = ddpm.find(name, data, good=True)
+    if not rundir.read_json(found / "head.json").get("good"):
+        raise ConfigError(f"The diffusion model {name!r} was not trained on good images only: it may have learned labelled defects, or "
+                          "images that the threshold is set by. Name one that was trained with the setting 'good', or none.")
+    return found
 
 
 def perturbed(config: TrainAnomaly, data: Snapshot, train: list[Picture], maker: Path | None, run_dir: Path, plan: Plan,

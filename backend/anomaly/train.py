@@ -24,6 +24,7 @@ from backend.anomaly.corrupt import Surface, drawn
 from backend.anomaly.networks import AnomalyNet
 from backend.config import TrainAnomaly
 from backend.data import images, snapshot
+from backend.data.normals import divided
 from backend.data.snapshot import Picture, Snapshot
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.evaluation import anomaly as evaluation
@@ -32,10 +33,8 @@ from backend.synthesis import pool
 from backend.teacher.extractors import extractor
 
 FORMAT = 1
-LEAST = 4                # good train images: two to learn from, two to hold out
-HELD = 0.1               # of them, where val has none
-MOST = 2_000             # held-out images; all are in memory at once
 DRAWN = 96               # drawn defects that calibration is chosen by
+SCORED = 300             # held-out images and drawn defects that the bundle is scored on
 RULE = "last step's weights; score and weights of the maps by held-out good images and drawn defects; threshold by held-out good images"
 
 
@@ -125,39 +124,6 @@ def key_of(config: TrainAnomaly, snapshot_id: str, artifacts: Sequence[Path]) ->
 
 # ---- images
 
-def divided(data: Snapshot) -> tuple[list[Picture], list[Picture]]:
-    """Good pictures to learn from and good pictures held out; nothing of test is in either. Raises ConfigError.
-
-    Held out are those of val; without any, a tenth of train by content hash, whole groups of near-duplicates together.
-    """
-    if any(p.origin == "synthetic" for p in data.by_split("test")):
-        raise ConfigError("The test split of this dataset holds synthetic images; a model may be scored on real ones only.")
-    tested = {p.image_id for p in data.by_split("test")}
-    marked = {p.image_id for p in data.pictures if not p.is_good}
-    good = {split: {p.image_id: p for p in data.by_split(split) if p.image_id not in tested | marked and p.origin == "real"}
-            for split in ("train", "val")}
-    held = [good["val"][i] for i in sorted(good["val"])][:MOST]
-    train = [good["train"][i] for i in sorted(good["train"]) if i not in good["val"]]
-    least = LEAST if not held else 2
-    if len(train) < least:
-        raise ConfigError(f"An anomaly model learns from good images, and the train split of {data.head['name']!r} has {len(train)} "
-                          f"without a labelled defect; at least {least} are needed. Import images of good parts.")
-    return (train, held) if held else _split_off(train)
-
-
-def _split_off(good: list[Picture]) -> tuple[list[Picture], list[Picture]]:
-    wanted, held = min(MOST, max(2, round(HELD * len(good)))), set[str]()
-    groups: dict[str, list[Picture]] = {}
-    for p in good:
-        groups.setdefault(p.group_id or p.image_id, []).append(p)
-    for group in sorted(groups.values(), key=lambda g: g[0].image_id):
-        if len(held) < wanted and len(held) + len(group) <= len(good) // 2:
-            held |= {p.image_id for p in group}
-    if len(held) < 2:                                                # all of them near-duplicates of each other: nothing to keep apart
-        held = {p.image_id for p in good[:2]}
-    return [p for p in good if p.image_id not in held], [p for p in good if p.image_id in held]
-
-
 def opened(picture: Picture, side: int) -> np.ndarray:
     """uint8 (S, S, 3), as the engine will prepare it."""
     image = images.decode(picture.path.read_bytes(), picture.file_name)
@@ -184,9 +150,10 @@ def made(normals: Sequence[np.ndarray], seed: int) -> list[calibrate.Defect]:
 
 def _on_held_out(bundle: Path, normals: list[np.ndarray], defects: list[calibrate.Defect]) -> dict[str, Any]:
     """Held-out good images against drawn defects: how well it works on what it was calibrated by, and no more."""
-    shown = {str(i): image for i, image in enumerate([*normals, *(image for image, _ in defects)])}
-    maps, scores = evaluation.predict(bundle, list(shown), shown.__getitem__, lambda i: None)
-    return evaluation.evaluate(maps, scores, [*[None] * len(normals), *(mask for _, mask in defects)])
+    some = np.unique(np.linspace(0, len(normals) - 1, max(1, SCORED - len(defects))).round().astype(int))
+    shown: dict[str, tuple[np.ndarray, evaluation.Truth]] = {f"good {i}": (normals[i], (None, False)) for i in some}
+    shown |= {f"defect {i}": (image, (mask, True)) for i, (image, mask) in enumerate(defects)}
+    return evaluation.score(bundle, list(shown), lambda n: shown[n][0], lambda n: shown[n][1], lambda i: None)
 
 
 def _on_test(bundle: Path, data: Snapshot, steps: int, report: Any) -> dict[str, Any]:
@@ -195,10 +162,9 @@ def _on_test(bundle: Path, data: Snapshot, steps: int, report: Any) -> dict[str,
     if not pictures:
         return {}
     load = lambda name: np.asarray(images.load(pictures[name].image_id).convert("RGB"))  # noqa: E731
-    maps, scores = evaluation.predict(bundle, list(pictures), load, lambda i: report(
+    mask = lambda p: images.load_mask(p.mask) if p.mask else None  # noqa: E731
+    return evaluation.score(bundle, list(pictures), load, lambda name: (mask(pictures[name]), not pictures[name].is_good), lambda i: report(
         step=steps, total=steps, message=f"scoring on test, image {i + 1} of {len(pictures)}"))
-    masks = [images.load_mask(p.mask) if p.mask else None for p in pictures.values()]
-    return evaluation.evaluate(maps, scores, masks, [not p.is_good for p in pictures.values()])
 
 
 def summary(config: TrainAnomaly, data: Snapshot, head: dict[str, Any], training: learn.Training, train: int, held: int,

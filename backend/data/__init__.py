@@ -8,6 +8,7 @@
     alike       the same and nearly the same pictures, by content and perceptual hash
     splits      train, val and test: from lists, from folders, or drawn by group of alike pictures
     snapshot    the immutable result of an import, written and read
+    normals     good pictures to learn from, and good pictures held out to set a threshold by
     importer    the recipe that ties these together
     dataset     a snapshot as a YOLO folder
     demo        pictures of a plant that does not exist; demo_plant is the recipe that gives it a history

@@ -17,18 +17,23 @@ from backend.errors import InputError
 SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                  "test": "test", "testing": "test"}
 GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree"}
-ORDER = ("mvtec", "voc", "coco", "yolo", "mask-beside", "images")
+ORDER = ("synthetic", "mvtec", "voc", "coco", "yolo", "mask-beside", "images")
 CALLED = {"mvtec": "MVTec AD", "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "mask-beside": "pictures with masks beside them",
-          "images": "pictures without labels"}
+          "images": "pictures without labels", "synthetic": "a synthetic set"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One picture of a dataset: where its bytes are, what marks it carries, which split its folder names ('' none)."""
+    """One picture of a dataset: where its bytes are, what marks it carries, which split its folder names ('' none).
+
+    `parent` is the image id of the real picture that a synthetic one was made of.
+    """
 
     entry: Entry
     marks: tuple[Mark, ...] = ()
     split: str = ""
+    origin: str = "real"               # or synthetic
+    parent: str = ""
 
     @property
     def name(self) -> str:
@@ -117,28 +122,51 @@ def note_unlabelled(notes: Notes, records: list[Record], marks: dict[str, list[M
 
 
 def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
-    from backend.data import layouts_boxes, layouts_masks, layouts_yolo  # they use this module's records
+    from backend.data import layouts_boxes, layouts_masks, layouts_synthetic, layouts_yolo  # they use this module's records
 
-    return {"mvtec": layouts_masks.mvtec, "voc": layouts_boxes.voc, "coco": layouts_boxes.coco, "yolo": layouts_yolo.yolo,
-            "mask-beside": layouts_masks.mask_beside, "images": layouts_masks.pictures}
+    return {"synthetic": layouts_synthetic.synthetic, "mvtec": layouts_masks.mvtec, "voc": layouts_boxes.voc, "coco": layouts_boxes.coco,
+            "yolo": layouts_yolo.yolo, "mask-beside": layouts_masks.mask_beside, "images": layouts_masks.pictures}
 
 
 def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
-    """Recognise the layout, or insist on one. Raises InputError where nothing can be read."""
+    """Recognise the layout, or insist on one; synthetic sets are read as such in any case. Raises InputError where nothing can be read."""
+    from backend.data.layouts_synthetic import apart  # it uses this module's records
+
     tree = Tree(entries)
     if not tree.pictures:
         raise InputError(f"There is no picture in it{_first(tree.refused)}.")
+    made, rest = apart(tree)
+    others = Tree(list(rest))
+    if made is None:
+        found = _recognised(tree, layout)
+    elif others.pictures:
+        found = _joined(_recognised(others, "auto" if layout == "synthetic" else layout), made)
+    else:
+        found = replace(made, explanation=f"Read as a synthetic set: {made.explanation}")
+    return _without_lost_labels(found, tree.refused)
+
+
+def _recognised(tree: Tree, layout: str) -> Catalog:
     for name in ORDER if layout == "auto" else (layout,):
         found = _readers()[name](tree)
         if found is not None:
-            return _without_lost_labels(found, tree.refused)
+            return found
     raise InputError(f"It does not look like {CALLED[layout]}: no such labels were found. Try the layout 'auto'.")
+
+
+def _joined(real: Catalog, made: Catalog) -> Catalog:
+    """Real pictures and the synthetic sets that lie in one folder with them."""
+    classes = list(dict.fromkeys([*real.classes, *(m.class_name for r in made.records for m in r.marks)])) if real.classes else []
+    for what, names in made.notes.names.items():
+        real.notes.add(what, *names)
+    return replace(real, explanation=f"{real.explanation} Beside them: {made.explanation}", records=real.records + made.records,
+                   classes=classes, refused=real.refused + made.refused)
 
 
 def _without_lost_labels(catalog: Catalog, refused: list[Refusal]) -> Catalog:
     """Refuse pictures without marks whose label file, to judge by its name, was itself refused: they may well be defective."""
     lost = {PurePosixPath(r.name).stem: r.name for r in refused if r.name.lower().endswith((".xml", ".txt", ".json", ".png"))}
-    hit = {r.name: lost[stem] for r in catalog.records if not r.marks and (stem := PurePosixPath(r.name).stem) in lost}
+    hit = {r.name: lost[stem] for r in catalog.records if all(m.bare for m in r.marks) and (stem := PurePosixPath(r.name).stem) in lost}
     catalog.records = [r for r in catalog.records if r.name not in hit]
     catalog.refused = refused + catalog.refused + [Refusal(n, f"Its label file {label} was refused.") for n, label in hit.items()]
     return catalog

@@ -74,12 +74,17 @@ def _where(config: Import, run_dir: Path) -> Path:
 
 def _given(config: Import, found: Catalog) -> tuple[dict[str, str], str]:
     """Split of each picture to import, '' where it is still to be drawn, and where the splits come from."""
+    made = {r.name: "train" for r in found.records if r.origin == "synthetic"}      # never measured on, whatever is said of them
+    real = [r for r in found.records if r.origin == "real"]
     if config.splits is not None:
         names = [r.name for r in found.records] + [r.name for r in found.refused]
-        return splits.from_lists(Path(config.splits).expanduser(), config.split_prefix, names), "lists"
-    if splits.by_folders([r.split for r in found.records]):
-        return {r.name: r.split for r in found.records if r.split}, "folders"
-    return {r.name: "" for r in found.records}, "drawn"
+        listed = splits.from_lists(Path(config.splits).expanduser(), config.split_prefix, names)
+        if held := [n for n in made if listed.get(n, "train") != "train"]:
+            found.notes.add("Synthetic pictures that the lists put into val or test; they are of train", *held)
+        return listed | made, "lists"
+    if splits.by_folders([r.split for r in real]):
+        return {r.name: r.split for r in real if r.split} | made, "folders"
+    return {r.name: "" for r in real} | made, "drawn"
 
 
 def _measure(records: list[Record], found: Catalog, report: Callable[..., None]) -> list[Picture]:
@@ -128,13 +133,13 @@ def _picture(record: Record) -> tuple[Picture | Refusal, Notes]:
     image_id = images.sha256(data)
     images.keep(data, image_id, str(image.format))
     return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split,
-                   mask="" if mask is None else images.keep_mask(mask)), notes
+                   origin=record.origin, parent=record.parent, mask="" if mask is None else images.keep_mask(mask)), notes
 
 
 def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]:
     """One record for each content. Across splits test keeps it, then val, so that nothing leaks into train.
 
-    `keep`: lists say where each file belongs, so both stay, and it is only said.
+    `keep`: lists say where each file belongs, so both stay, and it is only said. A copy of a synthetic picture is synthetic too.
     """
     same: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
@@ -143,13 +148,15 @@ def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]
     for twins in (t for t in same.values() if len(t) > 1):
         crosses = len({p.split for p in twins}) > 1
         where = "in two splits" if crosses else "in one split" if twins[0].split else "twice"
-        done = "kept as listed" if keep else "kept once, test before val before train" if crosses else "kept once"
+        made = any(p.origin == "synthetic" for p in twins)
+        done = "kept once, as synthetic" if made else "kept as listed" if keep else \
+            "kept once, test before val before train" if crosses else "kept once"
         names = " = ".join(p.file_name for p in twins)
         notes.add(f"Same content {where}, {done}", names)
         if any(p.boxes != twins[0].boxes for p in twins):
             notes.add("Same content with different boxes", names)
-        best = min(twins, key=lambda p: (("test", "val", "train", "").index(p.split), -len(p.boxes), p.file_name))
-        dropped |= set() if keep else {id(p) for p in twins if p is not best}
+        best = min(twins, key=lambda p: (p.origin == "real", ("test", "val", "train", "").index(p.split), -len(p.boxes), p.file_name))
+        dropped |= set() if keep and not made else {id(p) for p in twins if p is not best}
     return [p for p in pictures if id(p) not in dropped]
 
 
@@ -157,7 +164,7 @@ def _lots(pictures: list[Picture], lot_of: Callable[[str], str], pattern: str | 
     """Lots or units of each content by its image id: the same bytes under two names belong to both. Empty where no name tells one."""
     lots: dict[str, set[str]] = defaultdict(set)
     without = []
-    for picture in pictures:
+    for picture in (p for p in pictures if p.origin == "real"):
         if lot := lot_of(picture.file_name):
             lots[picture.image_id].add(lot)
         else:
@@ -170,14 +177,16 @@ def _lots(pictures: list[Picture], lot_of: Callable[[str], str], pattern: str | 
 
 
 def _divided(pictures: list[Picture], lots: dict[str, set[str]], splits_from: str, seed: int, notes: Notes) -> tuple[list[Picture], bool]:
-    """Groups of alike pictures, a split for every picture that has none yet, and whether any was drawn.
+    """Groups of alike pictures, a split for every real picture that has none yet, and whether any was drawn.
 
     A lot or unit is drawn as a whole but does not become the group: the store takes pictures of one group for near duplicates.
     """
-    groups = alike.groups([p.image_id for p in pictures], [p.phash for p in pictures])
+    grouped = zip(pictures, alike.groups([p.image_id for p in pictures], [p.phash for p in pictures]), strict=True)
+    everything = [replace(p, group_id=g) for p, g in grouped]
+    pictures, made = ([p for p in everything if p.origin == o] for o in ("real", "synthetic"))
+    groups, classes = [p.group_id for p in pictures], [p.classes for p in pictures]
     whole = alike.united(groups, [lots.get(p.image_id, set()) for p in pictures])
-    classes = [p.classes for p in pictures]
-    if splits_from == "drawn":
+    if splits_from == "drawn" and pictures:
         chosen, drawn = splits.draw(whole, classes, splits.SHARES, seed), list(splits.SPLITS)
     else:
         chosen, drawn = splits.complete([p.split for p in pictures], whole, classes, seed)
@@ -189,7 +198,22 @@ def _divided(pictures: list[Picture], lots: dict[str, set[str]], splits_from: st
         notes.add(f"Groups of alike pictures that cross splits as given: {n:,}")
     if n := _crossing((lot, s) for p, s in zip(pictures, chosen, strict=True) for lot in lots.get(p.image_id, ())):
         notes.add(f"Lots or units that cross splits as given: {n:,}")
-    return [replace(p, split=s, group_id=g) for p, s, g in zip(pictures, chosen, groups, strict=True)], bool(drawn)
+    divided = [replace(p, split=s) for p, s in zip(pictures, chosen, strict=True)]
+    return divided + _of_train(made, divided, notes), bool(drawn)
+
+
+def _of_train(made: list[Picture], real: list[Picture], notes: Notes) -> list[Picture]:
+    """Synthetic pictures without those that tell of val or test: made of a picture there, or nearly equal to one."""
+    held = [p for p in real if p.split != "train"]
+    ids, groups = {p.image_id for p in held}, {p.group_id for p in held}
+    leaks = [p for p in made if p.parent in ids or p.group_id in groups]
+    if leaks:
+        notes.add("Synthetic pictures made of pictures of val or test, or nearly equal to some, left out", *(p.file_name for p in leaks))
+    if made and not real:
+        notes.add("All pictures are synthetic, so there is no val and no test: they can only be trained on together with real pictures. "
+                  "Import a folder that holds both")
+    gone = {id(p) for p in leaks}
+    return [p for p in made if id(p) not in gone]
 
 
 def _crossing(placed: Iterable[tuple[str, str]]) -> int:

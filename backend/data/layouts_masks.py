@@ -35,7 +35,7 @@ def mvtec(tree: Tree) -> Catalog | None:
     many = "set has" if len(roots) == 1 else "sets have"
     folders = "train/good, test and ground_truth folders" if tested else "a train/good folder and nothing to test on"
     explanation = f"Read as MVTec AD: {len(roots):,} {many} {folders}; " \
-                  f"{sum(bool(r.marks) for r in records):,} of {len(records):,} pictures have a mask."
+                  f"{sum(any(m.mask for m in r.marks) for r in records):,} of {len(records):,} pictures have a mask."
     return Catalog("mvtec", explanation, records, notes=notes)
 
 
@@ -59,6 +59,7 @@ def _mvtec_records(tree: Tree, root: str, notes: Notes) -> list[Record]:
         marks = tuple(Mark(kind, mask=m) for m in masks.get((parts[1], PurePosixPath(parts[-1]).stem), []))
         if not is_good(kind) and not marks:
             notes.add("Pictures of a defect without a mask; they carry no box", name)
+            marks = (Mark("", bare=True),)              # no class: one without a single box is nothing to learn
         found.append(Record(tree.entries[name], () if is_good(kind) else marks, folder_split(f"{parts[0]}/x")))
     return found
 

@@ -40,13 +40,15 @@ class Box:
 class Mark:
     """One mark as it was written: corners in pixels, corners as shares of the picture, or a mask to look into.
 
-    A mask with class '' is one that should be empty, since its picture lies in a folder of good ones.
+    A mask with class '' is one that should be empty, since its picture lies in a folder of good ones. A bare mark says that
+    there is a defect, and nothing of where.
     """
 
     class_name: str
     corners: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     shares: bool = False
     mask: Entry | None = None
+    bare: bool = False
 
 
 @dataclass
@@ -66,12 +68,16 @@ class Notes:
 def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes) -> tuple[list[Box], Mask | None]:
     """The boxes of one picture of this size (width, height), and its masks united, (H, W), if it shows a defect.
 
-    The mask of a defect is kept though it be empty: the picture carries no box then, and yet is none of the good ones.
+    The mask of a defect is kept though it be empty, and one that nobody outlined gets an empty one: the picture carries no
+    box then, and yet is none of the good ones.
     Raises InputError where a mask cannot be read.
     """
     found: list[Box] = []
     united: Mask | None = None
     for mark in marks:
+        if mark.bare:
+            united = np.zeros(size[::-1], bool) if united is None else united
+            continue
         if mark.mask is None:
             found += _from_corners(mark, size, name, notes)
             continue

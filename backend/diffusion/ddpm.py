@@ -1,5 +1,7 @@
 """The recipe `train-diffusion`: a denoising diffusion model of a dataset's train images, labels unseen. Start reading here.
 
+With the setting `good` it learns what an anomaly model learns from and no more: labels then say which images, and nothing else.
+
 Ho et al. 2020 (arXiv 2006.11239), algorithm 1: a network (diffusers' UNet2DModel) learns to tell the noise in a noised image.
 Trained on crops with flips; the deployed weights are their exponential moving average at the last step. Every step's
 randomness follows from (seed, step), and the checkpoint holds all the rest: a killed run comes to the same losses.
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from backend import rundir
 from backend.config import TrainDiffusion
 from backend.data import images, snapshot
+from backend.data.normals import divided
 from backend.device import computes_bf16, cores, torch_device
 from backend.diffusion import pictures, sampling
 from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
@@ -98,12 +101,14 @@ def load(folder: Path) -> Denoiser:
     return Denoiser(unet.to(memory_format=torch.channels_last).eval().requires_grad_(False), head)
 
 
-def find(name: str, data: snapshot.Snapshot) -> Path:
+def find(name: str, data: snapshot.Snapshot, good: bool = False) -> Path:
     """Folder of a denoiser by name, run or key; empty: the newest of this dataset. Raises NotFoundError.
 
-    Only one of this very snapshot will do: another's train images may be val or test images here.
+    Only one of this very snapshot will do: another's train images may be val or test images here. `good`: one that learned from
+    good images only comes before a newer one that did not.
     """
-    found = rundir.find_artifact("denoiser", name, snapshot_id=data.snapshot_id)
+    found = rundir.find_artifact("denoiser", name, snapshot_id=data.snapshot_id, good=True) if good else None
+    found = found or rundir.find_artifact("denoiser", name, snapshot_id=data.snapshot_id)
     if found is None:
         called = f" called {name!r}" if name else ""
         raise NotFoundError(f"No diffusion model{called} has been trained on the dataset {data.head['name']!r} as it is now. "
@@ -130,7 +135,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
     rundir.bound(scratch, key(config, data.snapshot_id))
     try:
         # its images: those of train, and of no other split
-        paths = [p.path for p in data.learnable()]
+        paths = [p.path for p in (divided(data)[0] if config.good else data.learnable())]
         if not paths:
             raise ConfigError(f"The dataset {config.dataset!r} has no train images to learn from.")
         channels = int(config.channels) if config.channels != "auto" else 1 if _all_grey(paths) else 3
@@ -140,7 +145,8 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         # the network, from the checkpoint if there is one
         head = dict(key=key(config, data.snapshot_id), name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id,
                     preset=config.preset, widths=list(preset.widths), layers=preset.layers, crop=preset.crop, channels=channels,
-                    side=config.side, schedule=config.schedule, steps=steps, seed=config.seed, images=len(paths))
+                    side=config.side, schedule=config.schedule, steps=steps, seed=config.seed, good=config.good,
+                    images=len(paths))
         training = Training(config, head, scratch)
         _fit(training, known, run_dir, report)
 
@@ -166,9 +172,9 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
 
 
 def key(config: TrainDiffusion, snapshot_id: str) -> str:
-    """What the denoiser follows from; its name and the dataset's do not count."""
+    """What the denoiser follows from; its name and the dataset's do not count, nor `good` where it is off: it came after the format."""
     preset = PRESETS[config.preset]
-    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset")}
+    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset") and (k, v) != ("good", False)}
     settings |= dict(steps=preset.steps if config.steps is None else config.steps, batch=config.batch or preset.batch)
     return rundir.key_of(kind="denoiser", format=FORMAT, snapshot_id=snapshot_id, **settings)
 

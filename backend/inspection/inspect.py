@@ -122,8 +122,8 @@ class Desk:
     @property
     def warnings(self) -> list[str]:
         clock = f"{self.doubtful:,} pictures carry a time before 2000 or in the future: check the camera's clock."
-        blind = [self.beside.head.get("threshold_refused") or f"The anomaly model {self.beside.name!r} has no threshold: its scores are "
-                 "logged, but nothing is called unusual."] if self.beside and self.beside.threshold is None else []
+        blind = [self.beside.head.get("threshold_refused") or f"The anomaly model {self.beside.name!r} has no limit of its own: "
+                 "its scores are logged, but it calls nothing unusual."] if self.beside and self.beside.threshold is None else []
         return self.keeper.warnings + ([clock] if self.doubtful else []) + blind
 
     def inspect(self, group: list[Picture | Refusal], seen: dict[str, str]) -> tuple[Rows, Rows, Rows, Rows]:

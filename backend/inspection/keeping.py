@@ -38,7 +38,8 @@ class Keeper:
         self.share = 1.0 if free >= limit else GOOD_SHARE
         if free < limit:
             self._warnings["disk"] = (f"The disk is nearly full: {free / 1e9:.1f} GB are free. Of good pictures only "
-                                      f"{GOOD_SHARE:.0%} are kept, drawn at random; all rejects and unusual ones are.")
+                                      f"{GOOD_SHARE:.0%} are kept, drawn at random; all rejects and unusual ones are, by the "
+                                      "models' own limits, not by those set by hand.")
         elif free < EARLY * limit and "disk" not in self._warnings:
             self._warnings["disk"] = (f"Disk space is getting low: {free / 1e9:.1f} GB are free. Below {limit / 1e9:.1f} GB "
                                       f"only {GOOD_SHARE:.0%} of the good pictures will be kept.")

@@ -1,7 +1,8 @@
 """`bench anomaly`: one anomaly model for each category of MVTec AD, or of another set in its layout, all with the same settings.
 
-A category is an ordinary import and an ordinary training, so the dashboard shows both, and a stopped benchmark goes on where it
-was: a completed run of the very settings counts, one that was stopped is taken up. Figures are those of the deployed model, with
+A category is an ordinary import and an ordinary training, so the dashboard shows both. It is imported each time, since its files
+may have changed; the same content is the same snapshot. So a stopped benchmark goes on where it was: a completed training of the
+very settings, snapshot and program counts, one that was stopped is taken up. Figures are those of the deployed model, with
 the weights of the last step, on the category's own test images, which nothing was chosen on. Knows nothing of how they come about.
 """
 
@@ -9,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backend import rundir
+from backend import __version__, rundir
 from backend.config import Config, Import, TrainAnomaly
 from backend.errors import DiffspectError, InputError
 from backend.jobs import recipes, worker
@@ -32,7 +33,7 @@ def categories(folder: Path) -> list[Path]:
 def anomaly(category: Path, config: TrainAnomaly, echo: worker.Echo) -> Figures:
     """Import, train, and the figures on the test images in percent. `config` without dataset and name."""
     name = f"{category.parent.name}-{category.name}"
-    imported = made(Import(path=str(category), name=name, layout="mvtec"), echo)
+    imported = ended(worker.foreground(Import(path=str(category), name=name, layout="mvtec"), "real", echo))
     snapshot_id = rundir.read_json(imported / "snapshot.json")["snapshot_id"]
     trained = made(replace(config, dataset=snapshot_id, name=f"{name}-{config.seed}"), echo)
     found = rundir.read_json(trained / "model" / "model.json")["metrics"]["test"]
@@ -40,18 +41,25 @@ def anomaly(category: Path, config: TrainAnomaly, echo: worker.Echo) -> Figures:
 
 
 def made(config: Config, echo: worker.Echo) -> Path:
-    """The completed run of these settings: there already, taken up where it was, or made. Raises DiffspectError where it fails."""
-    same = (p for p in rundir.find(recipes.name_of(config)) if rundir.read_json(p / "job.json")["config"] == config.to_json())
-    run_dir = next(same, None)
+    """The completed run of these settings and this program: there already, taken up where it was, or made. Raises DiffspectError."""
+    wanted = (config.to_json(), __version__)
+    jobs = ((p, rundir.read_json(p / "job.json")) for p in rundir.find(recipes.name_of(config)))
+    run_dir = next((p for p, job in jobs if (job["config"], job["code_version"]) == wanted), None)
     if run_dir is None:
         run_dir = worker.foreground(config, "real", echo)
     elif rundir.read_json(run_dir / "state.json")["state"] != "completed":
         run_dir = worker.again(run_dir.name, echo)
+    return ended(run_dir)
+
+
+def ended(run_dir: Path) -> Path:
+    """The run, where it is completed. Raises DiffspectError with its own sentence where it failed, KeyboardInterrupt where canceled."""
     state: dict[str, Any] = rundir.read_json(run_dir / "state.json")
     if state["state"] == "canceled":
         raise KeyboardInterrupt
     if state["state"] != "completed":
-        raise DiffspectError(f"{getattr(config, 'name', '')}: {state['message']} The log is {run_dir / 'log.txt'}")
+        name = rundir.read_json(run_dir / "job.json")["config"].get("name", "")
+        raise DiffspectError(f"{name}: {state['message']} The log is {run_dir / 'log.txt'}")
     return run_dir
 
 

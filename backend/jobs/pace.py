@@ -82,17 +82,22 @@ def estimate_stages(config: TrainDistilled) -> dict[str, float | None]:
 def stages(config: TrainDistilled) -> dict[str, Config]:
     """What a guided run asks of each stage, as `detection.guided` does: seed 0 up to the backbone. Only what it points to is left out."""
     common: dict[str, Any] = dict(dataset=config.dataset, name=config.name)
-    steps, batch, _ = PRESETS[config.preset]
-    steps = steps if config.diffusion_steps is None else config.diffusion_steps
     detector = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainDetector)}
-    diffusion = TrainDiffusion(preset=config.preset, steps=steps, batch=batch, precision=config.precision, **common)
-    found: dict[str, Config] = dict(diffusion=diffusion, repository=BuildRepository(steps=config.repository_steps, **common))
+    found: dict[str, Config] = dict(diffusion=_diffusion(config), repository=BuildRepository(steps=config.repository_steps, **common))
     if config.teach:
         found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, precision=config.precision,
                                           **common)
     if config.distill:
         found["fused"] = TrainFused(**detector)
     return {**found, "student": Distill(**detector) if config.distill else TrainDetector(**detector)}
+
+
+def _diffusion(config: TrainDistilled | TrainAnomaly) -> TrainDiffusion:
+    """The diffusion model that a run trains on its way, with no choice left to the preset."""
+    steps, batch, _ = PRESETS[config.preset]
+    steps = steps if config.diffusion_steps is None else config.diffusion_steps
+    return TrainDiffusion(dataset=config.dataset, name=config.name, preset=config.preset, steps=steps, batch=batch,
+                          precision=config.precision, good=isinstance(config, TrainAnomaly))
 
 
 # ---- the size of the work
@@ -122,7 +127,7 @@ def _work(config: Config) -> float | None:
             return _many(config.timesteps) * (FEATURES_S * read + 5 * READER_S)      # four blocks, and all together
         case TrainAnomaly():
             snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
-            return _anomaly(config, rundir.find_artifact("denoiser", config.denoiser, snapshot_id=snapshot_id) is not None)
+            return _anomaly(config, bool(config.denoiser) or reuse.denoiser(_diffusion(config), snapshot_id) is not None)
     return _files(config)
 
 
@@ -131,8 +136,8 @@ def _anomaly(config: TrainAnomaly, there: bool) -> float:
     diffuses = config.source in ("ddpm", "mixed")
     found = LEARNT_S * config.steps * config.batch * (config.imgsz / 256) ** 2
     if not there and (diffuses or config.teacher == "ddpm"):
-        found += _work(TrainDiffusion(dataset=config.dataset, preset=config.preset, steps=config.diffusion_steps)) or 0.0
-    return found + PERTURBED_S * config.perturbed * (config.imgsz / 128) ** 2 * diffuses
+        found += _work(_diffusion(config)) or 0.0
+    return found + PERTURBED_S * config.perturbed * (TrainDiffusion().side / 128) ** 2 * diffuses      # at the denoiser's scale, at most
 
 
 def _network(config: TrainDetector | TeachBackbone) -> float:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from backend import rundir
-from backend.config import Config, TrainDistilled
+from backend.config import Config, TrainDiffusion, TrainDistilled
 
 KINDS = {"diffusion": "denoiser", "repository": "repository", "backbone": "backbone", "fused": "fused"}      # stage -> what it leaves
 FORMATS = {"diffusion": 2, "repository": 1, "backbone": 1, "fused": 2}                                       # as in the recipes
@@ -37,8 +37,13 @@ def keys(config: TrainDistilled, asked: dict[str, Config], snapshot_id: str) -> 
     return found
 
 
+def denoiser(asked: TrainDiffusion, snapshot_id: str) -> Path | None:
+    """The diffusion model that these settings lead to, where a run has kept it. No choice is left to the preset."""
+    return rundir.find_artifact("denoiser", key=_key("diffusion", asked, snapshot_id=snapshot_id))
+
+
 def _key(stage: str, config: Config, **made_of: str) -> str:
-    settings = {k: v for k, v in config.to_json().items() if k not in NAMES}
+    settings = {k: v for k, v in config.to_json().items() if k not in NAMES and (k, v) != ("good", False)}
     return rundir.key_of(kind=KINDS[stage], format=FORMATS[stage], **made_of, **settings)
 
 

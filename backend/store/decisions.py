@@ -71,7 +71,7 @@ def changes(db: Database, plant: str, limit: int = 20, recipe: str = "") -> pd.D
 
 
 def tell(recipe: str, config: dict[str, Any]) -> str:
-    """A decision as a plain sentence; of a promotion, `config` holds name and kind of its model."""
+    """A decision as a plain sentence; where it names a model, `config` holds that model's name and kind."""
     ids = config.get("inspection_ids") or []
     pictures = f"{len(ids):,} picture{'s' if len(ids) != 1 else ''}" if ids else "a whole batch"
     on = f" on line {config['line']}" if config.get("line") else ""
@@ -105,6 +105,7 @@ def _policy(config: dict[str, Any]) -> str:
     where = f" on {config['product']}" if config.get("product") else ""
     if config.get("class_name") == "unusual":                # a score without a unit, of a model that finds and rejects nothing
         least = f" from score {float(config['threshold']):.4g}" if config.get("threshold") is not None else ""
+        where += f" by {config.get('name') or 'a model that is gone'}" if config.get("model_id") else ""
         return f"Unusual pictures{where}: {'not looked for' if config.get('action') == 'ignore' else f'called so{least}'}."
     verb = {"ignore": "ignored", "minor": "noted as minor", "reject": "rejected"}.get(str(config.get("action")), "rejected")
     least = f" from {float(config['threshold']):.0%}" if config.get("threshold") is not None else ""

@@ -14,7 +14,7 @@ from backend.store import calendar
 from backend.store.database import Cursor, Database
 
 # The rule for each (plant, product, model_id, class_name) of `keys`: from the narrowest policy to the widest, then the model's
-# own threshold, then 0.25. Each of the three settings falls through by itself.
+# own threshold, then 0.25. Each of the three settings falls through by itself. A limit set for one anomaly model is no rule on a class.
 _RULES = """
 SELECT k.plant, k.product, k.model_id, k.class_name,
        coalesce(a.action, b.action, c.action, d.action, 'reject') AS action,
@@ -22,23 +22,27 @@ SELECT k.plant, k.product, k.model_id, k.class_name,
        coalesce(a.min_side, b.min_side, c.min_side, d.min_side, 0)::FLOAT AS min_side,
        CASE WHEN coalesce(a.plant, b.plant, c.plant, d.plant) IS NULL THEN 'model' ELSE 'policy' END AS source
 FROM ({keys}) k
-LEFT JOIN policies a ON a.plant = k.plant AND a.product = k.product AND a.class_name = k.class_name AND k.product <> ''
-LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = k.class_name
+LEFT JOIN policies a ON a.plant = k.plant AND a.product = k.product AND a.class_name = k.class_name AND a.model_id = '' AND k.product <> ''
+LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = k.class_name AND b.model_id = ''
 LEFT JOIN policies c ON c.plant = k.plant AND c.product = k.product AND c.class_name = '' AND k.product <> ''
 LEFT JOIN policies d ON d.plant = k.plant AND d.product = '' AND d.class_name = ''
 LEFT JOIN thresholds t ON t.model_id = k.model_id AND t.class_name = k.class_name
 """
 
 # What makes a picture unusual, for each (plant, product, model_id) of `keys`: a policy on the class 'unusual', then the model. A policy
-# on all classes says nothing here (our choice): it speaks of confidences, 0 to 1, and an anomaly score has a scale of its own.
+# on all classes says nothing here (our choice): it speaks of confidences, 0 to 1, and an anomaly score has a scale of its own. So one
+# that names a model holds for that model; one that names none, as they were written once, for any. Of two that hold, the newest.
 _UNUSUAL = """
 SELECT k.plant, k.product, k.model_id, coalesce(a.action, b.action, 'reject') AS action,
        coalesce(a.threshold, b.threshold, t.threshold)::FLOAT AS threshold,
        CASE WHEN coalesce(a.plant, b.plant) IS NULL THEN 'model' ELSE 'policy' END AS source
 FROM ({keys}) k
-LEFT JOIN policies a ON a.plant = k.plant AND a.product = k.product AND a.class_name = 'unusual' AND k.product <> ''
-LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = 'unusual'
+LEFT JOIN policies a ON a.plant = k.plant AND a.product = k.product AND a.class_name = 'unusual' AND a.model_id IN ('', k.model_id)
+    AND k.product <> ''
+LEFT JOIN policies b ON b.plant = k.plant AND b.product = '' AND b.class_name = 'unusual' AND b.model_id IN ('', k.model_id)
 LEFT JOIN thresholds t ON t.model_id = k.model_id AND t.class_name = 'unusual'
+QUALIFY row_number() OVER (PARTITION BY k.plant, k.product, k.model_id ORDER BY a."at" DESC NULLS LAST, a.event_id DESC NULLS LAST,
+                           b."at" DESC NULLS LAST, b.event_id DESC NULLS LAST) = 1
 """
 
 # What an anomaly model said of each inspection of `source` (fresh or facts), with the rule that applies.

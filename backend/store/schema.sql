@@ -82,13 +82,18 @@ CREATE TABLE defects (
 );
 
 -- The policy in force for each product and class ('' = all). A NULL sets nothing: the next wider policy, then the model, decides.
+-- On the class 'unusual' also for each model_id, since the scores of two anomaly models share no scale; '' = any model, which is what a
+-- policy without a model_id says. Policies on other classes speak of confidences and hold for every model.
 CREATE VIEW policies AS
 SELECT plant, coalesce((config->>'$.product'), '') AS product, coalesce((config->>'$.class_name'), '') AS class_name,
        (config->>'$.action') AS action, try_cast((config->>'$.threshold') AS FLOAT) AS threshold,
-       try_cast((config->>'$.min_side') AS FLOAT) AS min_side
+       try_cast((config->>'$.min_side') AS FLOAT) AS min_side,
+       CASE WHEN (config->>'$.class_name') = 'unusual' THEN coalesce((config->>'$.model_id'), '') ELSE '' END AS model_id, "at", event_id
 FROM events WHERE recipe = 'policy' AND NOT undone
 QUALIFY row_number() OVER (
-    PARTITION BY plant, coalesce((config->>'$.product'), ''), coalesce((config->>'$.class_name'), '') ORDER BY "at" DESC, event_id DESC) = 1;
+    PARTITION BY plant, coalesce((config->>'$.product'), ''), coalesce((config->>'$.class_name'), ''),
+                 CASE WHEN (config->>'$.class_name') = 'unusual' THEN coalesce((config->>'$.model_id'), '') ELSE '' END
+    ORDER BY "at" DESC, event_id DESC) = 1;
 
 -- One threshold per model and class, also where two runs delivered the same model.
 CREATE VIEW thresholds AS

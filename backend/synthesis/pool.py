@@ -1,13 +1,14 @@
 """Perturbed images kept in advance, since a training cannot wait for a denoiser in every step: `<run>/perturbed`.
 
-Each is a good train picture, stretched to a square, as the denoiser draws it again (`perturb`). Stands between the denoiser
-and the training of an anomaly model, which cuts masks out of these. Goes on where a killed run left it; one made from the
-same inputs is used again. Knows nothing of masks.
+Each is a good train picture as the denoiser draws it again (`perturb`), at the scale that it has learned, and only then stretched
+to a square. Stands between the denoiser and the training of an anomaly model, which cuts masks out of these. Goes on where a
+killed run left it; one made from the same inputs is used again. Knows nothing of masks.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from backend.synthesis import sources
 from backend.synthesis.perturb import perturb
 from backend.teacher.source import Rows
 
-FORMAT = 1                  # of the artifact; part of its key
+FORMAT = 2                  # of the artifact; part of its key
 PIXELS = "perturbed.u8"
 FORWARD = 150_000           # pixels in one forward on a CPU; sixteen times that on a GPU
 
@@ -62,13 +63,12 @@ def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, c
 
     `good`: the pictures it may come from; none given: all good ones of train. Raises ConfigError, ResourceError.
     """
-    chosen = _parents(data, good, count, seed)
     denoiser = ddpm.load(denoiser_folder)
+    chosen = sorted(_parents(data, good, count, seed), key=lambda p: _room(p, denoiser.head["side"]))      # neighbours share a forward
     about = dict(imgsz=imgsz, steps=steps, depth=depth, variance=variance, start=start, seed=seed)
     key = rundir.key_of(kind="perturbed", format=FORMAT, denoiser=denoiser.head["key"], parents=[p.image_id for p in chosen], **about)
     if found := rundir.find_artifact("perturbed", key=key):
         return found
-    assert imgsz % pictures.MULTIPLE == 0, f"the side is no multiple of 8: {imgsz}"
     torch.set_num_threads(cores())
     scratch = rundir.bound(run_dir / "perturbing", key)
     try:
@@ -79,7 +79,8 @@ def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, c
                     denoiser=denoiser.head["key"], channels=denoiser.channels, parents=[p.image_id for p in chosen], **about)
         kept = rundir.keep_artifact(folder, run_dir, "perturbed", head)
     except torch.OutOfMemoryError as problem:
-        raise ResourceError(f"Out of memory while images of {imgsz} px were perturbed. Choose a smaller image size.") from problem
+        raise ResourceError(f"Out of memory while images of up to {denoiser.head['side']} px were perturbed. "
+                            "Take a diffusion model of a smaller side.") from problem
     except Canceled:
         shutil.rmtree(scratch)
         raise
@@ -100,20 +101,40 @@ def _parents(data: Snapshot, good: Sequence[Picture] | None, count: int, seed: i
 
 def _fill(rows: Rows, denoiser: ddpm.Denoiser, chosen: list[Picture], about: dict[str, Any], report: Any) -> None:
     """Batch after batch, from where the file ends. An image's noise follows from (seed, its number), whatever the batch."""
-    side, settings = about["imgsz"], {k: about[k] for k in ("steps", "depth", "variance", "start")}
-    batch = max(1, FORWARD * (1 if torch_device() == "cpu" else 16) // side**2)
-    for first in range(rows.done, len(chosen), batch):
-        report(step=first, total=len(chosen), message=f"perturbing good images, {first + 1} of {len(chosen)}")
-        some = range(first, min(first + batch, len(chosen)))
-        squares = np.stack([stretched(chosen[i], side, denoiser.channels) for i in some])
-        found = perturb(denoiser, pictures.to_tensor(squares), [generator(about["seed"], i) for i in some], **settings)
-        rows.put(first, pictures.to_pixels(found))
+    side, settings = denoiser.head["side"], {k: about[k] for k in ("steps", "depth", "variance", "start")}
+    for some in _batches(chosen, side, rows.done):
+        report(step=some.start, total=len(chosen), message=f"perturbing good images, {some.start + 1} of {len(chosen)}")
+        known = [pictures.scaled(_opened(chosen[i]), side, denoiser.channels) for i in some]
+        height, width = _room(chosen[some.start], side)
+        before = pictures.to_tensor(np.stack([pictures.padded(k, height, width) for k in known]))     # (b, C, H, W)
+        found = pictures.to_pixels(perturb(denoiser, before, [generator(about["seed"], i) for i in some], **settings))
+        rows.put(some.start, np.stack([stretched(f[:k.shape[0], :k.shape[1]], about["imgsz"]) for f, k in zip(found, known, strict=True)]))
 
 
-def stretched(picture: Picture, side: int, channels: int) -> np.ndarray:
-    """uint8 (S, S, C)."""
-    image = images.decode(picture.path.read_bytes(), picture.file_name).convert("L" if channels == 1 else "RGB")
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)).reshape(side, side, channels)
+def _batches(chosen: Sequence[Picture], side: int, first: int) -> Iterator[range]:
+    """Numbers from `first` on: neighbours that need the same room, as many as fit one forward."""
+    while first < len(chosen):
+        height, width = _room(chosen[first], side)
+        most = max(1, FORWARD * (1 if torch_device() == "cpu" else 16) // (height * width))
+        alike = takewhile(lambda p: _room(p, side) == (height, width), chosen[first:first + most])            # noqa: B023
+        yield (some := range(first, first + len(list(alike))))
+        first = some.stop
+
+
+def _room(picture: Picture, side: int) -> tuple[int, int]:
+    """(H, W) of a picture at the denoiser's scale, which learned crops of pictures scaled so, and padded to what halves thrice."""
+    height, width = pictures.scaled_size(picture.width, picture.height, side)
+    return tuple(-(-length // pictures.MULTIPLE) * pictures.MULTIPLE for length in (height, width))  # type: ignore[return-value]
+
+
+def _opened(picture: Picture) -> Image.Image:
+    return images.decode(picture.path.read_bytes(), picture.file_name)
+
+
+def stretched(pixels: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (h, w, C) to (S, S, C)."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)).reshape(side, side, -1)
 
 
 def generator(*seeds: int) -> torch.Generator:

@@ -30,6 +30,12 @@ def good(data: Snapshot) -> list[Picture]:
     return [p for p in data.learnable() if p.image_id not in marked and p.group_id not in held]
 
 
+def defective(data: Snapshot) -> list[Picture]:
+    """Pictures with a labelled defect that a denoiser learns from, unless it was told to learn from good ones only."""
+    marked = {p.image_id for p in data.pictures if not p.is_good}
+    return [p for p in data.learnable() if p.image_id in marked]
+
+
 # ---- noise
 
 def noise(rng: np.random.Generator, normal: Image) -> Image:

@@ -56,7 +56,7 @@ class Attempt:
 def run(config: Synthesize, run_dir: Path, report: Any) -> dict[str, Any]:
     _check(config)
     data = snapshot.read(rundir.find_snapshot(config.dataset))
-    denoiser = ddpm.find(config.denoiser, data) if config.source == "ddpm" else None
+    denoiser = ddpm.find(config.denoiser, data, good=bool(sources.defective(data))) if config.source == "ddpm" else None
     shapes = _shapes(config.masks)
     return make(config, data, denoiser, shapes, run_dir, report)
 
@@ -88,7 +88,7 @@ def make(config: Synthesize, data: snapshot.Snapshot, denoiser: Path | None, sha
         # the artifact
         named = rundir.read_json(shapes / "head.json")["name"] if shapes else CLASS
         rundir.write_json(scratch / "synthetic" / "labels.json", keeping.coco(progress, named))
-        result = _result(config, data, progress)
+        result = dict(_result(config, data, progress), warnings=_learned(denoiser, data))
         head = dict(key=key, name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, classes=[named], **keys,
                     source=config.source, settings=config.to_json(), items=progress.items, attempts=progress.attempts,
                     rejected=dict(progress.rejected), result=result)
@@ -128,6 +128,15 @@ def key_of(config: Synthesize, snapshot_id: str, keys: dict[str, str]) -> str:
     """What the set follows from; its name and the dataset's do not count, and denoiser and shapes do by their keys."""
     settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "denoiser", "masks")}
     return rundir.key_of(kind="synthetic", format=FORMAT, snapshot_id=snapshot_id, **settings, **keys)
+
+
+def _learned(denoiser: Path | None, data: snapshot.Snapshot) -> list[str]:
+    """A sentence, where what is put into good pictures was learned from labelled defects: such a set is not made without them."""
+    head, known = rundir.read_json(denoiser / "head.json") if denoiser else {}, sources.defective(data)
+    if not head.get("steps") or head.get("good") or not known:
+        return []
+    return [f"The diffusion model {head['name']!r} has learned from {len(known)} {'image' if len(known) == 1 else 'images'} with a "
+            "labelled defect: a model trained on this set owes something to those labels. Train one with the setting 'good' to do without."]
 
 
 def _result(config: Synthesize, data: snapshot.Snapshot, progress: keeping.Progress) -> dict[str, Any]:

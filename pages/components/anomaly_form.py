@@ -11,20 +11,23 @@ import streamlit as st
 
 from backend import jobs
 from pages.components import form, text, words
-from pages.components.cached import cached
 
 MAIN = ("steps", "false_rejects", "imgsz")
 ADVANCED = [f.name for f in dataclasses.fields(jobs.TrainAnomaly) if f.name not in ("dataset", "name", *MAIN)]
-LEAST = 4                # good pictures in the train split, two of which are kept aside where val has none, as the recipe counts
+LEAST = 4                # good pictures in the train split, two of which are kept aside, where val has none; else 2: as the recipe counts
+MOST = 2_000             # pictures kept aside, as the recipe counts
+ALL = 2**31              # rows of a dataset: no limit
 ENOUGH = 3               # a share r takes 3 / r good pictures kept from training, as the recipe counts
 
 
 def config(dataset: str, name: str) -> jobs.TrainAnomaly | None:
     """What the form says; None, with the reason shown, where it cannot be trained."""
-    train, held_out = good(dataset)
-    if train + held_out < LEAST or not train:
-        nothing_good(train)
+    train, val = good(dataset, jobs.results.revision())
+    least = 2 if val else LEAST
+    if train < least:
+        nothing_good(train, least)
         return None
+    train, held_out = divided(train, val)
     values = form.fields(jobs.TrainAnomaly, MAIN, "odd")
     told(train, held_out, values["false_rejects"])
     with st.expander("Advanced", icon=":material/tune:"):
@@ -32,20 +35,29 @@ def config(dataset: str, name: str) -> jobs.TrainAnomaly | None:
     return jobs.TrainAnomaly(dataset=dataset, name=name, **values)
 
 
-def good(dataset: str) -> tuple[int, int]:
-    """Good pictures to learn from, and those kept from training: val's, else a tenth of train's, two at least."""
-    counts = cached("dataset_counts", dataset)
-    plain = counts[counts["class_name"] == ""].set_index("split")["images"]
-    train, val = int(plain.get("train", 0)), int(plain.get("val", 0))
-    kept = val or min(train // 2, max(2, round(train / 10)))
+@st.cache_data(max_entries=50, show_spinner=False)
+def good(dataset: str, revision: int) -> tuple[int, int]:
+    """Real pictures without a label in train and in val, each once, val before train, none that stands in the test split too.
+    `revision`: the store's, so that two numbers are kept between reruns and not the rows they are counted in."""
+    rows = jobs.results.dataset_images(dataset, limit=ALL)
+    tested = set(rows.loc[rows["split"] == "test", "image_id"])
+    plain = rows[(rows["boxes"] == 0) & (rows["origin"] == "real") & ~rows["image_id"].isin(tested)]
+    val = set(plain.loc[plain["split"] == "val", "image_id"])
+    return len(set(plain.loc[plain["split"] == "train", "image_id"]) - val), len(val)
+
+
+def divided(train: int, val: int) -> tuple[int, int]:
+    """Good pictures to learn from, and those kept aside: val's, else about a tenth of train's, two at least."""
+    kept = min(MOST, val or max(2, round(train / 10)))
     return train - (0 if val else kept), kept
 
 
-def nothing_good(n: int) -> None:
-    """A dataset in which every picture carries a defect."""
+def nothing_good(n: int, least: int) -> None:
+    """A dataset with fewer good pictures than it takes."""
     here = "has no good picture" if n == 0 else f"has {text.count(n)} good {'picture' if n == 1 else 'pictures'}"
-    st.warning(f"An anomaly model learns from pictures of good parts. This dataset {here}: every other one carries a labelled defect, "
-               "or is kept for the test. Import pictures of good parts without labels and train on those.", icon=":material/photo_library:")
+    st.warning(f"An anomaly model learns from pictures of good parts. This dataset {here} for training, and it takes {text.count(least)}: "
+               "every other one carries a labelled defect, was made by the program, or is kept for validation or the test. Import pictures "
+               "of good parts without labels and train on those.", icon=":material/photo_library:")
 
 
 def told(train: int, held_out: int, share: float) -> None:

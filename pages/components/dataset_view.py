@@ -16,7 +16,8 @@ SPLITS = ["train", "val", "test"]
 PAGE = 24
 LAYOUTS = {"voc": "Pascal VOC: an XML file beside each picture", "yolo": "YOLO: a text file with boxes for each picture",
            "coco": "COCO: one JSON file with all boxes", "mvtec": "MVTec AD: folders named good and by defect, masks under ground_truth",
-           "mask-beside": "a mask beside each picture; boxes were drawn around its regions", "images": "pictures without labels"}
+           "mask-beside": "a mask beside each picture; boxes were drawn around its regions", "images": "pictures without labels",
+           "synthetic": "images of a synthetic set with their masks"}
 DRAWN = {"lists": "The split lists that came with it were used.", "folders": "Its folders name the splits."}
 
 

@@ -4,6 +4,7 @@ their outlines for synthesis.
 Reads reviews and finished `collect-masks` runs; what was handed over is told from those runs, so it is true after a restart too.
 """
 
+from collections import Counter
 from itertools import islice
 from typing import Any
 
@@ -11,11 +12,12 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import image_viewer, plant, run_panel, text, veil, words
+from pages.components import image_viewer, oddity, plant, run_panel, text, veil, words
 from pages.components.cached import cached, picture
 
 MOST = 200               # newest reviews looked through
 SHOWN = 6                # pictures of a kind beside its name
+FAILED = ("failed", "interrupted")
 
 
 def show(shown: str) -> None:
@@ -42,21 +44,22 @@ def nobody_looks() -> None:
 
 
 def gathered(shown: str) -> pd.DataFrame:
-    """Reviewed pictures of kinds that no model knows: class_name, inspection_id, run_id (of the inspection), file_name."""
+    """Reviewed pictures of kinds that no model knows, unusual by today's limit: class_name, inspection_id, run_id (of the inspection),
+    file_name."""
     reviews = cached("reviews", shown).head(MOST)
     reviews = reviews[(reviews["verdict"] == "defective") & (reviews["class_name"] != "") & ~reviews["is_defective"].astype(bool)]
     known = {*cached("choices", shown)["classes"], *(c for classes in cached("models").query("promoted")["classes"] for c in classes)}
     reviews = reviews[~reviews["class_name"].isin(known)].drop_duplicates("inspection_id")
     looked = [cached("inspection", int(i)) for i in reviews["inspection_id"]]
-    there = pd.Series([one["kept"] and one["anomaly_score"] is not None for one in looked], reviews.index, bool)
+    there = pd.Series([one["kept"] and oddity.is_unusual(one["is_unusual"]) for one in looked], reviews.index, bool)
     found = reviews.assign(run_id=[one["run_id"] for one in looked])
     return found.loc[there, ["class_name", "inspection_id", "run_id", "file_name"]]
 
 
 def handed_over() -> dict[str, jobs.RunStatus]:
-    """The newest run for each kind that has collected its outlines, or is about to."""
+    """The newest run for each kind that has collected its outlines, is about to, or could not."""
     runs = jobs.recent(limit=100, recipes=("collect-masks",))
-    return {run.name: run for run in reversed(runs) if run.state in ("pending", "running", "completed")}
+    return {run.name: run for run in reversed(runs) if run.state != "canceled"}
 
 
 def _kind(number: int, kind: str, rows: pd.DataFrame, made: jobs.RunStatus | None, shown: str) -> None:
@@ -69,7 +72,7 @@ def _kind(number: int, kind: str, rows: pd.DataFrame, made: jobs.RunStatus | Non
             image_viewer.picture(veil.over(_draw, veil.USUAL, 0), int(inspection_id), image_viewer.SMALL, False,
                                  words.short(file_name, 120))
     wanted = sorted(f"{run_id}/{i}" for run_id, i in zip(rows["run_id"], rows["inspection_id"], strict=True))
-    if made is None or made.config["inspections"].split() != wanted:
+    if made is None or made.state in FAILED or made.config["inspections"].split() != wanted:
         again = "Make it again from these" if made else "Make a new class from these"
         st.button(again, type="primary", icon=":material/category:", key=f"make_{kind}", on_click=hand_over, args=(kind, wanted, shown))
         st.caption("Their outlines are kept under this name, so that more pictures of the defect can be made for a detector to learn from.")
@@ -82,15 +85,27 @@ def _draw(key: Any, width: int, boxes: bool) -> bytes:
 
 
 def _told(made: jobs.RunStatus) -> None:
-    """Where it went."""
+    """Where it went, or why it went nowhere; and what it had to leave out."""
     number = made.result.get("masks")
     kept = f"{text.count(number)} {'outline' if number == 1 else 'outlines'} kept" if number is not None else "on its way"
+    kept = "not made" if made.state in FAILED else kept
     with st.container(horizontal=True, vertical_alignment="center"):
         words.pill(made)
         st.markdown(f"New class **{words.plain(made.name, 60)}**: {kept}, {words.when(made.created_at)}", width="content")
         plant.link("runs", "See it under Runs", icon=":material/arrow_forward:", run=made.run_id)
+    if made.state == "failed":
+        st.error(words.plain(made.message or "It ended without saying why; its log under Runs may tell.", 600), icon=":material/error:")
+    elif said := left_out(made.result.get("left_out") or []):
+        st.warning(words.plain(said, 600), icon=":material/info:")
     if made.is_open or run_panel.unsettled(made):
         st.fragment(_look, run_every=1.0)(made.run_id, made.state)
+
+
+def left_out(without: list[dict[str, str]]) -> str:
+    """'3 pictures gave no outline: ... (2); ... (1).'; '' where all did."""
+    reasons = Counter(one["reason"] for one in without).most_common()
+    said = "; ".join(f"{reason} ({text.count(n)})" for reason, n in reasons)
+    return f"{text.count(len(without))} {'picture' if len(without) == 1 else 'pictures'} gave no outline: {said}." if without else ""
 
 
 def _look(run_id: str, seen: str) -> None:

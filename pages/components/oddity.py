@@ -1,7 +1,7 @@
 """How unusual the pictures of a batch are: a histogram of their scores, the limit in it, and another limit to try and to keep.
 
 In the manner of `whatif` and `slider`: the scores are logged, so nothing is computed again. A limit that is kept is a rule on
-"unusual", and can be taken back; it changes no defect rate.
+"unusual" for that model alone, since another one's scores have another scale. It can be taken back, and changes no defect rate.
 """
 
 import math
@@ -31,6 +31,7 @@ class Odd:
     model: str
     today: float | None          # the limit in force; None where there is none
     tried: float | None          # what stands on the slider, None while it is off
+    model_id: str = ""
 
     @property
     def limit(self) -> float | None:
@@ -43,7 +44,8 @@ def of(scores: pd.DataFrame) -> Odd | None:
         return None
     today, state = scores["threshold"].iloc[0], st.session_state
     tried = float(state["odd_at"]) if state.get("odd_on") and "odd_at" in state else None
-    return Odd(scores["anomaly_score"], str(scores["model"].iloc[0]), None if pd.isna(today) else float(today), tried)
+    return Odd(scores["anomaly_score"], str(scores["model"].iloc[0]), None if pd.isna(today) else float(today), tried,
+               str(scores["model_id"].iloc[0]))
 
 
 def marked(rows: pd.DataFrame, odd: Odd | None) -> pd.DataFrame:
@@ -98,15 +100,17 @@ def outcome(batch: "Batch", odd: Odd) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"From **{odd.tried:g}** on: {then:,} of {seen:,} unusual, {good:,} of them good by the detector; {now}.",
                     width="content")
-        st.button("Keep this threshold", type="primary", key="odd_keep", on_click=keep, args=(batch.product, batch.plant, odd.tried))
-    st.caption(f"It would hold for {words.plain(batch.product) or 'all products'}, past days included. The defect rate stays as it is.")
+        st.button("Keep this threshold", type="primary", key="odd_keep", on_click=keep,
+                  args=(batch.product, batch.plant, odd.tried, odd.model_id))
+    st.caption(f"It would hold for {words.plain(batch.product) or 'all products'} and this model, past days included. The defect rate "
+               "stays as it is.")
 
 
-def keep(product: str, plant: str, at: float) -> None:
-    """Record the limit as a rule for this product."""
+def keep(product: str, plant: str, at: float, model_id: str) -> None:
+    """Record the limit as a rule for this product and this model."""
     st.session_state["odd_on"] = False
-    undo.record(f"Pictures are called unusual from score {at:g} on now.", "policy", [rules.policy(product, "unusual", "reject", at, 0)],
-                plant)
+    rule = rules.policy(product, "unusual", "reject", at, 0) | {"model_id": model_id}
+    undo.record(f"Pictures are called unusual from score {at:g} on now.", "policy", [rule], plant)
 
 
 def histogram(odd: Odd) -> go.Figure:

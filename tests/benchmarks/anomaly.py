@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, OUTSIDE, PARTS, PEERS, SETS, SHAPES, Lab, Shape, same_as
+from backend.errors import ConfigError
+from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, OUTSIDE, PARTS, PEERS, SETS, SHAPES, Lab, Shape, odd, planned, same_as
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare
 from tests.benchmarks.arms import commit
 from tests.benchmarks.record import RESULTS, SHARED, machine, versions, write
@@ -38,8 +39,11 @@ def place(part: str, arm: str, seed: int, shape: Shape) -> Path:
 
 
 def one(lab: Lab, arm: str) -> None:
-    """Train and score one arm on one part with one seed, unless it is done."""
-    data, path = lab.dataset, place(lab.dataset.name, arm, lab.seed, lab.shape)
+    """Train and score one arm on one part with one seed, unless it is done. Raises ConfigError where that was with other settings."""
+    data, path, settings = lab.dataset, place(lab.dataset.name, arm, lab.seed, lab.shape), planned(lab, arm)
+    if path.exists() and (why := odd(json.loads(path.read_text()).get("settings", {}), settings)):
+        raise ConfigError(f"The result {path.stem} in {path.parent.name} comes from other settings ({why}). "
+                          "Remove it, or go back to its settings.")
     if path.exists() and path.with_suffix(".npz").exists():
         return
     began = time.monotonic()
@@ -49,7 +53,8 @@ def one(lab: Lab, arm: str) -> None:
     Record.of(maps, data.folder, data.test).save(path.with_suffix(".npz"))
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     path.write_text(json.dumps(dict(part=data.name, arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where,
-                                    figures={m: figures[m] for m in METRICS}, result=lab.told(arm)), indent=1) + "\n")
+                                    figures={m: figures[m] for m in METRICS}, result=lab.told(arm), settings=settings,
+                                    alike=lab.alike()), indent=1) + "\n")
 
 
 def scored(maps: Path, root: Path, listing: Path) -> dict[str, Any]:
@@ -70,10 +75,15 @@ def table(shape: Shape = SHAPES["cpu"]) -> Path:
 
 
 def finished(shape: Shape) -> Runs:
-    """{arm: {part: {seed: its file}}}; an arm of the settings of another stands under both names."""
+    """{arm: {part: {seed: its file}}}; an arm of the settings of another stands under both names. Raises ConfigError where the rows of
+    an arm differ in settings."""
     found: Runs = defaultdict(lambda: defaultdict(dict))
     for path in sorted(place("", "", 0, shape).parent.glob("*.json")):
         row = json.loads(path.read_text())
+        first = next((r for seeds in found[row["arm"]].values() for r in seeds.values()), row)
+        if why := odd(first.get("settings", {}), row.get("settings", {})):
+            raise ConfigError(f"The results {first['part']}-{first['arm']}-{first['seed']} and {path.stem} in {path.parent.name} come from "
+                              f"different settings ({why}). An arm has one: remove those that are not meant.")
         found[row["arm"]][row["part"]][row["seed"]] = row
     runs = {arm: found[same_as(arm)] for arm in ("anchor", *ARMS, *PEERS) if same_as(arm) in found}
     return {arm: {part: dict(sorted(seeds.items())) for part, seeds in parts.items()} for arm, parts in runs.items()}
@@ -139,11 +149,22 @@ def notes(runs: Runs, shape: Shape) -> str:
         "learn from, 16 good and 48 defective in the test of each. Of ours 15 % of train only set thresholds. Percent, by the published "
         f"scorer, last-step weights, one configuration: {shape.steps:,} steps, {shape.perturbed:,} images perturbed by a diffusion model "
         f"of {shape.denoiser:,} steps. The anchor is PatchCore on EfficientNet-Lite0, which has no seed.",
-        "Differences in points: 95 % intervals of a paired bootstrap over seeds and images.",
+        "Opacity of defects is 0.5 to 1 with ddpm, 0.2 to 1 with noise and texture.",
+        *near_duplicates(runs),
+        "Differences in points: 95 % intervals of a paired bootstrap over seeds and images. One diffusion model and one pool of perturbed "
+        "images serve all seeds, so the intervals leave out the variance of these.",
         f"Peers are anomalib's, {shape.peer:,} steps, on the same lists; DRAEM with Perlin noise for textures, the others on "
         "EfficientNet-Lite0." if set(PEERS) & set(runs) else "",
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
         f"Not run yet: {left}." if left else "", f"Runs made at {', '.join(commits)}."]))
+
+
+def near_duplicates(runs: Runs) -> list[str]:
+    """How many train images resemble test images, part by part, as the rows tell it."""
+    told = {part: row["alike"] for parts in runs.values() for part, seeds in parts.items() for row in seeds.values() if row.get("alike")}
+    counts = "; ".join(f"{part}: {n['near_test']} of {n['train']}" for part, n in sorted(told.items()) if n["near_test"])
+    return [f"Good train images that are near-duplicates of test images by the product's own perceptual-hash rule: {counts}. They are "
+            "there for all arms, the anchor alike."] if counts else []
 
 
 def main() -> None:
@@ -158,7 +179,10 @@ def main() -> None:
     ap.add_argument("--python", default=sys.executable, help="Python of an environment that holds anomalib, for the peers")
     a = ap.parse_args()
     if a.table:
-        print(table(SHAPES[a.shape]))
+        try:
+            print(table(SHAPES[a.shape]))
+        except ConfigError as problem:
+            sys.exit(str(problem))
         return
     if not a.data:
         ap.error("--data is needed to run anything")
@@ -167,7 +191,10 @@ def main() -> None:
         for part in a.parts or (sum(ABLATED.values(), ()) if a.ablation else PARTS):
             for arm in a.arms or (ABLATION if a.ablation else ("anchor", "ours")):
                 if arm != "anchor" or seed == 0:
-                    one(Lab.of(a.data.resolve(), SHAPES[a.shape], part, seed, a.python), same_as(arm))
+                    try:
+                        one(Lab.of(a.data.resolve(), SHAPES[a.shape], part, seed, a.python), same_as(arm))
+                    except ConfigError as problem:
+                        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

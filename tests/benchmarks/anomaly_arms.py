@@ -7,14 +7,16 @@ and leaves maps and scores.json for the published scorer.
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.config import TrainAnomaly
+from backend.config import RECIPES, TrainAnomaly
+from backend.data import snapshot
 from tests.benchmarks import arms
 from tests.benchmarks.record import SHARED, product
 from tests.benchmarks.sets import Dataset
+from tests.benchmarks.settings import Settings, asked, differing, effective
 
 PIPED = ("PA_BDP01_TL", "PA_BFT01_TL", "PA_BRG03_TL", "PA_BTN01_RL", "PA_FLR01_TL", "PA_ZPB01_RL")
 PARTS = {"magnetic-tile": SHARED / "data" / "magnetic-tile", **{kind: SHARED / "data" / "PIPED" / kind for kind in PIPED}}
@@ -66,14 +68,18 @@ class Lab(arms.Lab):
     def ours(self, arm: str) -> Path:
         """Maps of a model of ours. One diffusion model (seed 0) serves all arms and seeds of a part."""
         self.imported()
+        name, data = self.trained(arm), self.dataset
+        product(self.data, "predict", "--model", name, "--images", str(data.folder), "--list", str(data.test), "--out", str(self.maps(arm)))
+        return self.maps(arm)
+
+    def trained(self, arm: str) -> str:
+        """Name of its model."""
         settings, data = settings_of(arm), self.dataset
         words = ["--steps", str(self.shape.steps), "--perturbed", str(self.shape.perturbed), "--seed", str(self.seed)]
         if settings.source in ("ddpm", "mixed") or settings.teacher == "ddpm":
-            words += ["--denoiser", self.made("train-diffusion", f"{data.name}-ddpm", "--steps", str(self.shape.denoiser))]
+            words += ["--denoiser", self.made("train-diffusion", f"{data.name}-ddpm", "--steps", str(self.shape.denoiser), "--good")]
         words += [word for key, value in ARMS[arm].items() for word in (f"--{key}", str(value))]
-        name = self.made("train-anomaly", self.name(arm), *words)
-        product(self.data, "predict", "--model", name, "--images", str(data.folder), "--list", str(data.test), "--out", str(self.maps(arm)))
-        return self.maps(arm)
+        return self.made("train-anomaly", self.name(arm), *words)
 
     def theirs(self, arm: str) -> Path:
         """Maps of the anchor or a peer, from the very lists; they need no val, so they learn from all of train."""
@@ -92,11 +98,54 @@ class Lab(arms.Lab):
         about = self.maps(arm) / "about.json"
         return dict(json.loads(about.read_text())) if about.exists() else {}
 
+    def alike(self) -> dict[str, int]:
+        """How many good train images are near-duplicates of a test image, by the product's rule. Nothing before the import."""
+        run = self._found("import", self.dataset.name)
+        if run[0] != "completed":
+            return {}
+        data = snapshot.read(self.data / "runs" / run[1])
+        tested, train = {p.group_id for p in data.by_split("test")}, [p for p in data.by_split("train") if p.is_good]
+        return dict(train=len(train), near_test=sum(bool(p.group_id) and p.group_id in tested for p in train))
+
     def maps(self, arm: str) -> Path:
         return self.data / "maps" / self.name(arm)
 
     def name(self, arm: str) -> str:
         return f"{self.dataset.name}-{arm}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan(Lab):
+    """Makes nothing: notes what would be made, by recipe."""
+
+    noted: dict[str, Settings] = field(default_factory=dict)
+
+    def made(self, recipe: str, name: str, *words: str) -> str:
+        self.noted[recipe] = effective(asked(recipe, "--dataset", self.dataset.name, "--name", name, *words))
+        return name
+
+
+def planned(lab: Lab, arm: str) -> dict[str, Settings]:
+    """Effective settings of an arm and of all that it builds on, by recipe; of a peer its steps, of the anchor nothing."""
+    if arm in OUTSIDE:
+        return {arm: dict(steps=lab.shape.peer)} if arm in PEERS else {}
+    plan = Plan(lab.data, lab.shape, lab.dataset, lab.seed, lab.python)
+    plan.trained(arm)
+    return plan.noted
+
+
+def odd(before: dict[str, Settings], now: dict[str, Settings]) -> str:
+    """'steps was 10, is 20', or ''. Parts and seeds may differ, and so may the names that follow from them."""
+    told = []
+    for run in sorted(before | now):
+        a, b = ({**side.get(run, {}), **dict.fromkeys(("dataset", "name", "seed", "denoiser"))} for side in (before, now))
+        if run not in before or run not in now:
+            told.append(f"{run} was {'not made' if run not in before else 'made'}")
+        elif run in RECIPES:
+            told.append(differing(run, a, b))
+        else:
+            told += [f"{k} was {a.get(k)}, is {b.get(k)}" for k in sorted(a | b) if a.get(k) != b.get(k)]
+    return "; ".join(filter(None, told))
 
 
 def settings_of(arm: str) -> TrainAnomaly:
