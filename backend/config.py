@@ -212,7 +212,8 @@ class Synthesize(Config):
     source: str = _f("ddpm", "What fills the mask: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian).",
                      choices=("ddpm", "texture", "noise"))
     masks: str = _f("", "Set of collected masks to draw shapes from, by name or run; empty: Perlin noise.")
-    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest.", advanced=True)
+    denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest, first one of good images only.",
+                       advanced=True)
     start: str = _f("image", "Where the diffusion starts: from a partly noised good image, or from pure noise.",
                     choices=("image", "noise"), advanced=True)
     steps: int = _f(10, "Denoising steps.", low=2, high=250, advanced=True)

@@ -17,7 +17,8 @@ LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list fi
           "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
           "teach_steps": "Steps of teaching", "repository_steps": "Steps of compressing", "labels": "Labelled images",
           "images": "Pictures to learn from", "false_rejects": "Good parts it may call unusual (%)", "source": "Made defects are filled by",
-          "teacher": "Frozen feature network", "perturbed": "Pictures perturbed beforehand", "preset": "Size of a new diffusion model",
+          "teacher": "Frozen feature network", "good": "Learn from good pictures only",
+          "perturbed": "Pictures perturbed beforehand", "preset": "Size of a new diffusion model",
           "denoiser": "Diffusion model", "loss": "What is learned", "foreground": "Defects on the object only"}
 PERCENT = {"false_rejects"}                  # shares of one that people think of in hundredths
 NONE = {"labels": "all"}                     # what an empty number means, where no preset gives it
