@@ -113,9 +113,14 @@ def test_figures_of_other_settings_are_refused(lab: Lab, tmp_path: Path, monkeyp
 
 
 def test_results_that_are_committed_are_of_equal_settings() -> None:
+    """`finished` refuses others; and what README shows is all that lies there."""
     for shape in ("cpu", "gpu"):
         for dataset in SETS.values():
-            distillation.finished(Lab(Path(), SHAPES[shape], dataset))
+            lab = Lab(Path(), SHAPES[shape], dataset)
+            table = distillation.RESULTS / f"{lab.results}.json"
+            shown = json.loads(table.read_text())["arms"] if table.exists() else {}
+            found = {arm: len(rows) for arm, rows in distillation.finished(lab).items()}
+            assert found == {arm: len(told["map50"]) for arm, told in shown.items()}
 
 
 def test_each_dataset_has_its_own_results() -> None:

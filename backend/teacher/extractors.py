@@ -37,9 +37,6 @@ class Extractor(nn.Module):
         super().__init__()
         self.name, self.widths, self.strides = name, widths, strides
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        raise NotImplementedError
-
     def train(self, mode: bool = True) -> Self:
         return super().train(False)
 
