@@ -3,13 +3,17 @@ PYTHON ?= python3
 PIP    := .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes
 export YOLO_OFFLINE := 1
 
-.PHONY: app test lint demo demo-model tables peers lock clean
+.PHONY: app test lint demo demo-model demo-experiment demo-prior tables peers lock clean
 
 app: .venv/app  # the app builds the demo plant itself where the data folder is new
 	.venv/bin/python -m streamlit run app.py
 
+# The browser's tests mostly wait: one process drives it beside the two that compute, all of one thread.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow"
 test: .venv/test lint
-	.venv/bin/python -m pytest -m "not slow"
+	@said=$$(mktemp); $(PYTEST) tests/browser >$$said 2>&1 & browser=$$!; \
+	$(PYTEST) --ignore=tests/browser -n 2 --dist loadfile; others=$$?; \
+	wait $$browser; shown=$$?; cat $$said; rm $$said; exit $$((others + shown))
 
 lint: .venv/test
 	.venv/bin/python -m ruff check .
@@ -20,6 +24,12 @@ demo: .venv/app
 
 demo-model: .venv/app  # about 15 minutes on two idle cores; the same seed draws the same pictures
 	.venv/bin/python -m backend demo-model --out data/demo/model
+
+demo-experiment: .venv/app  # about 20 minutes on one idle core; goes on where it was stopped
+	DIFFSPECT_DATA=data/.experiment .venv/bin/python -m backend demo-experiment --out data/demo/experiment
+
+demo-prior: .venv/app  # about two hours on two idle cores: a small Stable Diffusion of drawn surfaces, no photograph in it
+	.venv/bin/python -m backend train-prior --name "surface prior"
 
 .venv/app: requirements.lock
 	$(PYTHON) -m venv .venv

@@ -6,10 +6,12 @@ import streamlit as st
 
 PAGES = {
     "Plant": [("overview", "Overview", ":material/dashboard:"), ("trends", "Trends", ":material/trending_up:"),
-              ("review", "Review", ":material/fact_check:")],
+              ("control", "Control charts", ":material/monitoring:"), ("report", "Shift report", ":material/summarize:"),
+              ("review", "Review", ":material/fact_check:"), ("alarms", "Alarms", ":material/notifications:")],
     "Engineering": [("inspection", "Inspection", ":material/image_search:"), ("datasets", "Datasets", ":material/photo_library:"),
-                    ("training", "Training", ":material/model_training:"), ("models", "Models", ":material/deployed_code:"),
-                    ("runs", "Runs", ":material/list_alt:")],
+                    ("synthesis", "Synthesis", ":material/auto_awesome:"), ("training", "Training", ":material/model_training:"),
+                    ("comparison", "Comparison", ":material/balance:"),
+                    ("models", "Models", ":material/deployed_code:"), ("runs", "Runs", ":material/list_alt:")],
 }
 
 st.set_page_config("Diffspect", "🔍", "wide")

@@ -20,11 +20,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from backend import rundir
-from backend.config import RECIPES, Config, Import, TrainAnomaly, data_root
+from backend.config import RECIPES, Config, Import, TrainAnomaly, Watch, data_root
 from backend.errors import DiffspectError, StoreError
-from backend.jobs import bench, events, supervisor, worker
+from backend.jobs import bench, events, locks, messenger, supervisor, watching, waves, worker
 
-PATHS = {"path", "splits", "weights", "images", "list", "out", "mvtec"}         # name a file: resolved from where the person stands
+PATHS = {"path", "splits", "weights", "images", "list", "out", "mvtec", "done"}         # name a file: resolved from where the person stands
 ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
 
 
@@ -37,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
             return worker.main(options["run_id"])
         if command == "worker":
             return supervisor.main()
+        if command == "messenger":
+            return messenger.main()
         if command == "resume":
             return resume(options["run_id"], as_json)
+        if command == "bench" and options["benchmark"] == "dashboard":
+            return bench_dashboard(options, as_json)
         if command == "bench":
-            return bench_anomaly(options, as_json)
+            return bench.inference(options, as_json) if options.pop("benchmark") == "inference" else bench_anomaly(options, as_json)
         return rebuild(as_json) if command == "rebuild" else run(command, options, as_json)
     except DiffspectError as error:
         return fail(str(error), as_json)
@@ -51,25 +55,37 @@ def main(arguments: list[str] | None = None) -> int:
 def run(recipe: str, options: dict[str, Any], as_json: bool) -> int:
     """Carry out a recipe here, then take its rows in. Returns the exit code."""
     config = RECIPES[recipe].from_json({k: absolute(k, v) for k, v in options.items()})
-    there = events.demo_run() if recipe == "demo" else None
-    if there is not None:
+    there = events.demo_run() if recipe == "demo" else watching.standing(config) if recipe == "watch" else waves.standing(config)
+    if there is not None and recipe == "demo":
         return tell(there, as_json, "The demo plant is there already.")
+    if there is not None and rundir.read_json(there / "state.json")["state"] == "completed":
+        return tell(there, as_json, f"There already: {there.name}")
+    if there is not None:
+        return resume(there.name, as_json)
     signal.signal(signal.SIGTERM, interrupt)
     events.set_calendar()
     if recipe == "demo":
         events.clear_demo()
     plant = "demo" if recipe == "demo" else str(getattr(config, "plant", "real"))
     with contextlib.closing(Echo()) as echo:
-        run_dir = worker.foreground(config, plant, echo)
+        run_dir = followed(worker.foreground(config, plant, echo), echo)
     ingest()
     return tell(run_dir, as_json)
+
+
+def followed(run_dir: Path, echo: worker.Echo) -> Path:
+    """A folder watch goes on in run after run; the last of them."""
+    while following := watching.successor(run_dir):
+        job = rundir.read_json(run_dir / "job.json")
+        run_dir = worker.foreground(RECIPES[job["recipe"]].from_json(job["config"]), job["plant"], echo, following)
+    return run_dir
 
 
 def resume(run_id: str, as_json: bool) -> int:
     """Take up a run that was stopped or killed. Returns the exit code."""
     signal.signal(signal.SIGTERM, interrupt)
     with contextlib.closing(Echo()) as echo:
-        run_dir = worker.again(run_id, echo)
+        run_dir = followed(worker.again(run_id, echo), echo)
     ingest()
     return tell(run_dir, as_json)
 
@@ -77,7 +93,7 @@ def resume(run_id: str, as_json: bool) -> int:
 def bench_anomaly(options: dict[str, Any], as_json: bool) -> int:
     """A table of all categories, row by row as they come about. Returns the exit code."""
     folder = Path(absolute("mvtec", options.pop("mvtec")))
-    config = TrainAnomaly.from_json({k: v for k, v in options.items() if k != "benchmark"})
+    config = TrainAnomaly.from_json(options)
     signal.signal(signal.SIGTERM, interrupt)
     events.set_calendar()
     rows: dict[str, bench.Figures] = {}
@@ -94,8 +110,20 @@ def bench_anomaly(options: dict[str, Any], as_json: bool) -> int:
     return 0
 
 
+def bench_dashboard(options: dict[str, Any], as_json: bool) -> int:
+    """Loaded when asked for: it brings the database along. Returns the exit code."""
+    from backend.jobs import bench_dashboard as measured
+
+    signal.signal(signal.SIGTERM, interrupt)
+    return measured.main(options, as_json)
+
+
 def absolute(key: str, value: Any) -> Any:
-    return str(Path(value).expanduser().resolve()) if key in PATHS and isinstance(value, str) and value else value
+    if not isinstance(value, str) or not value:
+        return value
+    path = Path(value).expanduser()
+    is_path = key in PATHS or (key == "prior" and (path / "model_index.json").exists())      # a prior may have a name, or be a folder
+    return str(path.resolve()) if is_path else value
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -110,7 +138,8 @@ def ingest() -> None:
     from backend.store import ingest as store
 
     try:
-        opened = database.Database(data_root() / "inspection.duckdb")
+        with locks.hold(messenger.look_lock(), messenger.OPEN_S):        # a look for alarms does not take long
+            opened = database.Database(data_root() / "inspection.duckdb")
     except StoreError:
         return
     try:
@@ -124,7 +153,8 @@ def rebuild(as_json: bool) -> int:
     from backend.store import database
     from backend.store import ingest as store
 
-    opened = database.Database(data_root() / "inspection.duckdb")
+    with locks.hold(messenger.look_lock(), messenger.OPEN_S):
+        opened = database.Database(data_root() / "inspection.duckdb")
     try:
         parts = store.rebuild(opened)
     finally:
@@ -145,8 +175,12 @@ def tell(run_dir: Path, as_json: bool, note: str = "") -> int:
         return 0
     print(note or f"Done: {run_dir.name}")
     for key, value in result.items():
+        if value and isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
+            value = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items())
         if not isinstance(value, (dict, list)):
             print(f"  {key.replace('_', ' ')}: {value}")
+    for sentence in [*result.get("notes", []), *result.get("warnings", [])]:        # what a person should know before trusting it
+        print(f"  {sentence}")
     return 0
 
 
@@ -207,14 +241,38 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
     more.add_argument("--json", action="store_true", help="print one JSON document as the last line")
     measured = commands.add_parser("bench", help="Measure a method on a public benchmark's images.")
     about = "Train and score an anomaly model for every category of MVTec AD, or of a set in its layout."
-    of = measured.add_subparsers(dest="benchmark", required=True, metavar="benchmark").add_parser("anomaly", help=about, description=about)
+    benchmarks = measured.add_subparsers(dest="benchmark", required=True, metavar="benchmark")
+    of = benchmarks.add_parser("anomaly", help=about, description=about)
     of.add_argument("--mvtec", required=True, metavar="DIR", help="Folder with a folder for each category.")
     add_fields(of, TrainAnomaly, without=("dataset", "name", "denoiser"))
+    about = "The dashboard on a plant of many inspections: every query, every page, eight visitors, and rows that come in meanwhile."
+    of = benchmarks.add_parser("dashboard", help=about, description=about)
+    of.add_argument("--rows", type=int, default=10_000_000, metavar="N", help="Inspections (default: 10 million); a tenth is measured too.")
+    of.add_argument("--data", default="", metavar="DIR", help="Folder of its own, where a stopped benchmark goes on (default: temporary).")
+    of.add_argument("--seed", type=int, default=0, metavar="N", help="Of the drawn plant (default: 0).")
+    of.add_argument("--rounds", type=int, default=5, metavar="N", help="How often each question and page is asked (default: 5).")
+    of.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    about = "Pictures a second from files to rows, against `yolo predict` and the bare runtime. Ten minutes on an idle machine."
+    of = benchmarks.add_parser("inference", help=about, description=about)
+    of.add_argument("--imgsz", type=int, nargs="+", default=[224, 640], metavar="SIDE", help="Sides of the input (default: 224 640).")
+    of.add_argument("--rounds", type=int, default=5, metavar="N", help="Rounds of all contestants in turn (default: 5).")
+    of.add_argument("--images", type=int, metavar="N", help="Pictures of a round (default: 1,440 at 224 px, 360 at 640 px).")
+    of.add_argument("--model", default="", metavar="NAME", help="A deployed YOLO11 detector (default: the demo model).")
+    of.add_argument("--json", action="store_true", help="print one JSON document a size")
     commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
+    commands.add_parser("messenger")                             # as the next one
     inner = commands.add_parser("run")                           # without help: it is the supervisor's
     inner.add_argument("run_id", nargs="?")
     inner.add_argument("--warm", action="store_true")
     return top
+
+
+def arms_of(text: str) -> dict[str, list[str]]:
+    """'real=RUN,RUN;both=RUN,RUN' -> runs by arm."""
+    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
+    if not all(name.strip() and ids.strip() for name, _, ids in pairs):
+        raise argparse.ArgumentTypeError("name the runs of each arm, such as real=RUN,RUN;both=RUN,RUN")
+    return {name.strip(): [i.strip() for i in ids.split(",") if i.strip()] for name, _, ids in pairs}
 
 
 def add_fields(to: argparse.ArgumentParser, config: type[Config], without: tuple[str, ...] = ()) -> None:
@@ -224,16 +282,18 @@ def add_fields(to: argparse.ArgumentParser, config: type[Config], without: tuple
     for f in (f for f in dataclasses.fields(config) if f.name not in without):
         hint = hints[f.name]
         kind = next(k for k in typing.get_args(hint) if k is not type(None)) if isinstance(hint, types.UnionType) else hint
-        default = "" if f.default in ("", None) else f" (default: {f.default})"
+        default = "" if f.default in ("", None, dataclasses.MISSING) else f" (default: {f.default})"
+        parse = arms_of if typing.get_origin(kind) is dict else kind
         if kind is bool:
             to.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=argparse.SUPPRESS, action=argparse.BooleanOptionalAction,
                             help=(f.metadata["help"] + (" (default: yes)" if f.default else "")).replace("%", "%%"))
             continue
-        more: dict[str, Any] = dict(help=(f.metadata["help"] + default).replace("%", "%%"), type=kind, choices=f.metadata.get("choices"))
-        if (config, f.name) == (Import, "path"):
-            to.add_argument("path", **more)
+        more: dict[str, Any] = dict(help=(f.metadata["help"] + default).replace("%", "%%"), type=parse, choices=f.metadata.get("choices"))
+        if (config, f.name) in ((Import, "path"), (Watch, "images")):
+            to.add_argument(f.name, **more, metavar="DIR" if config is Watch else None)
         else:
-            flags = dict.fromkeys((f"--{f.name.replace('_', '-')}", f"--{f.name}"))
+            called = f.metadata.get("flag") or f.name
+            flags = dict.fromkeys((f"--{called.replace('_', '-')}", f"--{called}"))
             shown = None if more["choices"] else kind.__name__.upper()
             to.add_argument(*flags, dest=f.name, default=argparse.SUPPRESS, metavar=shown, **more)
 

@@ -1,7 +1,8 @@
 """One frozen config per recipe. The same class makes the form on a page, the command-line flags and `job.json`.
 
 Field metadata: `help` (one plain sentence), `choices`, `low` / `high` (inclusive), `advanced` (hidden behind
-"Advanced" on pages). Names of datasets and models are resolved by the recipe, from run directories.
+"Advanced" on pages), `flag` (on the command line, where the field's own name would not do). Names of datasets and models
+are resolved by the recipe, from run directories.
 Knows nothing of argparse or Streamlit; `__main__` and the pages read the metadata.
 """
 
@@ -11,6 +12,7 @@ import os
 import types
 import typing
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,13 @@ def data_root() -> Path:
 def demo_assets() -> Path:
     """The committed demo files (model bundle, sample pictures), whatever the data folder is."""
     return Path(__file__).resolve().parents[1] / "data" / "demo"
+
+
+# Settings that came after the keys of artifacts: with these values a key does not name them, so that what was made before is found.
+LATER = (("good", False), ("origin", "both"), ("synthetic", None), ("shown", None))
+
+
+RUNTIMES = ("auto", "openvino", "openvino-f32", "onnxruntime-cpu", "cuda", "cuda-f32", "onnxruntime-cuda")      # see inspection.runtimes
 
 
 def _f(default: Any, help: str, **more: Any) -> Any:
@@ -77,7 +86,7 @@ class Import(Config):
     splits: str | None = _f(None, "Folder with train.txt, val.txt and test.txt.", advanced=True)
     split_prefix: str = _f("", "Prefix of the list files, such as 'det-'.", advanced=True)
     layout: str = _f("auto", "Layout of the labels.", advanced=True,
-                     choices=("auto", "voc", "yolo", "coco", "mvtec", "mask-beside", "images", "synthetic"))
+                     choices=("auto", "voc", "yolo", "coco", "mvtec", "mask-beside", "class-folders", "images", "synthetic"))
     seed: int = _f(0, "Seed of the drawn splits, where no lists are given.", low=0, high=2**31 - 1, advanced=True)
     group_pattern: str | None = _f(None, "Regular expression whose groups name the lot or unit in a file name; "
                                          "pictures of one lot or unit stay in one split.", advanced=True)
@@ -96,8 +105,14 @@ class TrainDetector(Config):
     size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
     weights: str | None = _f(None, "Local weights to start from (.pt by Ultralytics); none: from scratch.", advanced=True)
     backbone: str = _f("", "Taught backbone to start from, by name or run; empty: none.", advanced=True)
-    labels: int | None = _f(None, "Use only so many labelled train images, each shown more often, so that the steps stay the same; "
+    labels: int | None = _f(None, "Use only so many labelled real train images, each shown more often, so that the steps stay the same; "
                                   "none: all.", low=1, high=10_000_000, advanced=True)
+    origin: str = _f("both", "Which train images are shown, where the dataset holds synthetic ones too.",
+                     choices=("both", "real", "synthetic"), advanced=True)
+    synthetic: int | None = _f(None, "Use only so many synthetic train images; more hold the fewer. None: all.", low=0, high=10_000_000,
+                               advanced=True)
+    shown: int | None = _f(None, "Images shown in each pass, however many there are, each equally often: equal steps for datasets of any "
+                                 "size. None: as many as there are.", low=1, high=100_000_000, advanced=True)
     optimizer: str = _f("SGD", "Optimiser of the detector.", choices=("SGD", "AdamW", "MuSGD"), advanced=True)
     learning_rate: float | None = _f(None, "Initial learning rate; none: the optimiser's own, 0.001 for AdamW, else 0.01.",
                                      low=1e-6, high=1.0, advanced=True)
@@ -203,19 +218,75 @@ class TrainDistilled(TrainDetector):
 
 
 @dataclass(frozen=True)
+class TrainPrior(Config):
+    """Train a surface prior: a small Stable Diffusion of our own, from drawn surfaces and from datasets other than the one it is for."""
+
+    name: str = _f("", "Name of the prior.")
+    datasets: str = _f("", "Datasets whose train images it learns from too, their names separated by commas; empty: drawn surfaces only.")
+    preset: str = _f("small", "Size and length: tiny (minutes on a CPU, to try out), small (two hours on a CPU), base (for a GPU).",
+                     choices=("tiny", "small", "base"))
+    drawn: int = _f(4000, "Surfaces to draw.", low=0, high=1_000_000, advanced=True)
+    autoencoder_steps: int | None = _f(None, "Optimiser steps of the autoencoder; none: the preset's.", low=1, high=5_000_000,
+                                       advanced=True)
+    steps: int | None = _f(None, "Optimiser steps of the diffusion network; none: the preset's.", low=1, high=5_000_000, advanced=True)
+    batch: int | None = _f(None, "Crops per optimiser step; none: the preset's.", low=1, high=4096, advanced=True)
+    learning_rate: float = _f(3e-4, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
+    seed: int = _f(0, "Seed of weights, crops and noise.", low=0, high=2**31 - 1)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
+
+
+@dataclass(frozen=True)
+class AdaptPrior(Config):
+    """Move a diffusion prior towards the defects of a dataset: tokens for its classes, then low-rank adapters."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the adapted prior.")
+    prior: str = _f("", "Surface prior by name or run, folder of a Stable Diffusion checkpoint, or its name on the hub; "
+                        "empty: the newest surface prior.")
+    space: str = _f("both", "What is learned: words for the classes (tokens), low-rank changes of the network (lora), or first one, "
+                                "then the other.",
+                    choices=("both", "tokens", "lora"))
+    classes: str = _f("", "Classes to learn, separated by commas; empty: all.", advanced=True)
+    token_steps: int = _f(300, "Optimiser steps of the tokens.", low=1, high=1_000_000, advanced=True)
+    lora_steps: int = _f(1000, "Optimiser steps of the low-rank adapters.", low=1, high=1_000_000, advanced=True)
+    vectors: int = _f(4, "Vectors of a class's token.", low=1, high=32, advanced=True)
+    rank: int = _f(8, "Rank of the adapters.", low=1, high=256, advanced=True)
+    held_out: float = _f(0.2, "Share of each class's train images kept apart, to measure quality against.", low=0.0, high=0.9,
+                         advanced=True)
+    batch: int = _f(8, "Images per optimiser step.", low=1, high=512, advanced=True)
+    token_rate: float = _f(5e-3, "Highest learning rate of the tokens.", low=1e-6, high=1.0, advanced=True)
+    lora_rate: float | None = _f(None, "Highest learning rate of the adapters; none: 0.001 for a surface prior, else 0.0001.",
+                                 low=1e-6, high=1.0, advanced=True)
+    checkpointing: bool = _f(False, "Trade time for memory: compute activations twice.", advanced=True)
+    seed: int = _f(0, "Seed of tokens, order and noise.", low=0, high=2**31 - 1)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16", "fp16"), advanced=True)
+
+
+@dataclass(frozen=True)
 class Synthesize(Config):
-    """Make defects on good images: a masked part is replaced by what a diffusion model, a texture or noise puts there."""
+    """Make defects: by perturbation of good images, by a diffusion prior, or by pasting a real defect elsewhere."""
 
     dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
     name: str = _f("", "Name of the synthetic set.")
     count: int = _f(100, "Images to make.", low=1, high=1_000_000)
+    method: str = _f("perturb", "perturb (a masked part of a good image is replaced), prior (a diffusion prior draws), paste (a real "
+                                "defect is cut out and set in elsewhere).", choices=("perturb", "prior", "paste"))
+    class_name: str = _f("", "Class of the defects; empty: all classes in turn (perturb: 'defect', or that of the masks).", flag="class")
     source: str = _f("ddpm", "What fills the mask: ddpm (perturbed by a diffusion model), texture (another surface), noise (Gaussian).",
                      choices=("ddpm", "texture", "noise"))
-    masks: str = _f("", "Set of collected masks to draw shapes from, by name or run; empty: Perlin noise.")
+    masks: str = _f("", "Set of collected masks to draw shapes from, by name or run; empty: Perlin noise; of a prior the shapes of the "
+                        "class's own defects.")
+    prior: str = _f("", "Adapted prior, or surface prior, by name or run; or a Stable Diffusion checkpoint, by folder or hub name; empty: "
+                        "the newest adapted to this dataset, else the newest surface prior.")
+    strength: float = _f(0.5, "How far a picture is noised before the prior draws it again: 0 keeps it, 1 forgets it.", low=0.02, high=1.0)
+    guidance: float = _f(2.0, "How strictly the prior keeps to the words; 1 is without guidance.", low=1.0, high=30.0)
+    prompt: str = _f("", "Words for the prior; empty: those it knows the class by.", advanced=True)
     denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest, first one of good images only.",
                        advanced=True)
-    start: str = _f("image", "Where the diffusion starts: from a partly noised good image, or from pure noise.",
-                    choices=("image", "noise"), advanced=True)
+    start: str = _f("image", "Where the diffusion starts: from a partly noised image, from pure noise, or (inpaint, prior only) from a "
+                             "masked part of a good image.", choices=("image", "noise", "inpaint"), advanced=True)
     steps: int = _f(10, "Denoising steps.", low=2, high=250, advanced=True)
     depth: int = _f(500, "Timestep, of 1,000, up to which a good image is noised.", low=10, high=999, advanced=True)
     variance: float = _f(1.0, "By how much the variance of each reverse step is raised.", low=0.0, high=4.0, advanced=True)
@@ -226,6 +297,77 @@ class Synthesize(Config):
     foreground: bool = _f(False, "Keep masks to the object, found by its brightness; off: the whole image is surface.", advanced=True)
     imgsz: int = _f(256, "Larger pictures are scaled down to this longer side, in pixels.", low=32, high=2048, advanced=True)
     seed: int = _f(0, "Seed of parents, masks and noise.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class MeasureSynthesis(Config):
+    """Measure a synthetic set: distance from real pictures (KID), copies of what was learned from, variety, and what a detector sees."""
+
+    name: str = _f("", "Name of the measurement; empty: that of the set.")
+    synthetic: str = _f("", "Synthetic set, by name or run.")
+    extractor: str = _f("efficientnet-lite0", "Feature network: efficientnet-lite0, ddpm (the dataset's own diffusion model), timm:NAME or "
+                                              "torchvision:NAME where their weights are on disk.", advanced=True)
+    detector: str = _f("", "Detector that looks at the labels, by name or id; empty: none.", advanced=True)
+    seed: int = _f(0, "Seed of the subsets.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class SearchSynthesis(Config):
+    """Find strength, guidance and steps of a prior by the distance of small sets from held-out train images (KID)."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the search.")
+    prior: str = _f("", "Adapted prior, by name or run; empty: the newest of this dataset.")
+    class_name: str = _f("", "Class of the defects; empty: all.", flag="class")
+    strengths: str = _f("0.3 0.5 0.7", "Strengths to try.")
+    guidances: str = _f("1 2 4", "Guidances to try.")
+    steps: str = _f("10 20", "Numbers of denoising steps to try.")
+    images: int = _f(48, "Images to make for each setting and class.", low=8, high=10_000, advanced=True)
+    seed: int = _f(0, "Seed of parents and noise.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class Combine(Config):
+    """Add accepted pictures of synthetic sets to a dataset's train images: a new snapshot with the same val and test."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the new dataset.")
+    sets: str = _f("", "Synthetic sets, by name or run, separated by commas.")
+    which: str = _f("accepted", "Which of their pictures: accepted (by a person), or all that nobody rejected.",
+                    choices=("accepted", "all"))
+    limit: int | None = _f(None, "At most so many synthetic pictures, drawn by chance; none: no limit.", low=1, high=10_000_000,
+                           advanced=True)
+    seed: int = _f(0, "Seed of that choice.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class Relabel(Config):
+    """Make a dataset of the boxes that people drew: pictures of a dataset corrected, new ones in train; test images stay test."""
+
+    dataset: str = _f("", "Dataset to start from (its newest snapshot), or a snapshot id; empty: labelled pictures alone.")
+    name: str = _f("", "Name of the new dataset.")
+    plant: str = _f("real", "Whose labels: those that people of this plant drew.", choices=("real", "demo"), advanced=True)
+    seed: int = _f(0, "Seed of the drawn splits, where there is no dataset to start from.", low=0, high=2**31 - 1, advanced=True)
+
+
+@dataclass(frozen=True)
+class TrainClassifier(Config):
+    """Train a classifier of whole images on a snapshot and deploy it as ONNX + JSON."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the model.")
+    network: str = _f("resnet18", "resnet18 (from scratch), or efficientnet-lite0 (starts from ImageNet weights).",
+                      choices=("resnet18", "efficientnet-lite0"))
+    steps: int = _f(1000, "Optimiser steps.", low=1, high=1_000_000)
+    imgsz: int = _f(128, "Side of the square network input, in pixels; a multiple of 32.", low=32, high=1024)
+    seed: int = _f(0, "Seed of weights, order and augmentation.", low=0, high=2**31 - 1)
+    augment: str = _f("standard", "standard (flips, quarter turns, crops, light), or none.", choices=("standard", "none"), advanced=True)
+    batch: int = _f(32, "Images per optimiser step.", low=2, high=4096, advanced=True)
+    real_share: float | None = _f(None, "Share of real images in each step, where the dataset holds synthetic ones; none: as they come.",
+                                  low=0.0, high=1.0, advanced=True)
+    learning_rate: float = _f(1e-3, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
+    precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
 
 
 @dataclass(frozen=True)
@@ -268,6 +410,67 @@ class TrainAnomaly(Config):
 
 
 @dataclass(frozen=True)
+class Score(Config):
+    """Score a detector once more on its own val and test images and keep its answers, so that it can be compared. It is one more look."""
+
+    model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
+    name: str = _f("", "Name of the scoring; empty: that of the model.")
+
+
+@dataclass(frozen=True)
+class Experiment(Config):
+    """Train matched arms with several seeds each, and say whether they really differ: with synthetic images and without, for instance."""
+
+    dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
+    name: str = _f("", "Name of the experiment.")
+    arms: str = _f("real, both", "What is compared, separated by commas: real, both (real and synthetic), synthetic, distilled, "
+                                 "both-distilled, dose (0 to 200 % synthetic), labels (25 to 100 % of them); or JSON of your own arms.")
+    sets: str = _f("", "Synthetic sets that join the dataset first, by name or run, separated by commas; empty: what the dataset holds.")
+    seeds: int = _f(5, "Trainings of each arm; fewer than 5 give a provisional answer.", low=1, high=100)
+    epochs: int = _f(40, "Passes; each shows every arm the same number of images.", low=1, high=2000)
+    imgsz: int = _f(224, "Side of the square network input, in pixels; a multiple of 32.", low=64, high=2048)
+    baseline: str = _f("", "Arm that the others are compared with; empty: real, else the first.", advanced=True)
+    metric: str = _f("map50", "What the verdict is about.", choices=("map50", "map50_95"), advanced=True)
+    which: str = _f("accepted", "Which pictures of the sets: accepted (by a person), or all that nobody rejected.",
+                    choices=("accepted", "all"), advanced=True)
+    first_seed: int = _f(0, "Seed of the first training of each arm.", low=0, high=2**31 - 101, advanced=True)
+    batch: int = _f(16, "Images per optimiser step.", low=1, high=512, advanced=True)
+    size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
+    labels: int | None = _f(None, "Use only so many labelled real train images in every arm; none: all.", low=1, high=10_000_000,
+                            advanced=True)
+    shown: int | None = _f(None, "Images shown in each pass; none: as many as the dataset has real train images.", low=1,
+                           high=100_000_000, advanced=True)
+    optimizer: str = _f("SGD", "Optimiser of the detectors.", choices=("SGD", "AdamW", "MuSGD"), advanced=True)
+    learning_rate: float | None = _f(None, "Initial learning rate; none: the optimiser's own, 0.001 for AdamW, else 0.01.",
+                                     low=1e-6, high=1.0, advanced=True)
+    precision: str = _f("auto", "Arithmetic of the network's forward pass; auto: bf16 where this machine computes it natively.",
+                        choices=("auto", "f32", "bf16"), advanced=True)
+    preset: str = _f("tiny", "Diffusion model of distilled arms: tiny (minutes on a CPU), small (an hour on a CPU), base (for a GPU).",
+                     choices=("tiny", "small", "base"), advanced=True)
+
+
+@dataclass(frozen=True)
+class Compare(Config):
+    """Say of finished trainings, grouped in arms, whether they really differ on their common test set."""
+
+    name: str = _f("", "Name of the comparison; empty: the arms.")
+    arms: dict[str, list[str]] = field(default_factory=dict, metadata={"help": "Runs of each arm, such as real=RUN,RUN;both=RUN,RUN."})
+    baseline: str = _f("", "Arm that the others are compared with; empty: real, else the first.")
+    metric: str = _f("map50", "What the verdict is about.", choices=("map50", "map50_95"))
+    experiment: str = _f("", "Experiment that asks.", advanced=True)
+
+    @property
+    def against(self) -> str:
+        """The baseline: the arm that was named, else real images alone, else the first."""
+        return self.baseline or ("real" if "real" in self.arms else next(iter(self.arms), ""))
+
+    def inputs(self) -> dict[str, Any]:
+        """What the answer follows from: not names, nor the order of runs."""
+        arms = {name: sorted(ids) for name, ids in self.arms.items()}
+        return dict(kind="comparison", format=1, arms=arms, baseline=self.against, metric=self.metric)
+
+
+@dataclass(frozen=True)
 class Inspect(Config):
     """Run a deployed model over images and log what it finds."""
 
@@ -286,16 +489,63 @@ class Inspect(Config):
     count: str = _f("auto", "Count in plant trends; auto: when a line is given and the image is in no dataset.",
                     choices=("auto", "yes", "no"))
     plant: str = _f("real", "Which plant the images belong to.", choices=("real", "demo"), advanced=True)
+    tile: int | None = _f(None, "Side of the tiles that larger pictures are cut into, in pixels; none: the scale that the model learned; "
+                                "0: never.", low=0, high=8192, advanced=True)
+    runtime: str = _f("auto", "What computes the detector; auto: the fastest that this machine has.", choices=RUNTIMES, advanced=True)
+    master: bool = _f(False, "These show master parts: known pieces, photographed again each shift to watch the camera. They never count.")
+
+
+@dataclass(frozen=True)
+class Check(Config):
+    """Software check: does the model in use still give stored pictures the stored scores? The first check of a model stores them."""
+
+    model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
+    pictures: int = _f(12, "Pictures to store at the first check of a model.", low=1, high=1000, advanced=True)
+    runtime: str = _f("auto", "What computes the model; auto: the fastest that this machine has.", choices=RUNTIMES, advanced=True)
+
+
+@dataclass(frozen=True)
+class Watch(Inspect):
+    """Inspect what a camera drops into a folder, each picture once, until it is stopped."""
+
+    images: str = _f("", "Folder to watch, with its subfolders.")
+    done: str = _f("", "Folder to move inspected pictures into; empty: they stay where they are.")
+    settle: float = _f(2.0, "Seconds that a file without a recognisable end must stand unchanged before it is taken.", low=0.1, high=600,
+                       advanced=True)
+
+
+@dataclass(frozen=True)
+class Shadow(Config):
+    """Look back: show the kept pictures of the last days to another model. It stands beside the trends and counts nothing."""
+
+    model: str = _f("", "Model to look back with, by name or id; empty: the promoted one.")
+    name: str = _f("", "Name of the look-back; empty: that of the model.")
+    days: int = _f(14, "Days to look back, the plant's newest one included.", low=1, high=366)
+    line: str = _f("", "Production line; empty: all.")
+    product: str = _f("", "Product; empty: all.")
+    pictures: int | None = _f(None, "At most so many pictures, spread evenly over lines and days; none: all that were kept.",
+                              low=1, high=100_000_000)
+    plant: str = _f("real", "Which plant to look back on.", choices=("real", "demo"), advanced=True)
 
 
 @dataclass(frozen=True)
 class Predict(Config):
-    """Write what a model says of a list of images, for the scorers: every box, or an anomaly map and a score."""
+    """Write what a model says of a list of images, for the scorers: boxes, probabilities of classes, or an anomaly map and a score."""
 
     model: str = _f("", "Name of the model, or its id.")
     images: str = _f("", "Folder of images.")
     list: str | None = _f(None, "Text file: only these images, one stem, name or relative path a line.")
     out: str = _f("", "Folder to write predictions.json, or maps and scores.json, into.")
+    runtime: str = _f("auto", "What computes the model; auto: the fastest that this machine has.", choices=RUNTIMES, advanced=True)
+
+
+@dataclass(frozen=True)
+class ExportModel(Config):
+    """Write a deployed model as a folder that works without Diffspect: network, description, and a small program that uses them."""
+
+    model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
+    out: str = _f("", "Folder to write into.")
+    form: str = _f("onnx", "onnx (for ONNX Runtime and OpenVINO), or openvino (its own format).", choices=("onnx", "openvino"))
 
 
 @dataclass(frozen=True)
@@ -305,6 +555,39 @@ class Demo(Config):
     seed: int = _f(0, "Seed of the demo plant.", low=0, high=2**31 - 1)
     days: int = _f(90, "Days of history.", low=7, high=366, advanced=True)
     inspections: int = _f(200_000, "About how many inspections.", low=1_000, high=20_000_000, advanced=True)
+
+
+@dataclass(frozen=True)
+class ShiftReport(Config):
+    """Make the report of one shift: a single HTML file that prints on A4, reads on a phone and needs nothing else."""
+
+    day: str = _f("", "Production day of the shift, such as 2026-11-29; a night shift belongs to the day on which it began.")
+    shift: str = _f("", "Name of the shift, as in the plant's calendar. Without day and shift: the last one that has ended.")
+    plant: str = _f("real", "Which plant.", choices=("real", "demo"))
+    out: str = _f("", "Folder, or a file ending in .html, to write a copy to; empty: it stays with its run.")
+
+    def __post_init__(self) -> None:
+        """What is no day never becomes a run. Years as counts of 28 days before and databases bear them."""
+        super().__post_init__()
+        try:
+            known = not self.day or 1970 <= date.fromisoformat(self.day).year <= 9000
+        except ValueError:
+            raise ConfigError(f"{self.day!r} is no day; write it as 2026-11-29.") from None
+        if not known:
+            raise ConfigError(f"The plant has no shifts on {self.day}; name a day from 1970 to 9000.")
+
+
+@dataclass(frozen=True)
+class DrawPlates(Config):
+    """Draw a dataset of plates that do not exist, to try things out on; no picture takes space."""
+
+    name: str = _f("", "Name of the dataset.")
+    train: int = _f(40, "Train images.", low=4, high=100_000)
+    val: int = _f(40, "Val images.", low=4, high=100_000)
+    test: int = _f(80, "Test images.", low=4, high=100_000)
+    good: float = _f(0.25, "Share of good plates among the train images; of val and test it is a quarter.", low=0.0, high=0.9)
+    classes: str = _f("", "Kinds of defects, separated by commas; empty: all six.")
+    seed: int = _f(0, "Seed of the plates.", low=0, high=2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -318,6 +601,23 @@ class DemoModel(Config):
     out: str = _f("", "Folder for the bundle; empty: the run's own.")
 
 
+@dataclass(frozen=True)
+class DemoExperiment(Config):
+    """Make the demo plant's experiment, real against real and synthetic, on drawn plates, and write its runs for the program to keep."""
+
+    images: int = _f(40, "Real train images: three in four are good, since good plates are easily had.", low=4, high=10_000)
+    synthetic: int = _f(80, "Synthetic images: defects pasted into good plates.", low=1, high=10_000)
+    val: int = _f(24, "Val images.", low=4, high=10_000)
+    test: int = _f(80, "Test images.", low=4, high=10_000)
+    classes: str = _f("dent, stain", "Kinds of defects.")
+    seeds: int = _f(5, "Trainings of each arm.", low=1, high=100)
+    epochs: int = _f(20, "Passes.", low=1, high=2000)
+    shown: int = _f(240, "Images shown in each pass.", low=1, high=100_000)
+    imgsz: int = _f(96, "Side of the network input.", low=64, high=1024)
+    seed: int = _f(0, "Seed of the plates and of what is pasted.", low=0, high=2**31 - 1)
+    out: str = _f("", "Folder for the runs; empty: they stay where they are.")
+
+
 RECIPES: dict[str, type[Config]] = {
     "import": Import,
     "train-detector": TrainDetector,
@@ -328,11 +628,28 @@ RECIPES: dict[str, type[Config]] = {
     "train-fused": TrainFused,
     "distill": Distill,
     "train-distilled": TrainDistilled,
+    "train-prior": TrainPrior,
+    "adapt-prior": AdaptPrior,
     "synthesize": Synthesize,
+    "measure-synthesis": MeasureSynthesis,
+    "search-synthesis": SearchSynthesis,
+    "combine": Combine,
+    "relabel": Relabel,
+    "train-classifier": TrainClassifier,
     "collect-masks": CollectMasks,
     "train-anomaly": TrainAnomaly,
+    "score": Score,
+    "experiment": Experiment,
+    "compare": Compare,
     "inspect": Inspect,
+    "watch": Watch,
     "predict": Predict,
+    "export-model": ExportModel,
+    "shadow": Shadow,
+    "shift-report": ShiftReport,
+    "check": Check,
+    "draw-plates": DrawPlates,
     "demo": Demo,
     "demo-model": DemoModel,
+    "demo-experiment": DemoExperiment,
 }

@@ -4,6 +4,9 @@ import os
 from functools import cache
 from pathlib import Path
 
+# runtime of thresholds and figures: float32, so that they do not depend on who computes them
+REFERENCE = "onnxruntime-cpu"
+
 
 def cores() -> int:
     """CPU cores this process may use."""

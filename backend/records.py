@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 _utc = pa.timestamp("us", "UTC")
+_box = pa.struct([("class_name", pa.string()), ("confidence", pa.float32()), *((side, pa.float32()) for side in ("x1", "y1", "x2", "y2"))])
 
 SCHEMAS: dict[str, pa.Schema] = {
     "inspections": pa.schema([
@@ -24,7 +25,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("captured_at", _utc), ("captured_source", pa.string()),         # exif | file name | typed | arrival | demo
         ("ingested_at", _utc), ("width", pa.int32()), ("height", pa.int32()),
         ("model_id", pa.string()), ("runtime", pa.string()),
-        ("counted", pa.bool_()), ("not_counted_why", pa.string()),       # no line | dataset <name> | switched off | ''
+        ("counted", pa.bool_()), ("not_counted_why", pa.string()),       # no line | dataset <name> | switched off | master part | ''
         ("kept", pa.bool_()), ("kept_share", pa.float32()),              # is the image on disk; chance with which good ones are kept
     ]),
     "detections": pa.schema([
@@ -35,11 +36,20 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("inspection_id", pa.int64()), ("model_id", pa.string()), ("anomaly_score", pa.float32()),
         ("side", pa.int32()), ("anomaly_map", pa.binary()),              # `pack_map`; null where the picture is not kept
     ]),
+    "shadows": pa.schema([                                               # one row per kept picture that another model was shown later
+        ("plant", pa.string()), ("image_id", pa.string()), ("model_id", pa.string()),
+        ("why", pa.string()),                                            # '' | gone | what is wrong with its file: not looked at
+        ("boxes", pa.list_(_box)),                                       # all that was found, so that a picture is whole or not there
+    ]),
+    "masters": pa.schema([                                               # one row per picture of a master part, which never counts
+        ("inspection_id", pa.int64()), ("piece", pa.string()), ("brightness", pa.float32()), ("sharpness", pa.float32()),
+    ]),
     "refused": pa.schema([("file_name", pa.string()), ("reason", pa.string())]),
     "snapshots": pa.schema([
         ("snapshot_id", pa.string()), ("name", pa.string()), ("layout", pa.string()), ("created_at", _utc),
         ("classes", pa.list_(pa.string())), ("seed", pa.int64()), ("splits_from", pa.string()),   # lists | folders | drawn
         ("images", pa.int64()), ("labels", pa.int64()), ("refused", pa.int64()),
+        ("test_set_id", pa.string()),                                    # `rundir.test_set_id`; null in parts of an older program
     ]),
     "snapshot_images": pa.schema([
         ("snapshot_id", pa.string()), ("image_id", pa.string()), ("file_name", pa.string()), ("split", pa.string()),
@@ -49,12 +59,24 @@ SCHEMAS: dict[str, pa.Schema] = {
     ]),
     "labels": pa.schema([
         ("snapshot_id", pa.string()), ("image_id", pa.string()), ("class_name", pa.string()),
-        ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32()), ("source", pa.string()),  # box | mask
+        ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32()),
+        ("source", pa.string()),                                         # box | mask | image (a label of the whole picture)
     ]),
     "models": pa.schema([
         ("model_id", pa.string()), ("name", pa.string()), ("kind", pa.string()), ("created_at", _utc),
         ("snapshot_id", pa.string()), ("imgsz", pa.int32()), ("classes", pa.list_(pa.string())),
         ("metrics", pa.string()), ("settings", pa.string()),                                      # JSON
+    ]),
+    "looks": pa.schema([                                                 # each time that a detector was shown val and test
+        ("model_id", pa.string()), ("snapshot_id", pa.string()), ("test_set_id", pa.string()),    # model_id '': a teacher, never deployed
+        ("split", pa.string()), ("images", pa.int32()), ("good_images", pa.int32()), ("boxes", pa.int32()), ("looked_at", _utc),
+        ("classes", pa.list_(pa.string())), ("thresholds", pa.list_(pa.float32())),               # the model's, one for each class
+    ]),
+    "predictions": pa.schema([                                           # what it found on test from confidence 0.05 on
+        ("model_id", pa.string()), ("split", pa.string()), ("image_id", pa.string()), ("class_name", pa.string()),
+        ("confidence", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()), ("y2", pa.float32()),
+        ("hits", pa.int32()),                                            # bit t: a true box is hit at IoU 0.50, 0.55 ... 0.95
+        ("hit_box", pa.int32()),                                         # which one of its class at IoU 0.5, by x1, y1; -1: none
     ]),
     "model_thresholds": pa.schema([("model_id", pa.string()), ("class_name", pa.string()), ("threshold", pa.float32())]),
     "history": pa.schema([                                               # the demo plant's events; a person's own are inline runs

@@ -4,7 +4,7 @@
       job.json        recipe, config, created_at, code_version, plant, by     written once, before the run is seen
       state.json      state, message, attempt, started_at, finished_at, pid   replaced by the run's one owner
       progress.json   step, total, message, eta_s, metrics                    replaced at each report
-      metrics.jsonl   one line per report that carried metrics: step, then name: value
+      metrics.jsonl   one line per report that carried metrics: step, at_s (seconds at work until then), then name: value
       log.txt         what the worker printed
       result.json     what the recipe returned
       lock            held (POSIX record lock) by the worker process while it lives
@@ -12,7 +12,8 @@
       inbox/          uploaded bytes as 000000.bin …, with inbox.json: [{"file", "name"}]; removed by the recipe
       parts/          <table>-<number>.parquet, rows for the store, in the schemas of `records.SCHEMAS`
       model/          model.onnx + model.json, of a recipe that makes a model
-      <artifact>/     head.json and its files: what later runs build on (weights, denoiser, repository, backbone, fused)
+      <artifact>/     head.json and its files: what later runs build on (weights, denoiser, repository, backbone, fused, masks,
+                      prior, adapter, synthetic) or a person reads (quality, search); scored: a model's answers on val and test
 
 Every file is written under a temporary name (leading dot) and renamed, so a reader never meets half a file.
 Run ids sort by time. Knows nothing of DuckDB, of processes, or of what recipes do.
@@ -39,6 +40,9 @@ from backend.records import SCHEMAS
 
 OPEN_STATES = ("pending", "running")
 END_STATES = ("completed", "failed", "canceled", "interrupted")
+SNAPSHOT_MAKERS = ("import", "combine", "relabel", "draw-plates")         # recipes whose run directory is a dataset
+PLACES = {"classifier": "detector"}                                       # kind of model -> the kind whose place it takes in production
+CALLED = {"detector": "detector", "classifier": "classifier", "anomaly": "anomaly model"}
 _RUN_ID = re.compile(r"\d{8}-\d{6}-\d{6}-[a-z-]+-[0-9a-f]{6}")
 
 
@@ -63,15 +67,21 @@ def recipe_of(run_id: str) -> str:
     return run_id[23:-7]
 
 
-def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str = "", state: str = "pending") -> Path:
+def new_id(recipe: str, at: datetime) -> str:
+    """An id for a run of this moment, to the microsecond."""
+    return f"{at:%Y%m%d-%H%M%S-%f}-{recipe}-{secrets.token_hex(3)}"
+
+
+def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str = "", state: str = "pending", run_id: str = "") -> Path:
     """Make a run directory and return it. It appears under its name only when it is complete.
 
-    With state "staged" it keeps a dotted name until `publish`: for runs whose inbox is filled first.
+    With state "staged" it keeps a dotted name until `publish`: for runs whose inbox is filled first. With a `run_id` that was written
+    down beforehand it comes about once, whoever is killed in between: the second to publish it fails.
     """
-    created_at = now()
-    stamp = re.sub(r"\D", "", created_at)[:20]
-    run_id = f"{stamp[:8]}-{stamp[8:14]}-{stamp[14:]}-{recipe}-{secrets.token_hex(3)}"
+    at = datetime.now(UTC)
+    created_at, run_id = at.isoformat(timespec="microseconds"), run_id or new_id(recipe, at)
     staged = runs_root() / f".{run_id}"
+    shutil.rmtree(staged, ignore_errors=True)                    # left by someone who was killed before it was whole
     (staged / "parts").mkdir(parents=True)
     write_json(staged / "job.json", dict(run_id=run_id, recipe=recipe, config=config, created_at=created_at,
                                          code_version=__version__, plant=plant, by=by))
@@ -119,18 +129,25 @@ def write_part(run_dir: Path, table: str, rows: list[dict[str, Any]] | pa.Table,
 
     Raises pyarrow.ArrowInvalid where rows do not fit the table's schema.
     """
+    temporary = stage_part(run_dir, table, rows, len(parts(run_dir, table)) + 1 if number is None else number)
+    if temporary is None:
+        return None
+    path = temporary.with_name(temporary.name.removeprefix("."))
+    os.replace(temporary, path)
+    return path
+
+
+def stage_part(run_dir: Path, table: str, rows: list[dict[str, Any]] | pa.Table, number: int) -> Path | None:
+    """Write such a part under a hidden name, which its writer takes the dot from when the part counts."""
     schema = SCHEMAS[table]
     data = rows.select(schema.names).cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema)
     if not data.num_rows:
         return None
-    number = len(parts(run_dir, table)) + 1 if number is None else number
-    path = run_dir / "parts" / f"{table}-{number:06d}.parquet"
-    temporary = path.with_name(f".{path.name}")
+    temporary = run_dir / "parts" / f".{table}-{number:06d}.parquet"
     pq.write_table(data, temporary, compression="zstd")
     with open(temporary, "rb") as f:
         os.fsync(f.fileno())
-    os.replace(temporary, path)
-    return path
+    return temporary
 
 
 def parts(run_dir: Path, table: str | None = None) -> list[Path]:
@@ -164,9 +181,14 @@ def undone() -> set[str]:
     return {read_json(p / "job.json")["config"]["run_id"] for p in completed("undo")}
 
 
+def snapshots() -> Iterator[Path]:
+    """Run directories of all datasets, imported or combined, newest first."""
+    return completed(*SNAPSHOT_MAKERS)
+
+
 def find_snapshot(name: str) -> Path:
     """Run directory of the newest snapshot with this dataset name or snapshot id. Raises NotFoundError."""
-    for path in completed("import"):
+    for path in snapshots():
         head = read_json(path / "snapshot.json")
         if name in (head["name"], head["snapshot_id"]):
             return path
@@ -204,10 +226,11 @@ def bound(scratch: Path, key: str) -> Path:
 
 
 def keep_artifact(scratch: Path, run_dir: Path, kind: str, head: dict[str, Any]) -> Path:
-    """Give a folder made in scratch its place `<run>/<kind>`, whole and on disk, with its head.json. Replaces an earlier attempt's."""
+    """Give a folder made in scratch, with all its sub-folders, its place `<run>/<kind>`, whole and on disk, with its head.json. Replaces
+    an earlier attempt's."""
     assert "key" in head, "an artifact says what it follows from"
     write_json(scratch / "head.json", head)
-    for file in scratch.iterdir():
+    for file in (p for p in scratch.rglob("*") if p.is_file()):
         with open(file, "rb") as f:
             os.fsync(f.fileno())
     folder, old = run_dir / kind, run_dir / f".{kind}.old"
@@ -226,8 +249,31 @@ def own_result(run_dir: Path, kind: str, key: str) -> dict[str, Any] | None:
     return head.get("result") if head.get("key") == key else None
 
 
+def test_set_id(snapshot_run: Path) -> str:
+    """16 digits that stand for what models of a snapshot are judged by. Snapshots that differ in train or in files' names share it."""
+    said = read_json(snapshot_run / "snapshot.json").get("test_set_id")
+    return str(said or test_set_of(read_json(snapshot_run / "manifest.json")["images"]))
+
+
+def test_set_of(entries: list[dict[str, Any]]) -> str:
+    """Of the entries of a manifest: content and boxes of the test images, whatever their order."""
+    test = sorted([e["image_id"], [box[:5] for box in e["boxes"]]] for e in entries if e["split"] == "test")
+    return hashlib.sha256(json.dumps(test, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def scored(run_id: str) -> Path | None:
+    """The folder `scored` of a training: what its model answered on val and test, kept by itself or, where it is older than that, by the
+    newest `score` run of the model. None where nobody has kept it. Raises NotFoundError."""
+    run_dir = run_path(run_id)
+    if (run_dir / "scored" / "head.json").exists():
+        return run_dir / "scored"
+    model = run_dir / "model" / "model.json"
+    return find_artifact("scored", str(read_json(model)["model_id"])) if model.exists() else None
+
+
 def find_model(name: str, kind: str = "") -> Path:
-    """Folder of a deployed model (model.onnx + model.json) by name or id, of one kind (detector | anomaly) or, without, of any.
+    """Folder of a deployed model (model.onnx + model.json) by name or id, of one kind (detector | classifier | anomaly) or, without,
+    of any. A detector that is asked for may be a classifier: it stands in the detector's place.
 
     An empty name is the promoted model of that kind, of detectors where no kind is given. Raises NotFoundError.
     """
@@ -236,41 +282,46 @@ def find_model(name: str, kind: str = "") -> Path:
     for folder in model_folders():
         head = read_json(folder / "model.json")
         if name in (head["name"], head["model_id"]):
-            if kind in ("", kind_of(head)):
+            if kind in ("", kind_of(head), place_of(head)):
                 return folder
             others.append(kind_of(head))
-    called = {"detector": "detector", "anomaly": "anomaly model"}
     if others:
-        raise NotFoundError(f"The model {name!r} is no {called[kind]}; it is of the kind {others[0]}.")
-    missing = called.get(kind, "model")
+        raise NotFoundError(f"The model {name!r} is no {CALLED[kind]}; it is of the kind {others[0]}.")
+    missing = CALLED.get(kind, "model")
     raise NotFoundError(f"There is no {missing} called {name!r}." if name else f"No {missing} is in use yet. Train one, then promote it.")
 
 
 def model_folders() -> Iterator[Path]:
     """Folders of all deployed models of every kind, newest first; the demo model, which comes with the program, last."""
-    makers = ("train-detector", "distill", "train-distilled", "train-anomaly", "demo-model")
+    makers = ("train-detector", "distill", "train-distilled", "train-classifier", "train-anomaly", "demo-model")
     yield from (p / "model" for p in completed(*makers) if (p / "model" / "model.json").exists())
     if (demo_assets() / "model" / "model.json").exists():
         yield demo_assets() / "model"
 
 
 def kind_of(head: dict[str, Any]) -> str:
-    """Kind of the model that a model.json describes: detector | anomaly."""
+    """Kind of the model that a model.json describes, or a promotion: detector | classifier | anomaly."""
     return str(head.get("kind") or "detector")
 
 
+def place_of(head: dict[str, Any]) -> str:
+    """The kind whose place such a model takes in production: detector | anomaly. One of each is in use."""
+    return PLACES.get(kind_of(head), kind_of(head))
+
+
 def promoted_model(kind: str = "detector") -> str:
-    """Id of the model of this kind in use: the newest promotion not undone, else the demo model's if it is one, else ''.
+    """Id of the model in use in the place of this kind: the newest promotion not undone, else the demo model's if it fits, else ''.
 
     A promotion is of the kind of its model; where that is gone, of the kind that was written down, else it was a detector.
     """
+    place = PLACES.get(kind, kind)
     taken_back = undone()
     wanted = [read_json(p / "job.json")["config"] for p in completed("promote") if p.name not in taken_back]
     heads = [read_json(folder / "model.json") for folder in model_folders()] if wanted else []
-    kinds = {head["model_id"]: kind_of(head) for head in heads}
+    places = {head["model_id"]: place_of(head) for head in heads}
     for config in wanted:
-        if kinds.get(config["model_id"], config.get("kind") or "detector") == kind:
+        if places.get(config["model_id"], place_of(config)) == place:
             return str(config["model_id"])
     demo = demo_assets() / "model" / "model.json"
     head = read_json(demo) if demo.exists() else {}
-    return str(head["model_id"]) if head and kind_of(head) == kind else ""
+    return str(head["model_id"]) if head and place_of(head) == place else ""

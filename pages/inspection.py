@@ -3,7 +3,7 @@
 import streamlit as st
 
 from backend import jobs
-from pages.components import batch, batch_actions, plant, shelf, undo, upload, words
+from pages.components import batch, batch_actions, plant, shelf, undo, upload, watch_view, words
 from pages.components.cached import cached
 
 st.title("Inspection", anchor=False)
@@ -52,7 +52,7 @@ def model_note() -> None:
 
 def before() -> None:
     """The last batches, to come back to."""
-    runs = jobs.recent(limit=6, recipes=("inspect",))
+    runs = jobs.recent(limit=6, recipes=("inspect", "watch"))
     if not runs:
         st.info("Nothing has been inspected yet. Drop pictures above, or try the sample pictures.", icon=":material/add_photo_alternate:")
         return
@@ -76,4 +76,5 @@ with plant.sound():
         st.button("All batches", icon=":material/arrow_back:", type="tertiary", on_click=st.query_params.clear, key="all_batches")
         batch.show(run_id, batch_actions.bar)
     else:
+        watch_view.show(opened)
         before()

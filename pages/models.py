@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import anomaly_view, model_view, plant, promotion, run_panel, undo, words
+from pages.components import anomaly_view, model_view, plant, promotion, run_panel, shadow_view, undo, words
 from pages.components.cached import cached
 
 KINDS = {"Detectors": "detector", "Anomaly models": "anomaly"}
@@ -19,14 +19,15 @@ NONE_YET = {"detector": "No model yet. Train one on a dataset; it appears here w
 def choose(models: Any, kind: str) -> Any:
     """The table; a row chosen there, else the one in the URL, else the newest."""
     ids = models["model_id"].tolist()
-    asked = st.query_params.get("model", "")
+    asked = st.query_params.get("model") or shadow_view.model_of(st.query_params.get("look", ""))
     column, figure = st.column_config, st.column_config.NumberColumn(format="%.3f")
     state = st.dataframe(
         model_view.overview(models) if kind == "detector" else anomaly_view.overview(models), hide_index=True, key=f"models_{kind}",
         on_select="rerun", selection_mode="single-row-required", alt="Models", placeholder="–",
         selection_default={"selection": {"rows": [ids.index(asked) if asked in ids else 0], "columns": []}},
         column_config={"Name": column.TextColumn(pinned=True), "mAP50 test": figure, "mAP50 val": figure,
-                       "Missed defects": column.NumberColumn(format="percent"), "Unusual from": column.NumberColumn(format="%.4g"),
+                       "Missed defects": column.NumberColumn(format="percent"),
+                       "Accuracy test": column.NumberColumn(format="percent"), "Unusual from": column.NumberColumn(format="%.4g"),
                        **{label: figure for label, _ in anomaly_view.FIGURES.values()}})
     at = (state["selection"]["rows"] or [0])[0]
     st.query_params["model"] = ids[at]
@@ -51,10 +52,14 @@ with plant.sound():
         none_yet(kind)
         st.stop()
     used = models[models["promoted"]]
-    current = next(used.itertuples(index=False), None)
+    current: Any = next(used.itertuples(index=False), None)
     model = choose(models, kind)
     promotion.actions(model, current)
     (model_view if kind == "detector" else anomaly_view).show(model)
     if current is not None and not model.promoted and kind == "detector":
         st.subheader("Against the model in use", anchor=False)
         model_view.compare(model, current, "page")
+        if model.run_id and current.run_id and not model_view.comparable(model, current):
+            plant.link("comparison", "Compare them picture by picture", icon=":material/balance:", runs=f"{model.run_id},{current.run_id}")
+    if kind == "detector":
+        shadow_view.section(model)

@@ -11,8 +11,11 @@ from pages.components.cached import cached
 
 MOST = 200
 PILLS = st.column_config.MultiselectColumn(options=[s for s, _, _ in words.STATES.values()], color=[c for _, c, _ in words.STATES.values()])
-NEXT = {"inspect": ("inspection", "See the batch", "batch"), "import": ("datasets", "See the datasets", ""),
-        "demo": ("overview", "See the demo plant", ""), **dict.fromkeys(words.TRAININGS, ("training", "See the curves", "run"))}
+NEXT = {"inspect": ("inspection", "See the batch", "batch"), "watch": ("inspection", "See its pictures", "batch"),
+        "import": ("datasets", "See the datasets", ""), "demo": ("overview", "See the demo plant", ""),
+        "synthesize": ("synthesis", "See the pictures", "set"), "combine": ("datasets", "See the datasets", ""),
+        "experiment": ("comparison", "See the experiment", "experiment"), "compare": ("comparison", "See the comparison", "run"),
+        "shadow": ("models", "See both trends", "look"), **dict.fromkeys(words.TRAININGS, ("training", "See the curves", "run"))}
 
 
 def table(runs: list[jobs.RunStatus]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Since when, where and what: the defect rate over time, what it is made of, and the pictures behind every bar and point.
 
-Filters live in the URL. A tap on a point or bar, or on a row of the table beside, narrows the pictures, not the charts.
+Filters live in the URL. A tap on a bar, or on its row in the table, narrows all of the page; a tap on a point in time the pictures below.
 """
 
 from typing import Any
@@ -8,23 +8,41 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import breakdown, cards, charts, filters, gallery, history, plant, tour, undo
-from pages.components.cached import cached
+from pages.components import (
+    breakdown,
+    cards,
+    charts,
+    control_cards,
+    filters,
+    gallery,
+    history,
+    plant,
+    review_rate,
+    tour,
+    trend_compare,
+    trend_figures,
+    undo,
+)
+from pages.components.cached import cached, lately
 
 
 def trends(shown: str) -> None:
     choices = cached("choices", shown)
-    if cached("lines_now", shown).empty:
+    if cached("lines_now", shown, lately()).empty:
         plant.uncounted()
         return
     undo.bar()
     asked = filters.bar(shown, choices)
+    filters.chips()
     head(shown, choices)
     totals = cached("totals", asked)
     if not totals["inspected"]:
         st.info("Nothing was inspected that fits these filters. Clear them, or choose a longer period.", icon=":material/filter_alt_off:")
         return
-    cards.totals(totals, filters.said(asked).capitalize())
+    trend_figures.totals(totals, filters.said(asked).capitalize(), asked)
+    review_rate.card(shown)
+    control_cards.of(asked)
+    trend_compare.show(asked, choices)
     follow(asked)
 
 
@@ -34,6 +52,7 @@ def head(shown: str, choices: dict[str, Any]) -> None:
         st.caption(f"Data {cards.data_until(choices['last_captured_at'])}", width="content")
         history.clock()
         history.changes(shown)
+        filters.share()
 
 
 def follow(asked: jobs.Filters) -> None:
@@ -42,8 +61,8 @@ def follow(asked: jobs.Filters) -> None:
     near = st.container()
     unusual = breakdown.unusual(asked)
     near_unusual = st.container()
-    by_kind = breakdown.parts(asked)
-    picked = {**over_time, **by_kind, **unusual}
+    breakdown.parts(asked)
+    picked = {**over_time, **unusual}
     if asked.line:
         tour.done("line")
     if picked or st.session_state.get("behind_open") is not None:

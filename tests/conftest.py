@@ -1,5 +1,7 @@
 """What tests share: a data folder of their own, and an end to whatever they left running in it."""
 
+import functools
+import importlib
 import os
 import signal
 import sys
@@ -7,8 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from backend.store.database import Database
+
+
+def pytest_collection_finish() -> None:
+    """AppTest looks through every installed package for components, anew for each page: 0.3 s of a core, and more than a page takes."""
+    if "streamlit.testing.v1" in sys.modules:
+        scanner = importlib.import_module("streamlit.components.v2.manifest_scanner")
+        scanner.scan_component_manifests = functools.cache(scanner.scan_component_manifests)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,9 +43,23 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.setenv("DIFFSPECT_DATA", str(root))
     monkeypatch.setenv("DIFFSPECT_SUPERVISOR", "off")
     monkeypatch.setenv("DIFFSPECT_WARM", "off")
+    monkeypatch.setenv("DIFFSPECT_MESSENGER", "off")
     events.set_calendar()
     yield root
     settle_down(root)
+
+
+@pytest.fixture
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Database]":
+    """An empty store of an empty data folder; the program brings no model."""
+    from backend.store import scan
+    from backend.store.database import Database
+
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
+    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
+    db = Database()
+    yield db
+    db.close()
 
 
 @pytest.fixture

@@ -356,6 +356,32 @@ def test_a_synthetic_set_with_files_missing(tmp_path: Path) -> None:
         read(tmp_path, files)
 
 
+def test_a_made_picture_of_a_defect_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    """It would be read as one of a good part."""
+    about = dict(mask="", parent="", source="image")
+    items = [dict(about, file="000000.png", boxes=[["pit", 5, 5, 15, 10]]), dict(about, file="000001.png", boxes=[]),
+             dict(about, file="000002.png"), dict(about, file="000003.png", mask="000003_mask.png", boxes=[], exact=False)]
+    found = read(tmp_path, {**synthetic_set(n=4), "head.json": json.dumps(dict(items=items, classes=["pit"]))})
+    assert [r.name for r in found.records] == ["000000.png"]
+    assert [r.name for r in found.refused] == ["000001.png", "000002.png", "000003.png"] and "no defect" in found.refused[0].reason
+
+
+def test_a_synthetic_set_of_many_classes_lists_its_boxes(tmp_path: Path) -> None:
+    """From masks, from boxes, and of the whole picture; a mask that leaves something out is none to keep."""
+    both = [["pit", 5, 5, 15, 10], ["dent", 20, 20, 30, 28]]
+    items = [dict(mask="000000_mask.png", parent="a", donor="d", source="paste", boxes=both, boxes_from="mask", exact=True),
+             dict(mask="000001_mask.png", parent="a", source="paste", boxes=both, boxes_from="mask", exact=False),
+             dict(mask="", parent="a", source="image", boxes=both[1:], boxes_from="parent", exact=False),
+             dict(mask="", parent="", source="noise", boxes=[["pit", 0, 0, 60, 40]], boxes_from="whole", exact=False)]
+    items = [dict(item, file=f"{i:06d}.png") for i, item in enumerate(items)]
+    found = read(tmp_path, {**synthetic_set(n=4), "head.json": json.dumps(dict(items=items, classes=["pit", "dent"]))})
+    united = [look(r.marks, (60, 40), r.name, Notes()) for r in found.records]
+    assert [[[b.class_name, b.x1, b.y1, b.x2, b.y2] for b in boxes] for boxes, _ in united] == [i["boxes"] for i in items]
+    assert [{b.source for b in boxes} for boxes, _ in united] == [{"mask"}, {"box"}, {"box"}, {"image"}]
+    assert [None if white is None else int(white.sum()) for _, white in united] == [50, None, None, None]
+    assert [(r.parent, r.donor) for r in found.records] == [("a", "d"), ("a", ""), ("a", ""), ("", "")]
+
+
 def test_a_defect_without_a_mask_is_none_of_the_good_ones(tmp_path: Path) -> None:
     found = read(tmp_path, {"train/good/0.png": picture(0), "test/good/1.png": picture(1), "test/hole/2.png": picture(2)})
     united = {r.name: look(r.marks, (60, 40), r.name, Notes()) for r in found.records}

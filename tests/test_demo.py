@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from backend.config import Demo, demo_assets
 from backend.data import demo, demo_plant, demo_schedule
 from backend.data.demo_defects import CLASSES, SIDE
 from backend.errors import Canceled, NotFoundError
+from backend.quality import reference, spc, stages
+from backend.quality.episodes import episodes
+from backend.quality.stages import Promotion, SavedChart
 
 NOW = "2026-03-18T10:20:00.000000+00:00"         # a Wednesday, early shift in UTC
 
@@ -159,7 +163,8 @@ class Made:
         self.run_dir, self.steps = run_dir, []
         self.result = json.loads(json.dumps(demo_plant.run(config, run_dir, lambda **k: self.steps.append(k))))
         self.planted = self.result["planted"]
-        self.rows = rundir.rows(run_dir, "inspections").to_pandas()
+        rows = rundir.rows(run_dir, "inspections").to_pandas()
+        self.rows, self.masters = rows[rows.counted].reset_index(drop=True), rows[~rows.counted]
         self.boxes = rundir.rows(run_dir, "detections").to_pandas().merge(self.rows[["inspection_id", "model_id", "captured_at"]])
         self.history = rundir.rows(run_dir, "history").to_pandas()
         limits = rundir.rows(run_dir, "model_thresholds").to_pandas()
@@ -191,6 +196,24 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     return make(tmp_path, monkeypatch, Demo(days=7, inspections=2000))
+
+
+def test_master_parts_are_steady_and_do_not_count(full: Made) -> None:
+    readings = rundir.rows(full.run_dir, "masters").to_pandas().merge(full.masters[["inspection_id", "captured_at"]])
+    assert len(readings) == len(full.masters) == 120 and set(full.masters.not_counted_why) == {"master part"}
+    shifts = readings.captured_at.dt.floor("8h").astype(str).tolist()
+    values = {m: reference.by_shift(shifts, readings.piece.tolist(), readings[m].to_numpy(float))[1] for m in ("brightness", "sharpness")}
+    for steady in reference.imaging_check(values, {m: spc.fit("i", v[:57]) for m, v in values.items()}):
+        assert steady.chart is not None and len(steady.chart.z) == 60 and not steady.violations
+
+
+def test_alarms_are_of_what_was_planted(full: Made) -> None:
+    risen, missed = full.events("alarm")
+    assert risen["line"] == "Line 1" and risen["since"] == full.planted["excursion"]["start"] and "Defects are up" in risen["text"]
+    assert missed["line"] == "Line 2" and missed["since"] >= full.planted["process_shift"]["at"]
+    assert "target at most 3.0 %" in missed["text"]
+    assert [e["alarm"] for e in full.events("alarm-seen") + full.events("alarm-over")] == [risen["id"]] * 2
+    assert len(full.events("target")) == 1 and [e["kind"] for e in full.events("alert")] == ["target", "rise"]
 
 
 def test_its_size_is_as_asked_and_parts_are_small(full: Made) -> None:
@@ -297,6 +320,45 @@ def test_two_hundred_reviews_tell_the_truth(full: Made) -> None:
     assert (reviews.event_at > reviews.captured_at).all() and (reviews.event_at <= pd.Timestamp(NOW)).all()
 
 
+def charted(full: Made, line: str) -> tuple[list[SavedChart], list[str], pd.DataFrame, list[Promotion]]:
+    """A line's chart as it was saved over time, and its shifts that are over, counted with pandas: n units, k defective."""
+    rows = full.rows[full.rows.line == line].assign(key=shift_of(full.rows).dt.tz_localize(None), bad=full.rows[list(CLASSES)].any(axis=1))
+    units = rows.groupby(["key", rows.unit_id.where(rows.unit_id != "", rows.inspection_id.astype(str))]).bad.any()
+    counts = units.groupby(level=0).agg(n="size", k="sum").iloc[:-1]                 # the last is under way
+    saves = [SavedChart.from_json({k: v for k, v in e.items() if k != "event_at"}) for e in full.events("chart") if e["line"] == line]
+    change = Promotion(pd.Timestamp(full.planted["model_change"]["at"]).tz_localize(None).isoformat(), "new")
+    return saves, [k.isoformat() for k in counts.index], counts, [change]
+
+
+@pytest.mark.parametrize("line", demo_schedule.LINES)
+def test_each_line_has_a_chart_with_limits_from_calm_weeks_of_each_model(full: Made, line: str) -> None:
+    saves, keys, counts, change = charted(full, line)
+    assert len({s.owner for s in saves}) == 1 and [bool(s.excluded) for s in saves] == [False, line == "Line 1"]
+    for saved in saves:
+        again = stages.frozen(replace(saved, limits={}), keys, counts.k, counts.n, change)
+        assert again == saved and saved.limits["subgroups"] >= 80
+        keep = np.array([saved.since <= k <= saved.until and k not in saved.excluded for k in keys])
+        assert spc.dispersion("p", counts.k, counts.n, keep).p_more > 0.01, "nothing speaks for another kind of chart"
+    assert saves[0].until < change[0].at == saves[1].since
+
+
+def test_charts_find_the_planted_shift_and_take_the_model_change_for_none(full: Made) -> None:
+    at = pd.Timestamp(full.planted["process_shift"]["at"]).tz_localize(None).isoformat()
+    said = {(e["line"], e["key"]) for e in full.events("explain")}
+    for line in demo_schedule.LINES:
+        saves, keys, counts, change = charted(full, line)
+        judged = stages.watch(saves, keys, counts.k, counts.n, change)
+        assert [s.provisional for s in judged] == [False, False] and keys[judged[1].first] == change[0].at
+        alarms = [e for s in judged for e in episodes(s)]
+        week = range(judged[1].first, judged[1].first + 20)
+        assert not [e for e in alarms if e.at in week], "the new model finds more stains"
+        late = [e for e in alarms if keys[e.at] >= at]
+        assert [e.side for e in late] == ["above"] * (line == "Line 2")
+        assert all(e.at - keys.index(at) < 3 and e.last == len(keys) - 1 for e in late), "within three shifts, and until now"
+        first = full.history["at"][full.history.recipe == "chart"].min().tz_localize(None).isoformat()
+        assert {(line, keys[e.at]) for e in alarms if first < keys[e.at] < at} == {(where, k) for where, k in said if where == line}
+
+
 def test_confidences_leave_a_threshold_something_to_do(full: Made) -> None:
     below = full.boxes.confidence < full.boxes.threshold
     assert 0.2 < below.mean() < 0.5 and full.boxes.confidence.between(0.05, 0.97).all()
@@ -347,6 +409,12 @@ def test_shifts_follow_the_plant_calendar_through_a_clock_change(tmp_path: Path,
     for hour in (6, 14, 22):                      # five minutes of hand-over, then work; the clocks change on 29 March
         minutes = local[local.dt.hour == hour].groupby(local.dt.date).min().dt.minute
         assert len(minutes) == 7 and (minutes >= 5).all() and (minutes < 30).all(), hour
+
+
+def test_a_short_demo_has_charts_that_wait_for_limits(small: Made) -> None:
+    charts = small.events("chart")
+    assert [c["line"] for c in charts] == list(demo_schedule.LINES) and not any(c["limits"] for c in charts)
+    assert small.events("explain") == []
 
 
 def test_a_demo_can_be_canceled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from backend import rundir
 from backend.config import DemoModel, Import
 from backend.device import cores
 from backend.errors import Canceled, ConfigError, InputError, ResourceError
+from backend.inspection.runtimes import as_floats
 from backend.jobs.report import Reporter
 from tests import squares
 
@@ -111,7 +113,8 @@ def test_export_of_a_fresh_network(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     wild = network.build(squares.config(1), {0: "red", 1: "blue", 2: "green"}).train()
-    batch = np.random.default_rng(0).random((5, 3, 96, 96), np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), np.uint8)
+    batch = as_floats(pixels)
     for module in wild.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -122,7 +125,7 @@ def test_export_of_a_fresh_network(tmp_path: Path) -> None:
     head = export.write_bundle(tmp_path, wild, **about)
     with torch.inference_mode():
         expected = wild(torch.from_numpy(batch))[0].numpy()
-    raw = evaluation.raw_output(tmp_path, batch)
+    raw = evaluation.raw_output(tmp_path, pixels)
     assert raw.shape == (5, 4 + 3, 12 * 12 + 6 * 6 + 3 * 3) and np.ptp(expected[:, :4]) > 10
     assert np.abs(raw - expected).max() < 0.1              # px; 0.01 by rounding, which a network this wild amplifies
     with torch.no_grad():
@@ -254,18 +257,20 @@ def test_nothing_labelled(tmp_path: Path) -> None:
         train.make(squares.config(1), material, tmp_path, silent)
 
 
-def test_leaks_into_test_are_refused() -> None:
-    from backend.data.snapshot import Picture
-    from backend.detection.train import refuse_leaks
+def test_leaks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a leak is, `test_leaks` has."""
+    from backend.data import snapshot
+    from backend.detection import train
+    from tests import plates
 
-    def picture(name: str, split: str, **more: str) -> Picture:
-        return Picture(image_id=name, file_name=f"{name}.png", width=8, height=8, phash="", split=split, **more)
-
-    real = [picture("a", "train"), picture("b", "test", group_id="7")]
-    refuse_leaks([*real, picture("c", "train", origin="synthetic", parent="a", group_id="3")])
-    for leak in (dict(split="train", parent="b"), dict(split="val", parent="a", group_id="7"), dict(split="test", parent="a")):
-        with pytest.raises(ConfigError, match="test split"):
-            refuse_leaks([*real, picture("c", origin="synthetic", **leak)])
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
+    run = plates.imported(tmp_path / "in", "plates")
+    data = snapshot.read(run)
+    first, *rest = data.pictures
+    made = replace(first, image_id="f" * 64, split="train", origin="synthetic", parent="", donor=data.by_split("val")[0].image_id)
+    monkeypatch.setattr(snapshot, "read", lambda _: replace(data, pictures=[made, *rest]))
+    with pytest.raises(ConfigError, match="1 synthetic images .* come from images of its val or test"):
+        train.from_snapshot(run, tmp_path / "work" / "yolo")
 
 
 # ---- whole recipes
@@ -288,6 +293,8 @@ def test_import_then_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     head = rundir.read_json(run_dir / "model" / "model.json")
     assert head["snapshot_id"] == rundir.read_json(imported / "snapshot.json")["snapshot_id"]
     assert head["metrics"]["test"]["boxes"] == sum(map(len, truth["test"].values()))
+    longest = max(max(box[2:]) for boxes in truth["train"].values() for _, box in boxes)
+    assert head["learned"]["side"] >= squares.SIDE * 0.5 and 0 < head["learned"]["object"] <= longest, "larger pictures are cut to it"
 
 
 def test_demo_model(tmp_path: Path) -> None:

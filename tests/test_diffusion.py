@@ -483,3 +483,9 @@ def test_killed_and_resumed_reaches_the_same_losses_and_weights(undisturbed: tup
     assert same(undisturbed[1], resumed) and undisturbed[1].head["loss"] == resumed.head["loss"]
     assert len(curve(run)) == 3 and curve(run) == curve(undisturbed[0])
     assert (run / "samples.png").read_bytes() == (undisturbed[0] / "samples.png").read_bytes()
+
+
+def test_nothing_is_learned_from_what_a_generator_made() -> None:
+    made, held, real = (snapshot.Picture(name, f"{name}.png", 8, 8, "0" * 16, split=split, origin=origin)
+                        for name, split, origin in (("a", "train", "synthetic"), ("b", "test", "real"), ("c", "train", "real")))
+    assert snapshot.Snapshot(dict(classes=[]), [made, held, real], None, None).learnable() == [real]      # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 from backend import rundir
 from backend.config import BuildRepository, Distill, Import, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
 from backend.errors import Canceled, ConfigError
-from tests import squares
+from tests import mixed, squares
 
 SHAPE = dict(dataset="squares", imgsz=squares.SIDE, batch=4)
 
@@ -98,6 +98,8 @@ def test_the_teacher_is_kept_with_scores_and_gates(plant: dict[str, Any]) -> Non
     assert head["metrics"]["test"]["images"] == squares.COUNTS["test"] and result["map50"] == head["metrics"]["test"]["map50"]
     assert not (run_dir / "training-fused").exists()
     assert not (run_dir / "model").exists(), "a teacher is never deployed"
+    looked = rundir.rows(run_dir, "looks").to_pylist()
+    assert [(row["split"], row["model_id"]) for row in looked] == [("val", ""), ("test", "")], "its look at test counts all the same"
 
 
 def test_gates_move_and_are_told(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +311,8 @@ def test_only_the_student_learns(plant: dict[str, Any], loss: str) -> None:
 
     from backend.detection import distill, fuse
 
-    config = Distill(**SHAPE, name="x", loss=loss, logit_weight=1.0, precision="f32")
+    larger = {**SHAPE, "imgsz": 96}                      # not the side at which the networks are asked for their widths
+    config = Distill(**larger, name="x", loss=loss, logit_weight=1.0, precision="f32")
     teacher, features = fuse.load(rundir.find_artifact("fused"))
     course = distill.Distilling(config, teacher, features)
     batch = batch_of(plant, course, config)
@@ -375,6 +378,7 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     stages = rundir.read_json(run_dir / "stages.json")
     assert [s["name"] for s in stages] == ["diffusion", "repository", "backbone", "fused", "student"]
     assert {s["state"] for s in stages} == {"done"} and all(s["seconds"] is not None for s in stages)
+    assert len(rundir.rows(run_dir, "looks")) == 4 and (run_dir / "scored" / "test.npz").exists(), "teacher and student look once each"
     assert rundir.find_model("all") == run_dir / "model"
     names = {k for t in told for k in t}
     assert {"diffusion_denoising_loss", "backbone_loss", "fused_gate_p3", "fused_map50", "student_distill_loss", "student_step"} <= names
@@ -390,6 +394,26 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     stages = {s["name"]: s for s in rundir.read_json(again / "stages.json")}
     assert [stages[n]["state"] for n in stages] == ["reused", "reused", "reused", "done", "done"]
     assert stages["diffusion"]["from_run"] == run_dir.name
+
+
+def test_guided_on_a_share_of_a_mixed_dataset(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repository answers for synthetic images too; teacher and student see as many images as was asked for, of those chosen."""
+    from backend.data import snapshot
+    from backend.detection.features import Features
+    from backend.jobs import pace, reuse
+
+    monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
+    data = snapshot.read(mixed.add(snapshot.read(plant["import"][0]), "mixed"))
+    config = TrainDistilled(**{**SHAPE, "dataset": "mixed"}, name="share", epochs=1, diffusion_steps=2, teach_steps=1, repository_steps=10,
+                            labels=5, synthetic=2, shown=7)
+    told: list[str] = []
+    run_dir, result = carried_out("train-distilled", config, lambda message="", **_: told.append(message))
+    assert (result["real_images"], result["synthetic_images"], result["images_seen"], result["steps"]) == (5, 2, 7, 2)
+    assert sum("batch 2 of 2" in m for m in told) == 2, "once the teacher, once the student"
+    assert set(Features(run_dir / "repository").repository.image_ids) == {p.image_id for p in data.pictures}
+    key = rundir.read_json(run_dir / "fused" / "head.json")["key"]
+    one, other = (reuse.keys_of(c, pace.stages(c))["fused"] for c in (config, replace(config, shown=8)))
+    assert key == one != other, "another share is another teacher"
 
 
 def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:

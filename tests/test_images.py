@@ -105,6 +105,39 @@ def test_damaged_exif_does_not_refuse_the_picture() -> None:
     assert images.decode(encoded(corner(), "JPEG", exif=b"Exif\0\0garbage"), "a.jpg").size == (40, 20)
 
 
+def test_a_jpeg_by_opencv_is_the_same_to_the_pixel_and_a_damaged_one_is_refused_as_ever() -> None:
+    import cv2  # noqa: F401    from here on this process has it
+
+    rng, made, turned = np.random.default_rng(0), list[bytes](), Image.Exif()
+    turned[0x0112] = 6
+    smooth = Image.fromarray(rng.integers(0, 256, (9, 11, 3), np.uint8)).resize((211, 157), Image.Resampling.BICUBIC)
+    noise = Image.fromarray(rng.integers(0, 256, (157, 211, 3), np.uint8))
+    for image in (smooth, noise, smooth.convert("L"), smooth.convert("CMYK")):
+        for how in (*(dict(subsampling=k) for k in range(3)), dict(progressive=True), dict(quality=30), dict(exif=turned)):
+            out = BytesIO()
+            image.save(out, "JPEG", **how)
+            made.append(out.getvalue())
+    for data in made:
+        found, form = images.pixels(data, "a.jpg")
+        assert form == "JPEG" and found.dtype == np.uint8 and np.array_equal(found, np.asarray(images.decode(data, "a.jpg")))
+
+    def said(data: bytes) -> list[str]:
+        """What each door answers to damaged bytes; '' where it takes them."""
+        answers = []
+        for door in (images.pixels, images.decode):
+            try:
+                door(data, "a.jpg")
+                answers.append("")
+            except ImageError as error:
+                answers.append(str(error))
+        return answers
+
+    for data in (made[0][:900], made[0][:900] + bytes(50), b"\xff\xd8\xff\xd9", made[0][:400]):
+        assert said(data) == ["The picture is damaged or cut short."] * 2
+    one, other = said(made[6][:9000] + b"\xff\xd9")           # cut, and ended by hand
+    assert one == other
+
+
 def test_capture_time_comes_from_the_camera() -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9003] = "2026:03:04 05:06:07"

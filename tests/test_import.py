@@ -17,7 +17,8 @@ from PIL import Image
 
 from backend import rundir
 from backend.config import Import
-from backend.data import alike, dataset, images, importer, snapshot, splits
+from backend.data import alike, dataset, images, importer, shares, snapshot, splits
+from backend.data.shares import Share
 from backend.errors import Canceled, ConfigError, InputError
 
 UNLABELLED = f"{importer.NO_DEFECT}."
@@ -320,6 +321,7 @@ def test_an_inbox_is_read_then_removed_and_an_interrupted_import_starts_again(tm
     head = importer.run(config, run, quiet)
     assert sum(head["images"].values()) == 30 and not (run / "inbox").exists()
     assert len(rundir.parts(run, "snapshot_images")) == 1 and head["layout"] == "images"
+    assert importer.run(config, run, quiet) == head, "killed before it could say so, it says it now, though the inbox is gone"
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
@@ -354,10 +356,11 @@ def test_few_labels_and_equal_steps(tmp_path: Path) -> None:
         voc(tmp_path / "in", f"{i}", pixels(i), *([] if i % 8 == 0 else ["pit" if i % 4 else "dent"]))
     _, run = imported(tmp_path / "in")
     train = snapshot.read(run).by_split("train")
-    three, six = ({p.image_id for p in dataset.few(train, n)} for n in (3, 6))
+    few = {n: shares.laid(train, Share(labels=n)) for n in (2, 3, 6)}
+    three, six = ({p.image_id for p in few[n]} for n in (3, 6))
     assert (len(three), len(six)) == (3, 6) and three < six
-    assert all(p.boxes for p in dataset.few(train, 6)) and len({c for p in dataset.few(train, 2) for c in p.classes}) == 2
-    dataset.yolo_folder(run, tmp_path / "out", labels=3)
+    assert all(p.boxes for p in few[6]) and len({c for p in few[2] for c in p.classes}) == 2
+    dataset.yolo_folder(run, tmp_path / "out", Share(labels=3))
     shown = [p.stem[:64] for p in (tmp_path / "out" / "images" / "train").iterdir()]
     assert len(shown) == len(train) and set(shown) == three
     times = sorted(map(shown.count, three))
@@ -483,6 +486,20 @@ def test_synthetic_pictures_beside_real_ones_tell_nothing_of_val_and_test(tmp_pa
     made = [p for p in data.pictures if p.origin == "synthetic"]
     assert {p.split for p in made} == {"train"} and {p.parent for p in made} == {i for i, s in before.items() if s == "train"}
     assert sum("left out" in n for n in head["notes"]) == 2 and head["layout"] == "voc"
+
+
+def test_what_shows_a_held_pictures_defect_is_left_out(tmp_path: Path) -> None:
+    real = tmp_path / "in"
+    for i in range(8):
+        voc(real / ("train" if i < 4 else "test"), f"r{i}", pixels(i), "pit")
+    known = {s: [p.image_id for p in snapshot.read(imported(real)[1]).pictures if p.split == s] for s in ("train", "test")}
+    synthetic(real / "made", [known["train"][0]] * 2)
+    head = json.loads((real / "made" / "head.json").read_text())
+    for item, donor in zip(head["items"], (known["train"][1], known["test"][0]), strict=True):
+        item["donor"] = donor
+    (real / "made" / "head.json").write_text(json.dumps(head))
+    made = [p for p in snapshot.read(imported(real)[1]).pictures if p.origin == "synthetic"]
+    assert [(p.file_name, p.donor) for p in made] == [("made/000000.png", known["train"][1])]
 
 
 def test_a_copy_or_a_near_copy_of_a_synthetic_picture(tmp_path: Path) -> None:

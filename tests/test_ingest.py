@@ -83,8 +83,8 @@ def test_the_end_of_a_run_is_replaced_when_it_goes_on(db: Database) -> None:
 
 def test_metrics_keep_the_last_value_of_a_step(db: Database) -> None:
     run = plant.batch([{}], end=False)
-    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 3.0, "map50": null}\n{"step": 2, "loss": 2.0}\n{"step": 1, "loss": 2.5}\n'
-                                       '{"step": 3, "lo')
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 3.0, "map50": null}\n{"step": 2, "loss": 2.0}\n'
+                                       '{"step": 1, "at_s": 4.5, "loss": 2.5}\n{"step": 3, "lo')
     ingest(db)
     assert engineering.metrics(db, run.name).empty, "live curves are read from the run"
     plant.finish(run)
@@ -92,6 +92,9 @@ def test_metrics_keep_the_last_value_of_a_step(db: Database) -> None:
     found = engineering.metrics(db, run.name)
     assert found[found["name"] == "loss"][["step", "value"]].values.tolist() == [[1, 2.5], [2, 2.0]]
     assert found[found["name"] == "map50"]["value"].isna().tolist() == [True]
+    with db.cursor() as cursor:
+        assert cursor.execute("SELECT at_s FROM metrics WHERE name = 'loss' ORDER BY step").column() == [4.5, None]
+        assert not cursor.execute("SELECT count(*) FROM metrics WHERE name = 'at_s'").one()
 
 
 def test_closed_runs_are_not_read_again(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,8 +200,8 @@ def test_a_kill_at_any_statement_leaves_all_or_nothing(db: Database) -> None:
     ingest(db)
     expected = plant.tables(db)
     db.close()
-    statements = 38
-    for at in (6, 15, 24, statements - 1, statements, 10**6):
+    statements = 73
+    for at in (6, 24, 54, statements - 1, statements, 10**6):
         for file in db.path.parent.glob("inspection.duckdb*"):
             file.unlink()
         done = subprocess.run([sys.executable, "-c", KILLED, str(at)], capture_output=True, text=True, cwd=ROOT, timeout=60)

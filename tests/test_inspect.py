@@ -576,3 +576,16 @@ def test_parts_fit_the_schema() -> None:
     inspect.run(config, run_dir, Report())
     assert {p.name for p in rundir.parts(run_dir)} == {"detections-000001.parquet", "inspections-000001.parquet"}
     assert isinstance(rundir.read_part(rundir.parts(run_dir, "inspections")[0]), pa.Table)
+
+
+def test_large_pictures_are_cut_into_tiles_where_that_is_asked(house: Path) -> None:
+    folder(house / "in", {"large.png": encoded(1, size=(300, 200)), "small.png": encoded(2)})
+    config, run_dir = new_run(images=str(house / "in"), tile=100)
+    result = inspect.run(config, run_dir, Report())
+    assert result["warnings"] == ["1 large picture was looked at in tiles of 100 pixels."]
+    rows = {r["file_name"]: r for r in rundir.rows(run_dir, "inspections").to_pylist()}
+    boxes = [b for b in rundir.rows(run_dir, "detections").to_pylist() if b["inspection_id"] == rows["large.png"]["inspection_id"]]
+    expected = Engine(rundir.find_model("tiny")).cutting(100).predict([np.asarray(Image.open(house / "in" / "large.png"))], 0.05)[0]
+    assert len(boxes) == len(expected) > 0 and rows["large.png"]["width"] == 300 and max(b["x2"] for b in boxes) > 150
+    config, run_dir = new_run(images=str(house / "in"))
+    assert inspect.run(config, run_dir, Report())["warnings"] == []                       # this model does not say what it learned from

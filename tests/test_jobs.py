@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import io
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from backend import jobs, rundir
 from backend.config import TrainDiffusion
-from backend.jobs import events, executor, house, locks, memory, pace, recipes, report, reuse, runs, supervisor
+from backend.jobs import events, executor, generation, house, locks, memory, pace, recipes, report, reuse, runs, supervisor
 from tests import guided_run
 from tests.recipes import HeavyTrial, Trial, inspection
 
@@ -58,7 +61,7 @@ def test_a_run_completes(supervised: Path) -> None:
     assert (done.state, done.result, done.step, done.total, done.attempt) == ("completed", {"steps": 4}, 4, 4, 1)
     assert done.name == "four" and done.started_at and done.finished_at and not done.is_open and done.position is None
     curve = jobs.live_metrics(run_id)
-    assert list(curve.columns) == ["step", "name", "value"]
+    assert list(curve.columns) == ["step", "name", "value", "at_s"]
     assert curve["value"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4] and set(curve["name"]) == {"loss"}
 
 
@@ -316,12 +319,25 @@ def test_a_report_writes_the_last_progress_and_whole_lines(tmp_path: Path) -> No
         say(step=step, total=100, loss=float("nan") if step == 3 else step)
     say.flush()
     assert rundir.read_json(tmp_path / "progress.json")["step"] == 49
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert lines[:3] == ['{"step": 1, "loss": 2.0}', '{"step": 2, "loss": 2.0}', '{"step": 3, "loss": null}'] and len(lines) == 49
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines[:3]] == [(1, 2.0), (2, 2.0), (3, None)] and len(lines) == 49
     (tmp_path / "cancel").touch()
     with pytest.raises(jobs.Canceled):
         say(step=50, total=100)
     assert rundir.read_json(tmp_path / "progress.json")["step"] in (49, 50)
+
+
+def test_curves_say_how_long_was_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all attempts: the time between two, and what was lost with one, is no work."""
+    clock = {"now": 1000.0}
+    monkeypatch.setattr(report.time, "monotonic", lambda: clock["now"])
+    for step, seconds in ((1, 7.5), (2, 2.5)):
+        say = report.Reporter(tmp_path)
+        clock["now"] += seconds
+        say(step=step, total=3, loss=1.0)
+        clock["now"] += 100
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["at_s"] for line in lines] == [7.5, 10.0]
 
 
 def test_time_left_counts_from_where_this_attempt_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +348,16 @@ def test_time_left_counts_from_where_this_attempt_began(tmp_path: Path, monkeypa
     assert say.progress["eta_s"] is None
     say(step=60, total=100)
     assert say.progress["eta_s"] == 40.0
+
+
+def test_time_left_follows_a_stage_of_another_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    say = report.Reporter(tmp_path)
+    for step in range(200):
+        say(step=step, total=300)
+        now[0] += 1 if step < 100 else 10
+    assert 900 < say.progress["eta_s"] <= 1010                           # 101 steps of 10 s; at the pace since the start it were 560
 
 
 def test_estimates_come_from_runs_that_finished_here(data_folder: Path, tmp_path: Path) -> None:
@@ -438,6 +464,70 @@ def test_ranking_takes_longer_with_more_timesteps(data_folder: Path, without_gpu
     assert one and five and five - pace.START_S == pytest.approx(5 * (one - pace.START_S), abs=0.5)
 
 
+def artifact(recipe: str, kind: str, minutes: int = 0, config: jobs.Config | None = None, **head: object) -> Path:
+    """A completed run with an artifact; `minutes` that it took, 0: nobody knows."""
+    run = rundir.create(recipe, config.to_json() if config else {})
+    (run / kind).mkdir()
+    rundir.write_json(run / kind / "head.json", {"key": run.name, **head})
+    times = dict(started_at="2026-01-01T00:00:00+00:00", finished_at=f"2026-01-01T00:{minutes:02}:00+00:00") if minutes else {}
+    rundir.set_state(run, "completed", **times)
+    return run
+
+
+def work(config: jobs.Config) -> float:
+    """What an estimate guesses where nothing of the kind has finished: in core seconds."""
+    guess = jobs.estimate(config)
+    assert guess is not None and guess > pace.START_S
+    return (guess - pace.START_S) * pace.cores()
+
+
+def test_made_pictures_take_longer_with_more_of_everything(data_folder: Path, without_gpu: None) -> None:
+    made = partial(jobs.Synthesize, dataset=dataset(), name="x", count=1000)
+    assert work(made(method="paste")) == pytest.approx(1000 * generation.LAID_S, rel=0.01)
+    assert work(made(steps=20)) > 1.5 * work(made(steps=10)) > 3 * work(made(source="noise"))
+    assert jobs.estimate(made(method="prior")) is None, "there is no prior yet"
+    artifact("train-prior", "prior", name="surface")
+    drawn = work(made(method="prior", guidance=1.0, strength=0.5, steps=20))
+    laid, first = 1000 * generation.LAID_S, dict[str, Any](guidance=1.0, strength=0.5, steps=20)
+    for change in (dict(strength=1.0), dict(guidance=2.0), dict(start="noise"), dict(steps=40)):       # each doubles ten evaluations
+        assert work(made(method="prior", **first | change)) - laid == pytest.approx(23 / 13 * (drawn - laid), rel=0.02), change
+    foreign = work(made(method="prior", prior="owner/name"))
+    assert foreign > 20 * work(made(method="prior", prior="surface"))
+    artifact("adapt-prior", "adapter", name="a", snapshot_id="steel", base=dict(native=False))
+    assert work(made(method="prior")) == pytest.approx(foreign, rel=0.01), "the newest adapted to this dataset comes first"
+
+
+def test_each_way_of_making_pictures_learns_its_own_pace(data_folder: Path, without_gpu: None) -> None:
+    made = partial(jobs.Synthesize, dataset=dataset(), name="x")
+    before = jobs.estimate(made(count=10))
+    artifact("synthesize", "synthetic", 2, made(method="paste", count=100), items=[])
+    assert jobs.estimate(made(method="paste", count=50)) == 60.0 and jobs.estimate(made(count=10)) == before
+    artifact("synthesize", "synthetic", 5, made(count=10), items=[])
+    assert (jobs.estimate(made(count=20)), jobs.estimate(made(method="paste", count=50))) == (600.0, 60.0)
+    gone = made(method="prior", dataset="gone")
+    artifact("synthesize", "synthetic", 1, gone, items=[])
+    assert jobs.estimate(gone) is None and jobs.estimate(made(count=20)) == 600.0
+
+
+def test_what_surrounds_made_pictures_is_estimated_too(data_folder: Path, without_gpu: None) -> None:
+    steel, ten = dataset(), [dict(file=f"{n}.png") for n in range(10)]
+    assert jobs.estimate(jobs.MeasureSynthesis(synthetic="set")) is None and jobs.estimate(jobs.Combine(dataset=steel, sets="set")) is None
+    artifact("synthesize", "synthetic", name="set", snapshot_id=steel, items=100 * ten)
+    plain, looked = (work(jobs.MeasureSynthesis(synthetic="set", detector=d)) for d in ("", "best"))
+    assert plain == pytest.approx((1000 + 80) * generation.FEATURE_S, rel=0.02) and looked > 1.5 * plain
+    assert work(jobs.Combine(dataset=steel, sets="set, set")) == pytest.approx(2 * 1000 * generation.COMBINED_S, rel=0.05)
+    assert work(jobs.TrainClassifier(dataset=steel, steps=2000, imgsz=64)) == pytest.approx(
+        work(jobs.TrainClassifier(dataset=steel, steps=500)), rel=0.01)
+    assert jobs.estimate(jobs.AdaptPrior(dataset=steel)) is None
+    artifact("train-prior", "prior", name="surface")
+    both, tokens = (work(jobs.AdaptPrior(dataset=steel, space=s)) for s in ("both", "tokens"))
+    assert both == pytest.approx(tokens * 1300 / 300, rel=0.01)
+    assert work(jobs.TrainPrior(preset="small")) > 4 * work(jobs.TrainPrior(preset="tiny"))
+    search = jobs.SearchSynthesis(dataset=steel, strengths="0.5", guidances="1", steps="10")
+    assert work(dataclasses.replace(search, strengths="0.5 0.5 0.5")) == pytest.approx(3 * work(search), rel=0.01)
+    assert jobs.estimate(dataclasses.replace(search, strengths="half")) is None
+
+
 def test_the_estimate_knows_the_presets() -> None:
     """It repeats their steps and batch, so as not to load the networks."""
     tree = ast.parse((ROOT / "backend" / "diffusion" / "ddpm.py").read_text())
@@ -447,6 +537,16 @@ def test_the_estimate_knows_the_presets() -> None:
              if k and isinstance(v, ast.Call)}
     assert {name: (steps, batch) for name, (_, _, _, batch, steps, _) in known.items()} == {
         name: (steps, batch) for name, (steps, batch, _) in pace.PRESETS.items()}
+
+
+def test_the_estimate_knows_the_presets_of_the_prior() -> None:
+    tree = ast.parse((ROOT / "backend" / "synthesis" / "prior" / "surface.py").read_text())
+    told = next(n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "PRESETS")
+    assert isinstance(told, ast.Dict)
+    known = {ast.literal_eval(k): [{a.arg: ast.literal_eval(a.value) for a in p.keywords} for p in v.args if isinstance(p, ast.Call)]
+             for k, v in zip(told.keys, told.values, strict=True) if k and isinstance(v, ast.Call)}
+    assert {name: tuple((part["steps"], part["batch"]) for part in parts) for name, parts in known.items()} == {
+        name: tuple((steps, batch) for steps, batch, _ in parts) for name, parts in generation.PRIORS.items()}
 
 
 def test_only_files_of_the_run_are_handed_out(data_folder: Path) -> None:
@@ -527,7 +627,7 @@ def test_right_after_a_start_the_results_are_not_all_there_yet(data_folder: Path
     from backend.store import ingest
 
     going, real = threading.Event(), ingest.ingest
-    monkeypatch.setattr(ingest, "ingest", lambda db: (going.wait(20), real(db))[1])
+    monkeypatch.setattr(ingest, "ingest", lambda *given: (going.wait(20), real(*given))[1])
     assert not jobs.caught_up(wait_s=0.2)
     going.set()
     assert jobs.caught_up(wait_s=20)
@@ -550,6 +650,21 @@ def test_a_damaged_state_file_stops_nothing_else(data_folder: Path) -> None:
     (bad / "state.json").write_bytes(b"")
     assert [r.run_id for r in jobs.recent()] == [good.name]
     assert [path for path, _ in runs.open_runs()] == [good]
+
+
+def test_a_run_that_cannot_be_asked_does_not_end_the_taking_in(data_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inside = house.opened()
+    path = rundir.create("import", {}) / "state.json"
+    path.unlink()
+    path.mkdir()                                                 # reading it fails as of a disk that fails: with an OSError of another kind
+    wait_for(lambda: inside.wake() or caplog.text.count("the next turn tries again") > 1)
+    assert inside._thread.is_alive()
+    inside._look_at = 0.0
+    wait_for(lambda: inside.wake() or inside._look_at > 0)       # alarms are looked for although no report can be answered
+    path.rmdir()
+    inside.caught_up.clear()
+    wait_for(lambda: inside.wake() or inside.caught_up.is_set())
+    assert house._changed([Path("x" * 300)]) == [0]              # as a folder that goes between two questions
 
 
 def test_an_undo_is_final(data_folder: Path) -> None:

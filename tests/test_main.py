@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from backend import __main__ as command
 from backend import rundir
-from backend.config import RECIPES, Import
+from backend.config import RECIPES
 from backend.errors import ConfigError
 from backend.jobs import worker
 from backend.store.database import Database
@@ -60,6 +61,16 @@ def test_what_the_recipe_prints_does_not_mix_with_the_answer() -> None:
 def test_a_summary_for_people() -> None:
     done = call("trial", "--do", "count")
     assert done.returncode == 0 and done.stdout.startswith("Done: ") and "  steps: 3" in done.stdout
+
+
+def test_a_summary_tells_what_to_know_before_trusting_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    run = rundir.create("trial", {}, state="completed")
+    rundir.write_json(run / "result.json", dict(
+        kid=1.5, best=dict(strength=0.3, copied=None), rows=[dict(a=1)], deep=dict(a=dict(b=1)), none={},
+        warnings=["The parents were few."], notes=["Two were left out."]))
+    assert command.tell(run, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["  kid: 1.5", "  best: strength 0.3, copied None", "  Two were left out.",
+                                                        "  The parents were few."]
 
 
 @pytest.mark.parametrize(("arguments", "sentence", "code"), [
@@ -137,8 +148,10 @@ def test_every_recipe_is_a_command_with_its_settings(capsys: pytest.CaptureFixtu
             command.main([name, "--help"])
         assert ended.value.code == 0
         text = capsys.readouterr().out
-        for field in config.__dataclass_fields__:
-            assert f"--{field.replace('_', '-')}" in text or (config is Import and field == "path")
+        for field in fields(config):
+            called = field.metadata.get("flag", field.name)
+            in_place = {"import": "path", "watch": "images"}.get(name) == field.name              # without a flag in front
+            assert in_place or f"--{called.replace('_', '-')}" in text
 
 
 def test_flags_take_dashes_and_underscores_and_paths_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,7 +160,20 @@ def test_flags_take_dashes_and_underscores_and_paths_from_here(monkeypatch: pyte
         options = vars(command.parser(False).parse_args(["import", "pictures", "--name", "n", flag, "det-", "--splits", "lists"]))
         assert options["split_prefix"] == "det-" and options["name"] == "n" and "seed" not in options
     assert command.absolute("path", options["path"]) == str(tmp_path / "pictures")
+    (tmp_path / "sd15").mkdir()
+    assert command.absolute("prior", "sd15") == "sd15", "a name, unless a checkpoint lies there"
+    (tmp_path / "sd15" / "model_index.json").touch()
+    assert command.absolute("prior", "sd15") == str(tmp_path / "sd15") and command.absolute("prior", "") == ""
     assert command.absolute("name", "n") == "n" and command.absolute("images", 30) == 30 and command.absolute("out", "") == ""
+
+
+def test_a_class_is_called_class() -> None:
+    for recipe in ("synthesize", "search-synthesis"):
+        options = vars(command.parser(False).parse_args([recipe, "--dataset", "neu", "--class", "scratches", "--name", "new"]))
+        config = RECIPES[options.pop("command")].from_json({k: v for k, v in options.items() if k != "json"})
+        assert config.to_json().items() >= dict(dataset="neu", class_name="scratches", name="new").items()
+    done = call("synthesize", "--class", "scratches", "--count", "0", "--json")
+    assert done.returncode == 1 and last(done)["error"] == "count must be between 1 and 1000000, not 0."
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

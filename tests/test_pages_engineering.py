@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from backend import errors, jobs, rundir
 from backend.data import images
-from backend.jobs import pace, reuse
+from backend.jobs import house, pace, reuse
 from backend.records import inspection_ids
 from pages.components import form, model_view, stages, sweep, training_curves, whatif, words
 from tests import guided_run
@@ -109,7 +109,7 @@ def model(model_id: str, name: str, snapshot_id: str = "s" * 16, map50: float = 
 
 
 def ingest() -> None:
-    jobs.record("note", dict(line="", at="2026-01-01T00:00:00Z", text="x"))      # returns when everything before it is in
+    assert house.opened().ingest()               # returns when everything before it is in
 
 
 def page(name: str, **query: str) -> AppTest:
@@ -556,7 +556,8 @@ def test_changes_of_one_kind(data_folder: Path) -> None:
     """So that a promotion is found however many other changes came after it."""
     model("m1", "Steel 1")
     made = jobs.record("promote", dict(model_id="m1", name="Steel 1"))
-    ingest()
+    for text in ("new lamp", "new roll"):
+        jobs.record("note", dict(line="", at="2026-01-01T00:00:00Z", text=text))
     ingest()
     assert jobs.results.changes("real", 1, "promote")["run_id"].tolist() == [made]
     assert len(jobs.results.changes("real")) == 3 and jobs.results.changes("real", recipe="x' OR 1 = 1 --").empty
@@ -592,7 +593,7 @@ def test_the_bundle_holds_what_runs_elsewhere(data_folder: Path) -> None:
     import zipfile
 
     run_id = model("m1", "Steel 1")
-    assert zipfile.ZipFile(io.BytesIO(model_view.bundle(run_id)())).namelist() == ["model.onnx", "model.json"]
+    assert zipfile.ZipFile(io.BytesIO(model_view.bundle(run_id)())).namelist() == ["model.onnx", "model.json", "infer.py", "tiles.py"]
 
 
 def test_runs_are_listed_with_their_state(data_folder: Path) -> None:
@@ -635,7 +636,8 @@ def test_a_form_is_its_config() -> None:
         form.fields(jobs.TrainDetector, key="t")
 
     at = AppTest.from_function(script).run()
-    assert [n.label for n in at.number_input] == ["Images per step", "Labelled images", "Learning rate"]
+    assert [n.label for n in at.number_input] == ["Images per step", "Labelled images", "Synthetic images", "Images in each pass",
+                                                      "Learning rate"]
     assert at.number_input[0].max == 512
     assert at.selectbox[0].options == ["n", "s", "m"]
     assert form.label("imgsz") == "Image side (pixels)"

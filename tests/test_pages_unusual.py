@@ -311,10 +311,11 @@ def test_a_new_kind_becomes_a_class(batch: str) -> None:
     assert (made.config["name"], made.plant) == ("<b>fibre", "real")
     assert made.config["inspections"].split() == sorted(f"{batch}/{i}" for i in queue)
     assert "on its way" in said(at) and not any("class from these" in b.label for b in at.button)
-    assert any(link.proto.query_string == f"run={made.run_id}" for link in at.get("page_link"))
     rundir.write_json(rundir.run_path(made.run_id) / "result.json", dict(masks=2))
     rundir.set_state(rundir.run_path(made.run_id), "completed", started_at=rundir.now(), finished_at=rundir.now())
-    assert "2 outlines kept" in said(page("review", queue="Unknown defects"))
+    at = page("review", queue="Unknown defects")
+    assert "2 outlines kept" in said(at)
+    assert any(link.proto.query_string == f"masks={made.run_id}" for link in at.get("page_link"))
     assert "New kinds" not in said(page("review"))
 
 
@@ -384,7 +385,7 @@ def test_the_chart_of_unusual_parts_stands_over_the_days_of_the_other() -> None:
     days = pd.DataFrame(dict(bucket=pd.to_datetime(["2026-06-10", "2026-06-11"]), inspected=[10, 10], unusual=[1, 2], rate=[0.1, 0.2],
                              low=[0.0, 0.1], high=[0.3, 0.4]))
     beside = pd.Series(pd.date_range("2026-05-20", "2026-06-11"))
-    figure = charts.trend(days, "day", None, "unusual", charts.VIOLET, beside)
+    figure = charts.trend(days, "day", "unusual", charts.VIOLET, beside)
     start, end = figure.layout.xaxis.range
     assert start < beside.min() and end > beside.max() and figure.data[2].customdata[0] == "2026-06-10T00:00:00"
 

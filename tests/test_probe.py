@@ -88,7 +88,7 @@ def test_progress_rises_to_the_end_with_curves(planted: SimpleNamespace) -> None
     steps = [s["step"] for s in planted.said]
     assert steps == sorted(steps) and steps[-1] == 36 and {s["total"] for s in planted.said} == {36}      # 2 timesteps of 12 + 6 images
     curves = [json.loads(line) for line in (planted.run / "metrics.jsonl").read_text().splitlines()]
-    assert [c["step"] for c in curves] == [18, 36] and set(curves[0]) == {"step", "together", *(f"block_{b}" for b in range(4))}
+    assert [c["step"] for c in curves] == [18, 36] and set(curves[0]) == {"step", "at_s", "together", *(f"block_{b}" for b in range(4))}
     assert curves[1]["together"] == pytest.approx(planted.result["together"][1], abs=1e-4)
     assert not (planted.run / "probing").exists()
 

@@ -21,6 +21,7 @@ from backend.jobs import house, pictures, results
 from tests import small_plant as plant
 
 PITS = "demo:417:2c:1:pits"
+COMPARED = ("test_images", "contest", "boxes_of", "pr_curve", "confusion", "operating")      # ask of a training that is there
 
 
 def kept(colour: tuple[int, int, int] = (128, 128, 128)) -> str:
@@ -54,19 +55,30 @@ def batch(data_folder: Path) -> str:
 
 def test_every_question_is_answered_on_an_empty_folder(data_folder: Path) -> None:
     """Pages ask all of these before anything is there."""
-    given: dict[str, Any] = {"plant": "real", "filters": jobs.Filters(), "by": "line", "inspection_ids": [], "run_id": "none",
-                             "image_ids": [], "snapshot_id": "none"}
+    given: dict[str, Any] = {"run_ids": [], "test_set_id": "none", "plant": "real", "filters": jobs.Filters(), "by": "line",
+                             "now": jobs.Filters(), "then": jobs.Filters(),
+                             "inspection_ids": [], "run_id": "none",
+                             "image_ids": [], "snapshot_id": "none", "chart": jobs.SavedChart(line="L1")}
     asked = 0
     for name, question in inspect.getmembers(results, inspect.isfunction):
         needed = [p.name for p in inspect.signature(question).parameters.values() if p.default is p.empty]
-        if question.__module__ == results.__name__ and name not in ("inspection", "picture", "heat", "export"):
+        if question.__module__ == results.__name__ and name not in (
+                "inspection", "picture", "heat", "synthetic_picture", "export", "look_back", "changed", "anew", "looked_back",
+                "shift_report", *COMPARED):
             question(**{n: given[n] for n in needed})
             asked += 1
     assert asked >= 25
+    for name in COMPARED:
+        with pytest.raises(NotFoundError, match="no finished training"):
+            getattr(results, name)(*["none"] * (2 if name in ("contest", "boxes_of") else 1))
     with pytest.raises(NotFoundError):
         results.inspection(1)
     with pytest.raises(NotFoundError):
         results.picture(inspection_id=1)
+    with pytest.raises(NotFoundError):
+        results.synthetic_picture("20260610-120000-000000-synthesize-000000", "000000.png")
+    with pytest.raises(NotFoundError):
+        results.look_back("20260610-120000-000000-shadow-000000")
     with pytest.raises(NotFoundError):
         results.export("20260610-120000-000000-inspect-000000", "csv")
 

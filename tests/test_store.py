@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 
 from backend import rundir
 from backend.errors import ConfigError, NotFoundError, StoreError
+from backend.inspection import capture
 from backend.records import Filters
-from backend.store import calendar, decisions, engineering, facts, lines, queries, scan
+from backend.store import calendar, decisions, engineering, facts, lines, queries
 from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
@@ -27,16 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BERLIN = dict(time_zone="Europe/Berlin", day_start="06:00", shifts=[dict(name="Early", start="06:00", end="14:00"),
                                                                    dict(name="Late", start="14:00", end="22:00"),
                                                                    dict(name="Night", start="22:00", end="06:00")])
-
-
-@pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """An empty store of an empty data folder; the program brings no model."""
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
-    db = Database()
-    yield db
-    db.close()
 
 
 # ---- one connection
@@ -572,6 +562,66 @@ def test_promoted_model(db: Database) -> None:
     assert promoted() == ["m2"] == [rundir.promoted_model()]
     plant.decide("undo", run_id=second)
     assert promoted() == ["m1"] == [rundir.promoted_model()]
+
+
+def test_a_classifier_stands_in_a_detectors_place(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in use instead, its classes are those that rules speak of, and rolling it back brings the detector."""
+    monkeypatch.setattr(rundir, "demo_assets", lambda: db.path.parent / "no-bundle")
+    for name, kind in (("m1", "detector"), ("c1", "classifier")):
+        run = plant.model(name, {"pits": 0.5}, kind=kind, classes=["pits"] if name == "c1" else ["pits", "scratch"])
+        run = run.rename(run.with_name(run.name.replace("train-detector", "train-classifier"))) if name == "c1" else run
+        (run / "model").mkdir()
+        rundir.write_json(run / "model" / "model.json", dict(name=name, model_id=name, kind=kind))
+
+    def in_use() -> list[str]:
+        ingest(db)
+        shown = engineering.models(db).query("promoted")["model_id"].tolist()
+        assert shown == [p for p in [rundir.promoted_model()] if p] and engineering.models(db, "anomaly").empty
+        return shown
+
+    assert in_use() == [] and engineering.models(db)[["model_id", "kind"]].to_numpy().tolist() == [["c1", "classifier"], ["m1", "detector"]]
+    assert engineering.models(db, "classifier")["model_id"].tolist() == ["c1"]
+    plant.decide("promote", model_id="m1", name="m1", kind="detector")
+    second = plant.decide("promote", model_id="c1", name="c1", kind="classifier")
+    assert in_use() == ["c1"] and decisions.rules(db, "real")["class_name"].tolist() == ["pits"]
+    assert rundir.find_model("", "detector") == rundir.find_model("c1", "detector") == rundir.find_model("c1", "classifier")
+    assert decisions.changes(db, "real")[["text", "kind"]].to_numpy().tolist() == [
+        ["Classifier Model c1 was put to use.", "detector"], ["Model Model m1 was put to use.", "detector"]]
+    with pytest.raises(NotFoundError, match="'m1' is no classifier; it is of the kind detector"):
+        rundir.find_model("m1", "classifier")
+    with pytest.raises(NotFoundError, match="'c1' is no anomaly model; it is of the kind classifier"):
+        rundir.find_model("c1", "anomaly")
+    plant.decide("undo", run_id=second)
+    assert in_use() == ["m1"]
+    plant.decide("promote", model_id="gone", name="gone", kind="classifier")         # its files went, and it stood in a detector's place
+    ingest(db)
+    assert rundir.promoted_model() == "gone" and not engineering.models(db)["promoted"].any()
+
+
+def test_a_combined_dataset_is_a_dataset(db: Database) -> None:
+    """Found by its name and id, ingested as an import is; its made pictures say which run made them, and do not count in trends."""
+    found = {}
+    pictures = [dict(origin="real", parent="", generator_run=""), dict(origin="synthetic", parent="0" * 64, generator_run="made")]
+    for recipe, name, count in (("import", "steel", 1), ("combine", "steel and more", 2)):
+        run = rundir.create(recipe, {})
+        about = dict(snapshot_id=f"id of {name}", name=name)
+        rundir.write_part(run, "snapshots", [about | dict(layout="combined", created_at=plant.NOON, classes=["pits"], images=1)])
+        rundir.write_part(run, "snapshot_images", [
+            p | dict(snapshot_id=about["snapshot_id"], image_id=f"{n:064x}", file_name=f"{n}.png", split="train", width=9, height=9)
+            for n, p in enumerate(pictures[:count])])
+        rundir.write_json(run / "snapshot.json", about)
+        plant.finish(run)
+        found[name] = run
+    for name, run in found.items():
+        assert rundir.find_snapshot(name) == rundir.find_snapshot(f"id of {name}") == run
+    assert list(rundir.snapshots()) == list(found.values())[::-1]
+    ingest(db)
+    assert set(engineering.datasets(db)["name"]) == set(found)
+    rows = engineering.dataset_images(db, "id of steel and more")[["origin", "parent", "generator_run"]]
+    assert rows.to_numpy().tolist() == [["real", "", ""], ["synthetic", "0" * 64, "made"]]
+    assert capture.dataset_of() == {f"{0:064x}": "steel and more", f"{1:064x}": "steel and more"}
+    with pytest.raises(NotFoundError):
+        rundir.find_snapshot("more")
 
 
 def test_changes_are_told_in_plain_words(db: Database) -> None:

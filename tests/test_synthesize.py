@@ -2,6 +2,8 @@
 
 import io
 import json
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import ndimage
 
@@ -17,11 +20,12 @@ from backend import rundir
 from backend.config import Import, Synthesize, TrainDiffusion
 from backend.data import images, importer, marks, snapshot
 from backend.diffusion import ddpm
-from backend.errors import Canceled, ConfigError, NotFoundError
-from backend.synthesis import blend, filling, keeping, masks, sources, synthesize
+from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
+from backend.synthesis import blend, by_paste, by_prior, filling, keeping, masks, methods, sources, synthesize
 from backend.teacher.extractors import extractor
 from tests import plates
 from tests.squares import one_core
+from tests.tiny_prior import tiny_surface
 
 SMALL = ddpm.Preset((8, 16, 16, 16), 1, crop=16, batch=4, steps=12, ema=0.9)
 
@@ -362,3 +366,202 @@ def test_a_set_goes_back_in_as_what_it_is(made: SimpleNamespace, tmp_path: Path)
     assert {p.image_id: p.parent for p in data.pictures} == parents and {p.origin for p in data.pictures} == {"synthetic"}
     assert all(p.boxes and images.load_mask(p.mask).any() for p in data.pictures) and sources.good(data) == []
     assert data.head["labels"] == len(made.labels["annotations"])
+
+
+# ---- classes in turn
+
+def test_classes_take_turns_and_get_equally_many() -> None:
+    """Refusals of one class cost the others nothing; a class of which nothing comes is given up."""
+    wanted, progress = synthesize.shares(8, ["a", "b", "c"]), keeping.Progress()
+    assert wanted == {"a": 3, "b": 3, "c": 2}
+    tried, kept = list[str](), {"a": 0, "b": 0, "c": 0}
+    while some := synthesize.tasks(progress, wanted, 4):
+        tried += [f"{t.class_name}{t.number}" for t in some]
+        items = [dict(class_name=t.class_name) for t in some if t.class_name == "a" or (t.class_name == "b" and t.number % 2)]
+        progress.add(dict(items=items, labels=[[] for _ in items], rejected={}, seconds=0.0,
+                          attempts=progress.attempts + Counter(t.class_name for t in some)))
+    kept |= progress.kept
+    assert kept == {"a": 3, "b": 3, "c": 0} and tried[:4] == ["a0", "b0", "c0", "a1"] and len(set(tried)) == len(tried)
+    assert progress.attempts == {"a": 3, "b": 6, "c": synthesize.TRIES * 2 + synthesize.EXTRA}
+
+
+def test_a_large_set_costs_no_more_to_plan() -> None:
+    """Chunk after chunk: not all that is to be made is listed each time."""
+    wanted = synthesize.shares(400_000, ["a", "b"])
+    tracemalloc.start()
+    try:
+        assert [t.number for t in synthesize.tasks(keeping.Progress(), wanted, 4)] == [0, 0, 1, 1]
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_open_pictures_are_bounded_by_their_bytes(good: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty-four of twenty megapixels would be four gigabytes, for each class."""
+    parents = sources.good(good)[:4]
+    known = methods.Opened(parents)
+    monkeypatch.setattr(methods, "OPEN", 2 * known[0].nbytes)
+    pictures = [known[i] for i in range(4)]
+    assert sum(p.nbytes for p in known._kept.values()) == known._bytes == methods.OPEN
+    assert known[3] is pictures[3] and known[0] is not pictures[0] and np.array_equal(known[0], pictures[0])
+    monkeypatch.setattr(methods, "OPEN", 1)
+    assert np.array_equal(known[1], pictures[1]) and len(known._kept) == 1, "the one asked for stays"
+
+
+def test_what_is_out_of_memory_is_said_with_what_to_do(good: snapshot.Snapshot, boxed: snapshot.Snapshot,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(synthesize, "_fill", full)
+    with pytest.raises(ResourceError, match="Choose an image size below 256 px"):
+        synthesize.run(config(source="noise"), rundir.create("synthesize", {}), plates.silent)
+    with pytest.raises(ResourceError, match="Choose a prior of smaller pictures"):
+        drawn("image")
+
+
+def test_every_thing_comes_before_any_comes_again() -> None:
+    for turn in range(3):
+        assert sorted(methods.in_turn(5, turn * 7 + i, 7) for i in range(7)) == list(range(7))
+    assert [methods.in_turn(5, i, 7) for i in range(7)] != [methods.in_turn(6, i, 7) for i in range(7)]
+
+
+# ---- the prior
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory: pytest.TempPathFactory) -> snapshot.Snapshot:
+    data = snapshot.read(plates.imported(tmp_path_factory.mktemp("boxed") / "in", "with boxes"))
+    tiny_surface("tiny")
+    return data
+
+
+def drawn(start: str, run: Path | None = None, **more: Any) -> SimpleNamespace:
+    run = run or rundir.create("synthesize", {})
+    settings = dict(dataset="with boxes", method="prior", start=start, prior="tiny", steps=2, strength=0.3, guidance=1.0) | more
+    result = synthesize.run(config(**settings), run, plates.silent)
+    return SimpleNamespace(run=run, folder=run / "synthetic", result=result, head=rundir.read_json(run / "synthetic" / "head.json"))
+
+
+def opened(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_a_picture_drawn_again_keeps_its_parents_boxes(boxed: snapshot.Snapshot) -> None:
+    parents = {p.image_id: p for p in boxed.by_split("train") if p.boxes}
+    found = drawn("image", count=len(parents) + 3)
+    used = [i["parent"] for i in found.head["items"]]
+    assert set(used[:len(parents)]) == set(parents) and len(set(used[len(parents):])) == 3, "all before any again"
+    assert found.head["prior"]["name"] == "tiny" and len(found.head["prior"]["base"]) == 16 and found.head["method"] == "prior"
+    for item in found.head["items"]:
+        parent, after = parents[item["parent"]], opened(found.folder / item["file"])
+        assert [item["boxes"], item["boxes_from"], item["mask"]] == \
+            [[["bright", *(pytest.approx(v, abs=1e-3) for v in (b.x1, b.y1, b.x2, b.y2))] for b in parent.boxes], "parent", ""]
+        assert after.shape == (parent.height, parent.width, 3) and np.ptp(after, axis=2).max() == 0, "grey stays grey"
+        assert (after != np.asarray(parent_pixels(item))).any() and not item["exact"]
+        assert (item["prompt"], item["strength"], item["guidance"], item["steps"], item["donor"]) == \
+            (found.head["prompts"]["bright"], 0.3, 1.0, 2, "") and "bright" in item["prompt"]
+    again = [i for i in found.head["items"] if used.count(i["parent"]) == 2]
+    assert len({(found.folder / i["file"]).read_bytes() for i in again}) == 6, "another seed each time"
+    assert "not adapted to this dataset" in found.result["warnings"][0]
+
+
+def parent_pixels(item: dict[str, Any]) -> Image.Image:
+    return images.load(item["parent"])
+
+
+def test_from_noise_the_box_runs_round_the_picture(boxed: snapshot.Snapshot) -> None:
+    found = drawn("noise", count=3, prompt="rusty plate")
+    for item in found.head["items"]:
+        height, width = opened(found.folder / item["file"]).shape[:2]
+        assert item["boxes"] == [["bright", 0, 0, width, height]]
+        assert (item["boxes_from"], item["mask"], item["parent"]) == ("whole", "", "")
+        assert (height, width) == (44, 60) and item["prompt"] == "rusty plate" and item["strength"] == 1.0 and item["area"] == 1.0
+    assert rundir.read_json(found.folder / "labels.json")["annotations"][0]["bbox"] == [0, 0, 60, 44]
+    with Image.open(found.run / "samples.png") as preview:
+        assert preview.size == (3 * keeping.CELL, 3 * keeping.CELL)
+    assert [w[:40] for w in found.result["warnings"]] == ["Nobody knows where the defects are in images"[:40]]
+
+
+def test_inside_a_mask_only_that_is_drawn(boxed: snapshot.Snapshot) -> None:
+    """On the one good picture, in the shape of a box of the class; what is seen to change is the outline."""
+    found = drawn("inpaint", count=3, strength=1.0)
+    good, = sources.good(boxed)
+    for item in found.head["items"]:
+        after, before = opened(found.folder / item["file"]), np.asarray(parent_pixels(item)).astype(int)
+        mask = masks.read(found.folder / item["mask"])
+        changed = np.abs(after - before).max(2) > blend.VISIBLE
+        assert item["parent"] == good.image_id and changed[mask].mean() > 0.5
+        assert not changed[~ndimage.binary_dilation(mask, iterations=12)].any()
+        assert item["boxes"] == [["bright", *b] for b in marks.components(mask)[0]] and item["boxes_from"] == "mask" and item["exact"]
+
+
+@pytest.mark.parametrize("start", ["image", "noise", "inpaint"])
+def test_a_killed_drawing_comes_to_the_same_set(boxed: snapshot.Snapshot, start: str) -> None:
+    broken, whole = rundir.create("synthesize", {}), drawn(start, count=6, strength=0.9)
+
+    def kill(step: int, **_: Any) -> None:
+        if step >= 3:
+            raise KeyboardInterrupt
+
+    settings = config(dataset="with boxes", method="prior", start=start, prior="tiny", steps=2, strength=0.9, guidance=1.0, count=6)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize.run(settings, broken, kill)
+    assert not (broken / "synthetic").exists()
+    assert content(drawn(start, broken, count=6, strength=0.9).folder) == content(whole.folder)
+
+
+def test_what_a_person_should_know_of_a_drawn_set_is_said(boxed: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that may not fit, pictures larger than the prior draws, a prior of something else. In order, nothing said."""
+    said = drawn("image", count=1, strength=0.9).result["warnings"]
+    assert len(said) == 2 and "At a strength of 0.9 little of a parent is left: its boxes may not be where" in said[1]
+    method = by_prior.ByPrior(config(dataset="with boxes", method="prior", prior="tiny"), boxed)
+    method.open()
+    method.found = replace(method.found, kind="adapter", head=dict(dataset="with boxes"))
+    method.prior.classes_known = {"bright": "<bright>"}
+    assert method.warnings() == []
+    method.prior.head = method.prior.head | dict(side=32)
+    assert method.warnings() == [f"{len(method._parents())} of {len(method._parents())} images are larger than the prior draws: what it "
+                                 "drew for them was enlarged and is less sharp."]
+    method.prior.classes_known, method.prior.head = {}, method.prior.head | dict(side=256)
+    assert method.warnings() == ["The prior 'tiny' has not learned bright: these were drawn from plain words."]
+    method.found.head["dataset"] = "plates"
+    assert method.warnings() == ["The prior 'tiny' was adapted to 'plates', not to this dataset."]
+
+
+def test_shapes_of_defects_are_worked_out_when_asked_for(boxed: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask for each of 100,000 pictures would not fit into memory."""
+    asked = list[str]()
+    monkeypatch.setattr(by_prior, "outline_of", lambda p, boxes: (asked.append(p.image_id), by_paste.outline_of(p, boxes))[1])
+    parents = sources.of_class(boxed, "bright")
+    shapes = by_prior.Outlines(parents, "bright")
+    assert len(shapes) >= len(parents) > 1 and not asked
+    box, shape = parents[1].boxes[0], shapes[[p.image_id for p, _ in shapes.clusters].index(parents[1].image_id)]
+    assert asked == [parents[1].image_id] and shape.shape == (parents[1].height, parents[1].width)
+    assert shape[int(box.y1 + box.y2) // 2, int(box.x1 + box.x2) // 2] and not shape.all()
+
+
+def test_a_whole_image_label_stays_one(boxed: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = [replace(p, boxes=tuple(marks.Box(b.class_name, 0, 0, p.width, p.height, "image") for b in p.boxes)) for p in boxed.pictures]
+    whole = snapshot.Snapshot(boxed.head, labelled, boxed.images, boxed.labels)
+    monkeypatch.setattr(snapshot, "read", lambda run: whole)
+    item = drawn("image", count=1).head["items"][0]
+    assert item["boxes"] == [["bright", 0, 0, 60, 44]] and item["boxes_from"] == "whole"
+
+
+def test_what_a_prior_cannot_do_is_said(boxed: snapshot.Snapshot, good: snapshot.Snapshot) -> None:
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        (dict(prior="none such"), NotFoundError, "none such"), (dict(class_name="dent"), ConfigError, "'dent'. It has bright"),
+        (dict(dataset="good"), ConfigError, "carries a box")]
+    for settings, kind, word in cases:
+        with pytest.raises(kind, match=word):
+            drawn("image", **settings)
+    with pytest.raises(ConfigError, match="'inpaint' is for the method 'prior'"):
+        synthesize.run(config(start="inpaint"), rundir.create("synthesize", {}), plates.silent)
+
+
+def test_settings_of_other_methods_do_not_count() -> None:
+    key = lambda **more: synthesize.key_of(config(**more), "s", {})  # noqa: E731
+    assert key(method="paste", steps=9, depth=77, guidance=3.0) == key(method="paste") != key(method="paste", class_name="x")
+    assert key(method="prior", depth=77, variance=2.0) == key(method="prior") != key(method="prior", guidance=3.0)
+    assert key(strength=0.9, prompt="x") == key() != key(depth=77)

@@ -3,13 +3,19 @@
     files       a file, folder, zip or inbox as a list of entries; nothing is ever unpacked to disk
     images      bytes to an upright RGB picture, or one plain sentence why not; the store of kept images
     catalog     entries to records: which layout, which class, which marks; the readers are layouts_boxes (Pascal VOC, COCO),
-                layouts_yolo and layouts_masks (MVTec AD, a mask beside each picture)
+                layouts_yolo, layouts_masks (MVTec AD, a mask beside each picture), layouts_folders (a folder for each
+                class) and layouts_synthetic
     marks       marks as written, or masks, to boxes in pixels
     alike       the same and nearly the same pictures, by content and perceptual hash
     splits      train, val and test: from lists, from folders, or drawn by group of alike pictures
     snapshot    the immutable result of an import, written and read
+    leaks       which synthetic pictures tell of val or test: the one rule for importer, combination and trainings
     normals     good pictures to learn from, and good pictures held out to set a threshold by
     importer    the recipe that ties these together
+    combine     the recipe that adds judged synthetic pictures to a dataset's train images: a new snapshot; chosen reads them
+    labelling   boxes that people drew, and the recipe that makes a new snapshot of a dataset and them; coco takes them to CVAT and back
     dataset     a snapshot as a YOLO folder
-    demo        pictures of a plant that does not exist; demo_plant is the recipe that gives it a history
+    shares      which train images a training shows: real, synthetic or both, and how many
+    demo        pictures of a plant that does not exist; demo_plant is the recipe that gives it a history (with demo_charts,
+                demo_alarms, demo_masters), demo_plates the one that makes a dataset of such pictures
 """

@@ -54,6 +54,12 @@ def united(groups: list[str], lots: list[set[str]]) -> list[str]:
     return [root(g) for g in groups]
 
 
+def near(pictures: list[tuple[str, str]], others: list[str]) -> set[str]:
+    """Ids of those among (id, hash) that are nearly the same as one of the other hashes."""
+    values = np.array(sorted({int(h, 16) for h in others}), np.uint64)
+    return {i for i, h in pictures if (np.bitwise_count(values ^ np.uint64(int(h, 16))) <= NEAR).any()}
+
+
 def near_pairs(values: "np.ndarray[Any, np.dtype[np.uint64]]") -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
     """Index pairs (i, j) of hashes within NEAR bits, in blocks of 20 million comparisons (160 MB)."""
     block = max(1, 20_000_000 // len(values))

@@ -16,17 +16,17 @@ from backend.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                  "test": "test", "testing": "test"}
-GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree"}
-ORDER = ("synthetic", "mvtec", "voc", "coco", "yolo", "mask-beside", "images")
+GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree", "without_defect", "without_defects"}
+ORDER = ("synthetic", "mvtec", "voc", "coco", "yolo", "mask-beside", "class-folders", "images")
 CALLED = {"mvtec": "MVTec AD", "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "mask-beside": "pictures with masks beside them",
-          "images": "pictures without labels", "synthetic": "a synthetic set"}
+          "class-folders": "pictures in a folder for each class", "images": "pictures without labels", "synthetic": "a synthetic set"}
 
 
 @dataclass(frozen=True)
 class Record:
     """One picture of a dataset: where its bytes are, what marks it carries, which split its folder names ('' none).
 
-    `parent` is the image id of the real picture that a synthetic one was made of.
+    `parent` is the image id of the real picture that a synthetic one was made of, `donor` that of the one whose defect it shows.
     """
 
     entry: Entry
@@ -34,6 +34,7 @@ class Record:
     split: str = ""
     origin: str = "real"               # or synthetic
     parent: str = ""
+    donor: str = ""
 
     @property
     def name(self) -> str:
@@ -122,10 +123,12 @@ def note_unlabelled(notes: Notes, records: list[Record], marks: dict[str, list[M
 
 
 def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
-    from backend.data import layouts_boxes, layouts_masks, layouts_synthetic, layouts_yolo  # they use this module's records
+    # they use this module's records
+    from backend.data import layouts_boxes, layouts_folders, layouts_masks, layouts_synthetic, layouts_yolo
 
     return {"synthetic": layouts_synthetic.synthetic, "mvtec": layouts_masks.mvtec, "voc": layouts_boxes.voc, "coco": layouts_boxes.coco,
-            "yolo": layouts_yolo.yolo, "mask-beside": layouts_masks.mask_beside, "images": layouts_masks.pictures}
+            "yolo": layouts_yolo.yolo, "mask-beside": layouts_masks.mask_beside, "class-folders": layouts_folders.class_folders,
+            "images": layouts_masks.pictures}
 
 
 def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
@@ -147,16 +150,21 @@ def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
 
 
 def _recognised(tree: Tree, layout: str) -> Catalog:
+    from backend.data.layouts_folders import certain, hint  # they use this module's records
+
     for name in ORDER if layout == "auto" else (layout,):
+        if (name, layout) == ("class-folders", "auto") and not certain(tree):
+            continue
         found = _readers()[name](tree)
         if found is not None:
-            return found
+            return replace(found, explanation=found.explanation + hint(tree)) if (name, layout) == ("images", "auto") else found
     raise InputError(f"It does not look like {CALLED[layout]}: no such labels were found. Try the layout 'auto'.")
 
 
 def _joined(real: Catalog, made: Catalog) -> Catalog:
     """Real pictures and the synthetic sets that lie in one folder with them."""
-    classes = list(dict.fromkeys([*real.classes, *(m.class_name for r in made.records for m in r.marks)])) if real.classes else []
+    shown = [m.class_name for r in made.records for m in r.marks if m.class_name]
+    classes = list(dict.fromkeys([*real.classes, *shown])) if real.classes else []
     for what, names in made.notes.names.items():
         real.notes.add(what, *names)
     return replace(real, explanation=f"{real.explanation} Beside them: {made.explanation}", records=real.records + made.records,

@@ -5,36 +5,21 @@ Files are named by content hash, so a prediction leads back to its picture. Know
 
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
-from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
 
 import yaml
 from PIL import Image
 
-from backend.data import images, snapshot
+from backend.data import images, shares, snapshot
+from backend.data.shares import ALL, Share
 from backend.data.snapshot import Picture
 from backend.data.splits import SPLITS
 
 LINKABLE = ("PNG", "JPEG", "BMP")
 
 
-def few(pictures: Sequence[Picture], labels: int) -> list[Picture]:
-    """`labels` pictures with boxes, every class in turn, shown again until they are as many as all: equal steps, fewer labels.
-
-    Drawn by content, so that more labels hold the fewer ones: a dose. Pictures without boxes stay out.
-    """
-    groups: dict[str, list[Picture]] = defaultdict(list)
-    for p in sorted((p for p in pictures if p.boxes), key=lambda p: p.image_id):
-        groups[max(sorted(p.classes), key=[b.class_name for b in p.boxes].count)].append(p)
-    turns = chain.from_iterable(zip_longest(*(groups[name] for name in sorted(groups))))
-    chosen = list(islice((p for p in turns if p is not None), labels))
-    return list(islice(cycle(chosen), len(pictures)))
-
-
-def yolo_folder(snapshot_run: Path, out: Path, labels: int | None = None) -> Path:
-    """Write the snapshot of an import run below `out`; returns its data.yaml. Pictures without boxes are background."""
+def yolo_folder(snapshot_run: Path, out: Path, share: Share = ALL) -> Path:
+    """Write a snapshot below `out`, of train the share that is shown; returns its data.yaml. Pictures without boxes are background."""
     data = snapshot.read(snapshot_run)
     numbers = {name: i for i, name in enumerate(data.classes)}
     for split in SPLITS:
@@ -42,7 +27,7 @@ def yolo_folder(snapshot_run: Path, out: Path, labels: int | None = None) -> Pat
             (out / kind / split).mkdir(parents=True, exist_ok=True)
         seen: dict[str, int] = {}
         pictures = data.by_split(split)
-        for picture in few(pictures, labels) if labels and split == "train" else pictures:
+        for picture in shares.laid(pictures, share) if split == "train" else pictures:
             seen[picture.image_id] = seen.get(picture.image_id, 0) + 1
             again = "" if seen[picture.image_id] == 1 else f"-{seen[picture.image_id]}"     # lists may hold one content twice
             _place(picture.path, out / "images" / split / f"{picture.image_id}{again}")

@@ -7,6 +7,7 @@ interrupted writes the same parts again. `demo_schedule` says when and how often
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -19,6 +20,7 @@ from numpy.random import PCG64, Generator
 
 from backend import rundir
 from backend.config import Demo, demo_assets
+from backend.data import demo_alarms, demo_charts, demo_masters
 from backend.data.demo_defects import CLASSES
 from backend.data.demo_inspections import HURDLE, OLD_HURDLE, Detector, detections_table, draw, inspections_table, reviewable
 from backend.data.demo_schedule import CALENDAR, LINES, PITS_AFTER, PRODUCTS, RATES, Planted, Shift, schedule
@@ -49,25 +51,41 @@ def run(config: Demo, run_dir: Path, report: Callable[..., None]) -> dict[str, A
 
     # One production day at a time, each from random numbers of its own, gathered into parts of whole days.
     writer = _Writer(run_dir)
-    waiting_for_review, queue = [], []
+    waiting_for_review, queue, tally = [], [], demo_charts.Tally(len(shifts))
     days = [(day, list(group)) for day, group in groupby(range(len(shifts)), lambda i: shifts[i].day)]
     for n, (day, own) in enumerate(days, 1):
         rng = Generator(PCG64([config.seed, 2, n]))
         drawn = draw(rng, job["run_id"], day, [shifts[i] for i in own], [counts[i] for i in own], [queued[i] for i in own],
                      planted.model_change, old, new)
         writer.add(inspections_table(drawn, now, old, new), detections_table(drawn))
+        tally.add(own, drawn, old, new)
         waiting_for_review += reviewable(drawn, old, new)
         queue += drawn.ids[drawn.queue].tolist()
         report(step=n, total=len(days), message=f"{day:%d %B %Y}")
     writer.flush()
+    demo_masters.write(run_dir, job["run_id"], config.seed, shifts, now, new)
 
     # What people did.
     reviews = _reviews(Generator(PCG64([config.seed, 3])), waiting_for_review, now)
-    history = _history(planted, heads, shifts) + reviews
+    story = demo_charts.Story(planted, shifts[0].start, calendar["time_zone"], heads[1]["name"], REVIEWERS, NOTE)
+    history = _history(planted, heads, shifts) + reviews + demo_charts.history(shifts, tally, story, now)
+    history += demo_alarms.history(shifts, tally, story, now)
     rundir.write_part(run_dir, "history", sorted(history, key=lambda r: r["at"]), 1)
+    lay_out_experiment()
     return dict(inspections=writer.inspections, detections=writer.detections, reviews=len(reviews), review_queue=queue,
                 first_day=str(days[0][0]), last_day=str(days[-1][0]), time_zone=calendar["time_zone"], lines=list(LINES),
                 products=list(PRODUCTS.values()), planted=_told(planted, shifts, heads))
+
+
+def lay_out_experiment() -> None:
+    """The finished experiment that comes with the program, among the runs; with the demo plant it goes."""
+    for path in sorted((demo_assets() / "experiment").glob("*-*")):
+        target = rundir.runs_root() / path.name
+        staged = target.with_name(f".{path.name}")
+        shutil.rmtree(staged, ignore_errors=True)
+        if not target.exists():
+            shutil.copytree(path, staged)
+            rundir.publish(staged)
 
 
 class _Writer:

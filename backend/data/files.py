@@ -61,7 +61,9 @@ class Entry:
 
     def read(self, limit: int = MAX_BYTES) -> bytes:
         """All bytes. Raises InputError with the reason."""
-        data = b"" if self.size > limit else self.head(limit + 1)
+        data = b"" if self.size > limit else self.head(self.size + 1)
+        if self.size < len(data) <= limit:                   # it has grown; to ask for the limit at once would reserve the memory
+            data = self.head(limit + 1)
         if max(self.size, len(data)) > limit:
             raise InputError(f"It is larger than {limit // 10**6} MB.")
         return data

@@ -6,11 +6,13 @@ Reading folders and zips is `data.files`, offered here too.
 Knows nothing of labels, runs or classes.
 """
 
+import ctypes
 import hashlib
 import math
 import os
 import re
 import secrets
+import sys
 import threading
 import warnings
 from contextlib import nullcontext
@@ -26,8 +28,8 @@ from backend.config import data_root
 from backend.data.files import MAX_BYTES, Refusal, Source, count, kind, read
 from backend.errors import ImageError, NotFoundError
 
-__all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "format_of", "keep", "keep_mask",
-           "load", "load_mask", "path_of", "read", "sha256"]
+__all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "drawn", "format_of", "keep", "keep_mask",
+           "load", "load_mask", "path_of", "pixels", "read", "sha256"]
 
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
 MAX_PIXELS = 100_000_000           # 300 MB decoded; line-scan cameras reach 60 megapixels
@@ -69,13 +71,30 @@ def decode(data: bytes, name: str) -> Image.Image:
         with _one_large if image.width * image.height > LARGE else nullcontext():
             image.load()
             changed = _describe(image)
-            image = _to_rgb(_upright(image))
+            image = _to_rgb(_upright(image) if orientation(image) != 1 else image)
     except (MemoryError, ImageError):
         raise
     except Exception as error:     # decoders raise what they like on damaged data: OSError, SyntaxError, struct.error, IndexError ...
         raise ImageError("The picture is damaged or cut short.") from error
     image.format, image.info = format_of(data), {"changed": changed}
     return image
+
+
+def pixels(data: bytes, name: str) -> "tuple[np.ndarray[Any, Any], str]":
+    """What `decode` says, as uint8 (H, W, 3), and the format. Raises ImageError.
+
+    A plain JPEG goes through OpenCV where a process has loaded it: the same library underneath and the very same pixels (a test), with two
+    copies less, in 0.6 of the time. One that does not end as a JPEG does, which OpenCV would fill up with grey, never does.
+    """
+    cv2 = sys.modules.get("cv2")
+    if cv2 is not None and data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9":
+        image = _open(data, name)
+        if image.mode == "RGB" and orientation(image) == 1 and image.width * image.height <= LARGE:
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if found is not None and found.shape == (image.height, image.width, 3):
+                return found, "JPEG"
+    decoded = decode(data, name)
+    return np.asarray(decoded), str(decoded.format)
 
 
 def _open(data: bytes, name: str) -> Image.Image:
@@ -140,7 +159,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_8_bits(pixels: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -164,22 +183,49 @@ def _root() -> Path:
     return data_root() / "images"
 
 
-def keep(data: bytes, image_id: str, format: str) -> Path:
-    """Store a file under its content's hash, once. `format` is one of FORMATS."""
+def keep(data: bytes, image_id: str, format: str, durable: bool = True) -> Path:
+    """Store a file under its content's hash, once. `format` is one of FORMATS. Not `durable`: it is on disk after the next `settle`."""
     assert _SHA.fullmatch(image_id), image_id
     path = _root() / image_id[:2] / (image_id + FORMATS[format])
-    if path.exists() and path.stat().st_size == len(data):     # a power cut may leave a name without its bytes
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(temporary, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())                               # 0.3 ms on an SSD
-        os.replace(temporary, path)
+        if os.stat(path).st_size == len(data):                 # a power cut may leave a name without its bytes
+            return path
+    except FileNotFoundError:
+        pass
+    return _write(path, data, durable)
+
+
+def settle() -> None:
+    """What was kept until now is on disk when this returns: one wait for many pictures. Raises OSError."""
+    root = os.open(_root(), os.O_RDONLY)
+    try:
+        sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
+        if sync is None:
+            os.sync()
+        elif sync(root):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(root)
+
+
+def _write(path: Path, data: bytes, durable: bool = True) -> Path:
+    temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(fd, "wb", buffering=0) as f:
+            left = memoryview(data)
+            while left:                                        # the disk may take less than all at once
+                left = left[f.write(left):]
+            if durable:
+                os.fsync(fd)                                   # 0.3 ms on an SSD
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -203,6 +249,19 @@ def load(image_id: str) -> Image.Image:
     return decode(path.read_bytes(), path.name)
 
 
+def drawn(image_id: str) -> Path:
+    """A picture of the demo plant as a file, for those that read files: drawn once. Raises NotFoundError."""
+    from backend.data import demo
+
+    demo.parse(image_id)                                       # a well-formed id is a safe name
+    path = _root() / "drawn" / f"{image_id.replace(':', '-')}.png"
+    if path.exists():
+        return path
+    out = BytesIO()
+    demo.render(image_id).image.save(out, "PNG", compress_level=1)
+    return _write(path, out.getvalue())
+
+
 def keep_mask(mask: "np.ndarray[Any, np.dtype[np.bool_]]") -> str:
     """Store a mask, (H, W), as a PNG; returns its id. That is the hash of its size and bits, not of the file: encoders differ from
     version to version, and a snapshot's id must not."""
@@ -221,6 +280,8 @@ def load_mask(mask_id: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
 
 def captured_at(data: bytes) -> datetime | None:
     """When the camera says it took the picture (EXIF DateTimeOriginal): naive, the plant's own time. None if it does not say."""
+    if data[:3] == b"\xff\xd8\xff" and b"Exif\0" not in data:      # 0.02 ms less for most
+        return None
     try:
         text = _open(data, "").getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
         return datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")

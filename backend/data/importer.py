@@ -16,6 +16,7 @@ from backend.config import Import
 from backend.data import alike, catalog, files, images, marks, snapshot, splits
 from backend.data.catalog import Catalog, Record
 from backend.data.files import Refusal
+from backend.data.leaks import Held
 from backend.data.marks import Notes
 from backend.data.snapshot import Picture
 from backend.device import cores
@@ -27,6 +28,9 @@ NO_DEFECT = "No picture carries a labelled defect. Where all show good parts, an
 
 def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str, Any]:
     """Import `config.path`, or the run's inbox where no path is given. Returns what stands in snapshot.json."""
+    if done := snapshot.written(run_dir):
+        shutil.rmtree(run_dir / "inbox", ignore_errors=True)
+        return done
     where, lot_of = _where(config, run_dir), splits.lot_finder(config.group_pattern)
     report(step=0, total=1, message="Looking at the files")
 
@@ -132,8 +136,8 @@ def _picture(record: Record) -> tuple[Picture | Refusal, Notes]:
         notes.add(f"Pictures {image.info['changed']}", record.name)
     image_id = images.sha256(data)
     images.keep(data, image_id, str(image.format))
-    return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split,
-                   origin=record.origin, parent=record.parent, mask="" if mask is None else images.keep_mask(mask)), notes
+    return Picture(image_id, record.name, *image.size, alike.phash(image), tuple(found), record.split, origin=record.origin,
+                   parent=record.parent, donor=record.donor, mask="" if mask is None else images.keep_mask(mask)), notes
 
 
 def _doubles(pictures: list[Picture], notes: Notes, keep: bool) -> list[Picture]:
@@ -204,15 +208,13 @@ def _divided(pictures: list[Picture], lots: dict[str, set[str]], splits_from: st
 
 def _of_train(made: list[Picture], real: list[Picture], notes: Notes) -> list[Picture]:
     """Synthetic pictures without those that tell of val or test: made of a picture there, or nearly equal to one."""
-    held = [p for p in real if p.split != "train"]
-    ids, groups = {p.image_id for p in held}, {p.group_id for p in held}
-    leaks = [p for p in made if p.parent in ids or p.group_id in groups]
-    if leaks:
-        notes.add("Synthetic pictures made of pictures of val or test, or nearly equal to some, left out", *(p.file_name for p in leaks))
+    told = Held.of(real).told_by(made)
+    if told:
+        notes.add("Synthetic pictures made of pictures of val or test, or nearly equal to some, left out", *(p.file_name for p in told))
     if made and not real:
         notes.add("All pictures are synthetic, so there is no val and no test: they can only be trained on together with real pictures. "
                   "Import a folder that holds both")
-    gone = {id(p) for p in leaks}
+    gone = {id(p) for p in told}
     return [p for p in made if id(p) not in gone]
 
 

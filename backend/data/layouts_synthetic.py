@@ -15,6 +15,8 @@ from backend.errors import InputError
 
 KEYS = {"file", "mask", "parent", "source"}            # of an item, among others
 CLASS = "defect"                                       # where the head names none
+NOWHERE = "The set says of no defect where it is, so the picture would count as good."
+SOURCES = {"parent": "box", "whole": "image"}          # of boxes, by what an item says that they are from; else of its mask
 
 
 def synthetic(tree: Tree) -> Catalog | None:
@@ -39,7 +41,7 @@ def apart(tree: Tree) -> tuple[Catalog | None, list[Entry]]:
     taken = listed | previews | {e.name for e in rest}
     if strays := [n for n in tree.pictures if n not in taken]:
         found.notes.add("Pictures in the folder of a synthetic set that its head.json does not list, left out", *strays)
-    found.explanation = f"{len(found.records):,} synthetic pictures with their masks, as {', '.join(e.name for e, _ in heads[:3])} " \
+    found.explanation = f"{len(found.records):,} synthetic pictures, as {', '.join(e.name for e, _ in heads[:3])} " \
                         f"{'lists' if len(heads) == 1 else 'list'} them; they stay in train."
     return found, rest
 
@@ -59,12 +61,30 @@ def _add(tree: Tree, entry: Entry, head: dict[str, Any], found: Catalog, listed:
     base = PurePosixPath(entry.name).parent
     named = class_name(head["classes"][0]) if head.get("classes") else CLASS
     for item in head["items"]:
-        name, mask = (str(base / item[k]) for k in ("file", "mask"))
+        name, mask = str(base / item["file"]), str(base / item["mask"]) if item["mask"] else ""
         listed |= {name, mask}
         if name not in tree.entries:
             found.notes.add("Synthetic pictures that are listed but not there", printable(name))
-        elif mask not in tree.entries:
+        elif mask and mask not in tree.entries:
             found.refused.append(Refusal(name, f"Its mask {printable(mask)} is not there."))
+        elif not item.get("boxes", mask):
+            found.refused.append(Refusal(name, NOWHERE))
         else:
-            marks = (Mark(named, mask=tree.entries[mask]),)
-            found.records.append(Record(tree.entries[name], marks, "train", "synthetic", printable(str(item["parent"]))))
+            marks = _marks(item, tree.entries.get(mask), named)
+            parent, donor = (printable(str(item.get(k, ""))) for k in ("parent", "donor"))
+            found.records.append(Record(tree.entries[name], marks, "train", "synthetic", parent, donor))
+
+
+def _marks(item: dict[str, Any], mask: Entry | None, named: str) -> tuple[Mark, ...]:
+    """Boxes as they are listed, and the mask where it outlines all that is defective. Older sets list none: the mask has them."""
+    if "boxes" not in item:
+        return (Mark(named, mask=mask),)
+    exact = mask if item.get("exact", True) else None
+    source = SOURCES.get(str(item.get("boxes_from")), "mask" if exact else "box")
+    boxes = [Mark(class_name(name), _corners(corners), source=source) for name, *corners in item["boxes"]]
+    return (*boxes, *([Mark("", mask=exact, bare=True)] if exact else ()))
+
+
+def _corners(values: list[Any]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = map(float, values)
+    return x1, y1, x2, y2

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from scipy import ndimage
 
 from backend.data.files import Entry
-from backend.data.images import decode
 from backend.errors import InputError
 
 MASK_WHITE = 127                   # masks are anti-aliased: white is above the middle
@@ -26,7 +23,7 @@ _TOUCHING = np.ones((3, 3), bool)  # diagonal neighbours belong together
 
 @dataclass(frozen=True)
 class Box:
-    """x1 < x2, y1 < y2, inside the picture. `source` is 'box' or 'mask'."""
+    """x1 < x2, y1 < y2, inside the picture. `source` is 'box', 'mask' or 'image': a label of the whole picture, not of a place."""
 
     class_name: str
     x1: float
@@ -41,7 +38,7 @@ class Mark:
     """One mark as it was written: corners in pixels, corners as shares of the picture, or a mask to look into.
 
     A mask with class '' is one that should be empty, since its picture lies in a folder of good ones. A bare mark says that
-    there is a defect, and nothing of where.
+    there is a defect, and nothing of where; with a mask, it says which pixels are defective, and other marks say what they are.
     """
 
     class_name: str
@@ -49,6 +46,7 @@ class Mark:
     shares: bool = False
     mask: Entry | None = None
     bare: bool = False
+    source: str = "box"                # of the boxes that corners become
 
 
 @dataclass
@@ -76,7 +74,8 @@ def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes
     united: Mask | None = None
     for mark in marks:
         if mark.bare:
-            united = np.zeros(size[::-1], bool) if united is None else united
+            white = np.zeros(size[::-1], bool) if mark.mask is None else _fitted(read_mask(mark.mask), size)
+            united = white if united is None else united | white
             continue
         if mark.mask is None:
             found += _from_corners(mark, size, name, notes)
@@ -92,6 +91,8 @@ def look(marks: tuple[Mark, ...], size: tuple[int, int], name: str, notes: Notes
 
 def _fitted(white: Mask, size: tuple[int, int]) -> Mask:
     """A mask at its picture's size."""
+    from PIL import Image  # here and below: who only reads snapshots needs no image code
+
     image = Image.fromarray(white)
     return white if image.size == size else np.asarray(image.resize(size, Image.Resampling.NEAREST))
 
@@ -102,7 +103,7 @@ def _from_corners(mark: Mark, size: tuple[int, int], name: str, notes: Notes) ->
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
         notes.add("Boxes without an area, left out", name)
         return []
-    clipped = Box(mark.class_name, max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2))
+    clipped = Box(mark.class_name, max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2), mark.source)
     if clipped.x2 <= clipped.x1 or clipped.y2 <= clipped.y1:
         notes.add("Boxes wholly outside their picture, left out", name)
         return []
@@ -135,6 +136,8 @@ def _from_mask(mark: Mark, white: Mask, size: tuple[int, int], name: str, notes:
 def read_mask(entry: Entry) -> Mask:
     """A mask as booleans, (H, W). Masks drawn with 0 and 1 count 1 as white. Raises InputError."""
     try:
+        from backend.data.images import decode
+
         grey = np.asarray(decode(entry.read(), entry.name).convert("L"))
     except InputError as error:
         raise InputError(f"Its mask {entry.name} cannot be used. {error}") from error
@@ -143,6 +146,8 @@ def read_mask(entry: Entry) -> Mask:
 
 def components(white: Mask) -> tuple[list[tuple[int, int, int, int]], int]:
     """Boxes of the connected white regions, and how many specks were too small to be one. Raises InputError for noise."""
+    from scipy import ndimage  # pages read snapshots too, which know boxes
+
     labelled, n = ndimage.label(white, structure=_TOUCHING)
     large = np.bincount(labelled.ravel(), minlength=n + 1) >= MIN_SPECK
     large[0] = False

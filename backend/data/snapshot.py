@@ -1,8 +1,8 @@
 """A dataset as it was on one day, never changed again: pictures by content, boxes, splits.
 
-An import run's directory holds `manifest.json` (classes, and for each picture its content's hash, split, origin, boxes and mask,
-in one order), `snapshot.json` (what a person wants to know) and parts for the store. The snapshot's id is the manifest's SHA-256,
-first 16 digits: names and dates are not in it, so the same content has the same id, and anybody can check it.
+The directory of a run that imports or combines holds `manifest.json` (classes, and for each picture its content's hash, split,
+origin, boxes and mask, in one order), `snapshot.json` (what a person wants to know) and parts for the store. The snapshot's id is
+the manifest's SHA-256, first 16 digits: names and dates are not in it, so the same content has the same id, and anybody can check it.
 Knows nothing of layouts or of how splits came about.
 """
 
@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 
 from backend import rundir
-from backend.data import images
 from backend.data.files import Refusal
 from backend.data.marks import Box
 from backend.errors import NotFoundError
@@ -38,6 +37,8 @@ class Picture:
     origin: str = "real"
     parent: str = ""
     mask: str = ""                     # id of its mask among the kept images (`images.load_mask`); '' where no layout gave one
+    generator_run: str = ""            # the run that made it, where it is synthetic and that is known
+    donor: str = ""                    # of a synthetic one: the real picture whose defect was set in
 
     @property
     def classes(self) -> set[str]:
@@ -50,8 +51,10 @@ class Picture:
 
     @property
     def path(self) -> Path:
-        """Where its bytes are. Raises NotFoundError."""
-        path = images.path_of(self.image_id)
+        """Where its bytes are; a drawn one gets a file now. Raises NotFoundError."""
+        from backend.data import images  # Pillow: the dashboard and a worker that starts read snapshots too
+
+        path = images.drawn(self.image_id) if self.image_id.startswith("demo:") else images.path_of(self.image_id)
         if path is None:
             raise NotFoundError(f"The picture {self.file_name} of this dataset is missing from the data folder. Import the dataset again.")
         return path
@@ -74,35 +77,42 @@ class Snapshot:
     def snapshot_id(self) -> str:
         return str(self.head["snapshot_id"])
 
+    @property
+    def test_set_id(self) -> str:
+        """What its models are judged by, see `rundir.test_set_id`."""
+        return str(self.head.get("test_set_id") or rundir.test_set_of([_entry(p) for p in self.pictures]))
+
     def by_split(self, split: str) -> list[Picture]:
         """Pictures of one split, by file name."""
         return sorted((p for p in self.pictures if p.split == split), key=lambda p: p.file_name)
 
     def learnable(self, *splits: str) -> list[Picture]:
-        """Pictures of train (and of further `splits`) whose content is in neither val nor test, each content once: to learn
-        from without labels."""
+        """Real pictures of train (and of further `splits`) whose content is in neither val nor test, each content once: to learn
+        from without labels. What a generator has made tells another one nothing of the surface."""
         kept = {p.image_id for p in self.pictures if p.split in ("val", "test")}
-        found = {p.image_id: p for p in self.pictures if p.split in ("train", *splits) and p.image_id not in kept}
+        found = {p.image_id: p for p in self.pictures if p.split in ("train", *splits) and p.origin == "real" and p.image_id not in kept}
         return [found[i] for i in sorted(found)]
 
 
 def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: list[Refusal], about: dict[str, Any]) -> dict[str, Any]:
     """Write manifest, parts and snapshot.json; returns what stands in snapshot.json. `about`: name, layout, explanation, seed ..."""
     pictures = sorted(pictures, key=lambda p: json.dumps(_entry(p)))
-    manifest = json.dumps(dict(classes=classes, images=[_entry(p) for p in pictures]), separators=(",", ":")).encode()
+    entries = [_entry(p) for p in pictures]
+    manifest = json.dumps(dict(classes=classes, images=entries), separators=(",", ":")).encode()
     snapshot_id = hashlib.sha256(manifest).hexdigest()[:16]
     created_at = rundir.now()
     head = dict(snapshot_id=snapshot_id, **about, created_at=created_at, classes=classes, counts=box_counts(pictures, classes),
                 images={s: sum(p.split == s for p in pictures) for s in ("train", "val", "test")},
-                labels=sum(len(p.boxes) for p in pictures), refused=len(refused))
+                labels=sum(len(p.boxes) for p in pictures), refused=len(refused), test_set_id=rundir.test_set_of(entries))
     rundir.write_bytes(run_dir / "manifest.json", manifest)
     # Numbered parts: an import that was interrupted and starts again replaces its own.
     rundir.write_part(run_dir, "snapshots", [dict(
         snapshot_id=snapshot_id, name=about["name"], layout=about["layout"], created_at=datetime.fromisoformat(created_at), classes=classes,
-        seed=about["seed"], splits_from=about["splits_from"], images=len(pictures), labels=head["labels"], refused=len(refused))], 1)
+        seed=about["seed"], splits_from=about["splits_from"], images=len(pictures), labels=head["labels"], refused=len(refused),
+        test_set_id=head["test_set_id"])], 1)
     rundir.write_part(run_dir, "snapshot_images", [dict(
         snapshot_id=snapshot_id, image_id=p.image_id, file_name=p.file_name, split=p.split, origin=p.origin, parent=p.parent,
-        generator_run="", width=p.width, height=p.height, group_id=p.group_id, phash=p.phash) for p in pictures], 1)
+        generator_run=p.generator_run, width=p.width, height=p.height, group_id=p.group_id, phash=p.phash) for p in pictures], 1)
     rundir.write_part(run_dir, "labels", [dict(
         snapshot_id=snapshot_id, image_id=p.image_id, class_name=b.class_name, x1=b.x1, y1=b.y1, x2=b.x2, y2=b.y2, source=b.source)
         for p in pictures for b in p.boxes], 1)
@@ -112,9 +122,10 @@ def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: l
 
 
 def _entry(p: Picture) -> dict[str, Any]:
-    """A picture as the manifest has it, with its mask if it has one. The file's name is left out: content decides."""
+    """A picture as the manifest has it, with mask and donor if it has them. The file's name is left out: content decides."""
     boxes = sorted([b.class_name, *(round(v, 3) for v in (b.x1, b.y1, b.x2, b.y2)), b.source] for b in p.boxes)
-    return dict(split=p.split, image_id=p.image_id, origin=p.origin, parent=p.parent, boxes=boxes, **({"mask": p.mask} if p.mask else {}))
+    more = {k: v for k, v in (("mask", p.mask), ("donor", p.donor)) if v}
+    return dict(split=p.split, image_id=p.image_id, origin=p.origin, parent=p.parent, boxes=boxes, **more)
 
 
 def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[str, int]]:
@@ -123,14 +134,22 @@ def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[st
     return {s: {c: found[s, c] for c in classes} for s in ("train", "val", "test")}
 
 
+def written(run_dir: Path) -> dict[str, Any] | None:
+    """What stands in the snapshot.json of a run that was killed after it, before it could say so: the snapshot is whole."""
+    path = run_dir / "snapshot.json"
+    return dict(rundir.read_json(path)) if path.exists() else None
+
+
 def read(run_dir: Path) -> Snapshot:
-    """The snapshot that an import run made. Boxes come from the manifest, picture by picture."""
+    """The snapshot that a run made, an import or a combination. Boxes come from the manifest, picture by picture."""
     head = rundir.read_json(run_dir / "snapshot.json")
     manifest = rundir.read_json(run_dir / "manifest.json")
     table = rundir.rows(run_dir, "snapshot_images")
     pictures = []
     for row, entry in zip(table.to_pylist(), manifest["images"], strict=True):
         assert row["image_id"] == entry["image_id"], "manifest and parts are written in one order"
-        kept = {k: row[k] for k in ("image_id", "file_name", "width", "height", "phash", "split", "group_id", "origin", "parent")}
-        pictures.append(Picture(boxes=tuple(Box(*b) for b in entry["boxes"]), mask=entry.get("mask", ""), **kept))
+        kept = {k: row[k] for k in ("image_id", "file_name", "width", "height", "phash", "split", "group_id", "origin", "parent",
+                                    "generator_run")}
+        boxes, more = tuple(Box(*b) for b in entry["boxes"]), {k: entry.get(k, "") for k in ("mask", "donor")}
+        pictures.append(Picture(boxes=boxes, **more, **kept))
     return Snapshot(head, pictures, table, rundir.rows(run_dir, "labels"))

@@ -3,6 +3,7 @@
     train       the recipe; start reading here
     network     YOLO11 before training: random, with a taught backbone, or from a local file
     trainer     Ultralytics' training loop, made offline, silent and exactly resumable; a Course is what trainings differ in
+    turns       how often each image is shown, where the number shown in a pass was set
     warp        features follow the augmentation
     teach       the recipe that teaches a backbone the diffusion model's features, without labels
     features    what the repository answers for a batch, each picture once

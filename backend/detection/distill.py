@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from backend import rundir
 from backend.config import Distill, TrainDetector
+from backend.data.shares import Share
 from backend.detection import fuse, train
 from backend.detection.features import Recent
 from backend.detection.losses import Balance, Kind, Neck, logits
@@ -85,6 +86,7 @@ class Distilling(Course):
         self.config, self.features = config, features
         self.teacher = listened_to(teacher, bool(config.logit_weight)).to(torch_device(), memory_format=torch.channels_last)
         self.dataset: type[Boxes] = Tracked if features else Boxes
+        self.widths = neck_channels(self.teacher)                            # now: later it holds the features of some batch
         self.recent = Recent(self._projected)                                # what a frozen teacher takes of a picture stays the same
 
     def begin(self) -> None:
@@ -92,7 +94,7 @@ class Distilling(Course):
 
     def network(self, config: TrainDetector, names: dict[int, str]) -> Student:
         network: Student = build(config, names, Student)
-        network.lesson = Lesson(self.config, neck_channels(network), neck_channels(self.teacher))
+        network.lesson = Lesson(self.config, neck_channels(network), self.widths)
         return network
 
     @torch.no_grad()
@@ -135,7 +137,7 @@ def neck_channels(network: Detector) -> list[int]:
 def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", config.labels)
+    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", Share.of(config))
     teacher = find_teacher(config.teacher, material.snapshot_id)
     return make(train.with_backbone(config, material.snapshot_id), material, teacher, run_dir, report)
 

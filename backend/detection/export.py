@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 import ultralytics
@@ -21,6 +22,7 @@ from torch import nn
 
 from backend import __version__, rundir
 from backend.evaluation import detection as evaluation
+from backend.inspection.runtimes import as_floats
 
 OPSET = 17               # every ONNX Runtime since 1.12 and every OpenVINO since 2022.2 reads it
 TOLERANCE = 1e-3         # of the image's side, and of confidence; rounding alone makes 1e-6, on a network gone wild 1e-4
@@ -73,11 +75,11 @@ def write_weights(scratch: Path, run_dir: Path, network: nn.Module, head: dict[s
 
 def check(folder: Path, network: nn.Module, imgsz: int) -> None:
     """The artifact's raw output is the network's, for one image and for several."""
-    images = torch.rand(3, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
-    for batch in (images[:1], images):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, imgsz, imgsz, 3), np.uint8)
+    for batch in (pixels[:1], pixels):
         with torch.inference_mode():
-            expected = network.eval()(batch)[0].numpy()                              # (B, 4 + classes, N)
-        difference = abs(evaluation.raw_output(folder, batch.numpy()) - expected)
+            expected = network.eval()(torch.from_numpy(as_floats(batch)))[0].numpy()                              # (B, 4 + classes, N)
+        difference = abs(evaluation.raw_output(folder, batch) - expected)
         off = float(max(difference[:, :4].max() / imgsz, difference[:, 4:].max()))
         assert off < TOLERANCE, f"the exported network is off by {off}"
 

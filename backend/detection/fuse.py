@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backend import rundir
-from backend.config import TrainFused
+from backend.config import LATER, TrainFused
+from backend.data.shares import Share
 from backend.detection import train, trainer
 from backend.detection.features import Features, Recent
 from backend.detection.network import BACKBONE, Detector, build
@@ -27,6 +28,7 @@ from backend.detection.warp import Sources, Tracked, warp
 from backend.device import torch_device
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
+from backend.evaluation import looks
 from backend.inspection.engine import Engine
 from backend.teacher.fusion import Expansion, Fusion
 
@@ -124,7 +126,7 @@ def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
-    material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", config.labels)
+    material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", Share.of(config))
     repository = find_repository(config.repository, material.snapshot_id)
     return make(train.with_backbone(config, material.snapshot_id), material, repository, run_dir, report)
 
@@ -140,7 +142,8 @@ def find_repository(name: str, snapshot_id: str) -> Path:
 
 def key(config: TrainFused, snapshot_id: str, repository_key: str) -> str:
     """What a teacher follows from; names do not count."""
-    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "repository", "backbone", "weights")}
+    pointers = ("name", "dataset", "repository", "backbone", "weights")
+    settings = {k: v for k, v in config.to_json().items() if k not in pointers and (k, v) not in LATER}
     made_of = dict(repository=repository_key, backbone=_backbone_key(config.backbone), weights=_content(config.weights))
     return rundir.key_of(kind="fused", format=FORMAT, snapshot_id=snapshot_id, **made_of, **settings)
 
@@ -176,6 +179,8 @@ def make(config: TrainFused, material: train.Material, repository: Path, run_dir
                     epochs=progress.epoch)
         found = {s: predict(network, features, head, material, s, config.epochs, report) for s in ("val", "test")}
         head["metrics"] = {s: evaluation.evaluate(found[s], material.truth[s], material.classes) for s in ("val", "test")}
+        looked = head | dict(test_set_id=material.test_set_id, thresholds={})
+        looks.count(run_dir, 2, looked, material.truth)                      # in a guided run, 1 is the student's
 
         # the artifact
         folder = scratch / "fused"

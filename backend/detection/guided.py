@@ -14,7 +14,8 @@ from typing import Any
 
 from backend import rundir
 from backend.config import BuildRepository, Distill, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
-from backend.data import snapshot
+from backend.data import leaks, shares, snapshot
+from backend.data.shares import Share
 from backend.detection import distill, fidelity, fuse, teach, train
 from backend.diffusion import ddpm
 from backend.errors import ConfigError, DiffspectError
@@ -100,9 +101,11 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     data = snapshot.read(snapshot_run)
     if not config.teach and not config.distill:
         raise ConfigError("Without teaching and without distilling nothing of the diffusion model reaches the detector.")
-    train.refuse_leaks(data.pictures)                                      # before hours of work, not after
-    train.refuse_few(data, config.labels)
-    stages = Stages(work(config, len(data.pictures), len(data.by_split("train"))), run_dir, report)
+    leaks.refuse(data.pictures)                                            # before hours of work, not after
+    share = Share.of(config)
+    train.refuse_few(data, share)
+    shown = shares.tally(data.by_split("train"), share).shown
+    stages = Stages(work(config, len(data.pictures), shown), run_dir, report)
     # seed 0 up to the backbone, so that a student of another seed reuses it
     about: dict[str, Any] = dict(dataset=data.snapshot_id, name=config.name)
 
@@ -128,8 +131,8 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     if config.distill:
         fusing = TrainFused(**shared, repository=built.parent.name)
         teacher = stages.go("fused", "fused", fuse.key(fusing, data.snapshot_id, built_key), lambda r: fuse.make(
-            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", config.labels), built, run_dir, r))
-    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", config.labels)
+            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", share), built, run_dir, r))
+    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", share)
     result = stages.last("student", lambda r: distill.make(Distill(**shared), material, teacher, run_dir, r) if config.distill else
                          train.make(TrainDetector(**shared), material, run_dir, r))
 
@@ -146,11 +149,11 @@ def _look_at(run_dir: Path, data: snapshot.Snapshot, built: Path, report: Any) -
         print(f"The fidelity of the student could not be measured: {problem}", flush=True)
 
 
-def work(config: TrainDistilled, images: int, train_images: int) -> dict[str, int]:
+def work(config: TrainDistilled, images: int, shown: int) -> dict[str, int]:
     """The stages that these settings ask for, and about how many core seconds each is: the steps of the run's progress."""
     preset, network = ddpm.PRESETS[config.preset], SIZES[config.size] * (config.imgsz / 224) ** 2
     crop = 1.5 if config.preset == "base" else 0.09
-    epoch = 0.08 * train_images * network
+    epoch = 0.08 * shown * network
     found = dict(diffusion=crop * (config.diffusion_steps or preset.steps) * preset.batch,
                  repository=0.2 * images + 0.3 * config.repository_steps,
                  backbone=0.045 * config.teach_steps * TeachBackbone().batch * network if config.teach else 0,

@@ -16,14 +16,16 @@ import numpy as np
 
 from backend import rundir
 from backend.config import TrainDetector
-from backend.data import images, snapshot
+from backend.data import images, leaks, shares, snapshot
 from backend.data.dataset import yolo_folder
-from backend.data.snapshot import Picture
+from backend.data.shares import ALL, Share
 from backend.data.splits import SPLITS
 from backend.detection import export, trainer
 from backend.detection.network import Detector, build
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
+from backend.evaluation import looks
+from backend.inspection import tiles
 
 RULE = "the epoch whose averaged weights have the best mAP50-95 on val; thresholds with the best F1 at IoU 0.5 on val"
 
@@ -38,14 +40,17 @@ class Material:
     data: Path                                   # data.yaml of a YOLO folder with train and val
     truth: dict[str, evaluation.Truth]           # per split
     load: Callable[[str], np.ndarray]            # by file name: (H, W, 3) RGB uint8
-    keys: dict[str, str] = field(default_factory=dict)       # image id by file name, where a feature repository is asked
+    keys: dict[str, str] = field(default_factory=dict)       # image id by file name, of a snapshot
+    train: shares.Tally | None = None            # of the images that are learned from, where it is not simply all of train, once
+    test_set_id: str = ""                        # of a snapshot
+    scale: dict[str, int] = field(default_factory=dict)      # of the pictures that are learned from, see `tiles.learned`
 
 
 def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
     check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
-    material = from_snapshot(snapshot_run, run_dir / "training" / "data", config.labels)
+    material = from_snapshot(snapshot_run, run_dir / "training" / "data", Share.of(config))
     return make(with_backbone(config, material.snapshot_id), material, run_dir, report)
 
 
@@ -57,29 +62,31 @@ def check_settings(config: TrainDetector) -> None:
                           f"not {config.imgsz}.")
 
 
-def from_snapshot(snapshot_run: Path, folder: Path, labels: int | None = None) -> Material:
-    """Lay a snapshot out for training, on so many labelled images only where that is asked.
-
-    Raises ConfigError for one that cannot be trained on honestly.
-    """
+def from_snapshot(snapshot_run: Path, folder: Path, share: Share = ALL) -> Material:
+    """Lay a snapshot out for training, or a share of its train images. Raises ConfigError for one that cannot be trained on honestly."""
     data = snapshot.read(snapshot_run)
-    refuse_leaks(data.pictures)
-    refuse_few(data, labels)
+    leaks.refuse(data.pictures)
+    refuse_few(data, share)
     rundir.bound(folder.parent, data.snapshot_id)               # the dataset may have been imported anew since an attempt was killed
     shutil.rmtree(folder, ignore_errors=True)
     ids = {p.file_name: p.image_id for p in data.pictures}
-    truth = {split: {p.file_name: [(b.class_name, [b.x1, b.y1, b.x2 - b.x1, b.y2 - b.y1]) for b in p.boxes] for p in data.by_split(split)}
-             for split in SPLITS}
-    return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder, labels), truth,
-                    lambda name: np.asarray(images.load(ids[name])), ids)
+    truth = {split: looks.truth(data, split) for split in SPLITS}
+    return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder, share), truth,
+                    lambda name: np.asarray(images.load(ids[name])), ids, shares.tally(data.by_split("train"), share),
+                    rundir.test_set_id(snapshot_run), scale_of(data.by_split("train")))
 
 
-def refuse_few(data: snapshot.Snapshot, labels: int | None) -> None:
-    """Nothing to learn from or to choose by, or fewer labels than asked for."""
-    counts = {s: sum(1 for p in data.by_split(s) if p.boxes) for s in ("train", "val")}
-    refuse_unlabelled(data.head["name"], counts)
-    if labels and labels > counts["train"]:
-        raise ConfigError(f"The dataset has {counts['train']} labelled train images, fewer than {labels}.")
+def scale_of(train: Sequence[snapshot.Picture]) -> dict[str, int]:
+    """Of which scale the pictures are that a model learns from: larger ones are inspected in tiles of it."""
+    return tiles.learned([(p.width, p.height) for p in train], [max(b.x2 - b.x1, b.y2 - b.y1) for p in train for b in p.boxes])
+
+
+def refuse_few(data: snapshot.Snapshot, share: Share) -> None:
+    """Nothing to learn from or to choose by, or fewer images than asked for."""
+    train = data.by_split("train")
+    shares.refuse(train, share)
+    refuse_unlabelled(data.head["name"], {"train": sum(1 for p in shares.laid(train, share) if p.boxes),
+                                          "val": sum(1 for p in data.by_split("val") if p.boxes)})
 
 
 def with_backbone(config: Any, snapshot_id: str) -> Any:
@@ -91,18 +98,6 @@ def with_backbone(config: Any, snapshot_id: str) -> Any:
     if folder is None:
         raise ConfigError(f"There is no backbone called {config.backbone!r} that was taught on this dataset.")
     return replace(config, backbone=folder.parent.name)
-
-
-def refuse_leaks(pictures: Sequence[Picture]) -> None:
-    """The test split is real and locked: no synthetic image in it, none made from it, none that nearly equals one of it."""
-    test = [p for p in pictures if p.split == "test"]
-    ids, groups = {p.image_id for p in test}, {p.group_id for p in test if p.group_id}
-    if any(p.origin == "synthetic" for p in test):
-        raise ConfigError("The test split of this dataset holds synthetic images; a model may be scored on real ones only.")
-    leaks = [p for p in pictures if p.split != "test" and p.origin == "synthetic" and (p.parent in ids or p.group_id in groups)]
-    if leaks:
-        raise ConfigError(f"{len(leaks)} synthetic images of this dataset come from images of its test split, or nearly equal them, "
-                          f"for instance {leaks[0].file_name}. Make them from the training split.")
 
 
 def refuse_unlabelled(dataset: str, counts: dict[str, int]) -> None:
@@ -128,14 +123,14 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
         # the artifact, in scratch; from here on only what it answers counts
         bundle = scratch / "model"
         head = export.write_bundle(bundle, network, name=config.name, snapshot_id=material.snapshot_id, dataset=material.dataset,
-                                   classes=list(material.classes), imgsz=config.imgsz, settings=config.to_json(),
+                                   classes=list(material.classes), imgsz=config.imgsz, settings=config.to_json(), learned=material.scale,
                                    chosen=dict(rule=RULE, epoch=progress.best_epoch, epochs=progress.epoch))
 
         # thresholds on val, then one look at test
         report(step=config.epochs, total=config.epochs, message="scoring")
-        found = {split: _predict(bundle, material, split, config.epochs, report) for split in ("val", "test")}
+        found = {split: _predict(bundle, material, split, config.epochs, report) for split in looks.SPLITS}
         head["thresholds"] = evaluation.choose_thresholds(found["val"], material.truth["val"], material.classes)
-        head["metrics"] = {split: score(found[split], material.truth[split], head) for split in ("val", "test")}
+        head["metrics"] = {split: looks.score(found[split], material.truth[split], head) for split in looks.SPLITS}
         rundir.write_json(bundle / "model.json", head)
     except Canceled:
         shutil.rmtree(scratch)
@@ -145,7 +140,8 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     bundle.rename(run_dir / "model")
     export.write_parts(run_dir, head)
-    result = summary(config, material, head, progress)
+    looks.keep(scratch, run_dir, looks.described(head, material.test_set_id), found, material.truth, material.keys)
+    result = dict(figures(config, material, head, progress), chosen_epoch=progress.best_epoch)
     export.write_weights(scratch, run_dir, network, head, result)
     shutil.rmtree(scratch)
     return result
@@ -159,23 +155,15 @@ def plain(config: TrainDetector, network: Detector) -> Detector:
     return bare.eval()
 
 
-def score(predictions: list[evaluation.Prediction], truth: evaluation.Truth, head: dict[str, Any]) -> dict[str, Any]:
-    return {**evaluation.evaluate(predictions, truth, head["classes"]), **evaluation.rates(predictions, truth, head["thresholds"])}
-
-
-def summary(config: TrainDetector, material: Material, head: dict[str, Any], progress: trainer.Progress) -> dict[str, Any]:
-    """`epoch_seconds` per image and pass is what an estimate of a later run starts from."""
-    return dict(model_id=head["model_id"], chosen_epoch=progress.best_epoch, **figures(config, material, head, progress))
-
-
 def figures(config: TrainDetector, material: Material, head: dict[str, Any], progress: trainer.Progress) -> dict[str, Any]:
-    """What every training of a detector says in the end."""
-    images_, seconds = len(material.truth["train"]), sum(progress.seconds)
-    test = head["metrics"]["test"]
-    return dict(name=head["name"], snapshot_id=head["snapshot_id"], dataset=head["dataset"], map50=test["map50"],
-                map50_95=test["map50_95"], val_map50=head["metrics"]["val"]["map50"], images=images_, epochs=progress.epoch,
-                imgsz=config.imgsz, seconds=round(seconds, 1), epoch_seconds=round(seconds / progress.epoch, 3),
-                seconds_per_image_epoch=round(seconds / progress.epoch / images_, 6))
+    """What every training of a detector says in the end. `images` are those shown in a pass."""
+    train = material.train or shares.Tally(n := len(material.truth["train"]), 0, n)
+    seconds, about = sum(progress.seconds), {**head, "test_set_id": material.test_set_id}
+    return dict(name=head["name"], **looks.said(about, head["metrics"]), images=train.shown, real_images=train.real,
+                synthetic_images=train.synthetic, steps=progress.epoch * -(-train.shown // config.batch),
+                images_seen=progress.epoch * train.shown, epochs=progress.epoch, imgsz=config.imgsz, seconds=round(seconds, 1),
+                epoch_seconds=round(seconds / progress.epoch, 3),
+                seconds_per_image_epoch=round(seconds / progress.epoch / train.shown, 6))
 
 
 def _predict(bundle: Path, material: Material, split: str, epochs: int, report: Any) -> list[evaluation.Prediction]:

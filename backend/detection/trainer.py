@@ -29,6 +29,7 @@ from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from backend.config import TrainDetector
+from backend.detection import turns
 from backend.detection.network import Detector, build, class_names
 from backend.device import cores, torch_device
 from backend.errors import ConfigError, ResourceError
@@ -150,6 +151,14 @@ class DetectorTrainer(DetectionTrainer):
         return self.course.dataset(img_path=img_path, imgsz=self.args.imgsz, batch_size=batch, augment=mode == "train", hyp=self.args,
                                    rect=False, stride=32, pad=0.0 if mode == "train" else 0.5, task="detect", data=self.data)
 
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """The stock one shows every image once in a pass."""
+        if mode == "val" or not self.config.shown:
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        due = turns.Turns(len(dataset), self.config.shown, self.args.seed)
+        return turns.loader(dataset, due, batch_size, self.args.workers, self.device.type == "cuda")
+
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Detector:
         return self.course.network(self.config, self.data["names"]).to(memory_format=torch.channels_last)
 
@@ -191,6 +200,7 @@ class DetectorTrainer(DetectionTrainer):
         torch.manual_seed(seed)
         self.train_loader.reset()                                  # workers hold batches drawn ahead, and their own memory
         self.train_loader.generator.manual_seed(seed)
+        self.train_loader.sampler.epoch = self.epoch               # of turns; the stock sampler draws from the generator
         self._fill_mosaic_memory()
         self.course.begin()
         self.batches_done, self.began = 0, time.monotonic()

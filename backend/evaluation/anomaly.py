@@ -16,6 +16,8 @@ from PIL import Image
 from scipy.ndimage import label, zoom
 from sklearn.metrics import roc_auc_score
 
+from backend.device import REFERENCE
+
 SIDE = 256                   # longer side at which pixels are compared
 LIMIT, CUTS = 0.3, 200       # false-positive rate up to which regions are scored, and steps on the way
 Truth = tuple[np.ndarray | None, bool]       # bool (H, W) or None, and whether the image is defective
@@ -27,7 +29,7 @@ def score(model_dir: Path, names: Sequence[str], load: Callable[[str], np.ndarra
     from backend.inspection.anomaly_engine import AnomalyEngine  # loads onnxruntime
 
     tally = Tally()
-    for name, (found, value) in zip(names, answers(AnomalyEngine(model_dir), names, load, tell), strict=True):
+    for name, (found, value) in zip(names, answers(AnomalyEngine(model_dir, REFERENCE), names, load, tell), strict=True):
         tally.add(found, value, *truth(name))
     return tally.figures()
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from backend.device import REFERENCE
+
 Truth = dict[str, list[tuple[str, list[float]]]]
 Prediction = dict[str, Any]
 
@@ -27,7 +29,7 @@ def predict(model_dir: Path, names: Sequence[str], load: Callable[[str], np.ndar
     """All boxes of a deployed model on these images, from confidence 0.001. `load` gives (H, W, 3) RGB uint8."""
     from backend.inspection.engine import Engine  # loads onnxruntime
 
-    return answers(Engine(model_dir), names, load, tell)
+    return answers(Engine(model_dir, REFERENCE), names, load, tell)
 
 
 def answers(engine: Any, names: Sequence[str], load: Callable[[str], np.ndarray], tell: Callable[[int], None],
@@ -44,11 +46,11 @@ def answers(engine: Any, names: Sequence[str], load: Callable[[str], np.ndarray]
     return found
 
 
-def raw_output(model_dir: Path, batch: np.ndarray) -> np.ndarray:
-    """What the artifact answers to a network batch, float32 (B, 3, S, S): (B, 4 + classes, N), on the CPU."""
+def raw_output(model_dir: Path, pixels: np.ndarray) -> np.ndarray:
+    """What the artifact answers to a network batch, uint8 (B, S, S, 3): (B, 4 + classes, N), on the CPU, in float32."""
     from backend.inspection.engine import Engine
 
-    return Engine(model_dir, "onnxruntime-cpu").raw(batch)
+    return np.concatenate(list(Engine(model_dir, REFERENCE).raw([pixels])))
 
 
 def _prediction(name: str, classes: Sequence[str], row: np.ndarray) -> Prediction:

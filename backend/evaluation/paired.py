@@ -3,11 +3,9 @@
 Stands behind every comparison: of the benchmarks, and of two models on one page. Works from the records of `scored`, so a
 comparison needs neither models nor images. Knows nothing of training, runs or the store.
 
-The interval is a bootstrap's (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13, percentile): seeds are drawn
-with replacement, then images, and both sides are judged on the same draw, so that a hard image is hard for both. Seeds and
-images are crossed, not nested, which makes the interval a little too wide rather than too narrow (Owen, The pigeonhole
-bootstrap, Ann. Appl. Stat. 1, 2007). Drawn pairs of equal recipes with three seeds had zero in their interval in 94 to 99 of 100
-cases; in 89 where seeds made nearly all of the difference.
+Images are drawn with replacement, both sides judged on the same draw, so that a hard image is hard for both; how seeds come in is
+told in `intervals`. Seeds are not paired: that two arms share a seed's number hardly makes them alike, and to take each side's spread
+by itself doubles the degrees of freedom, which at five seeds are what is scarce.
 
 It says      how far the difference might move had other images of this kind been tested, and (from two seeds on) other seeds run.
 It does not  say anything of other plants, cameras or defects than those of the test set; of other training images, for those
@@ -15,32 +13,24 @@ It does not  say anything of other plants, cameras or defects than those of the 
              spread between seeds is itself hardly known: take an interval that just leaves out zero as a hint, not as proof.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from backend.errors import ConfigError
+from backend.evaluation.intervals import LEVEL, Doubt, Groups, Interval, estimate, image_draws
 from backend.evaluation.scored import Scored, average_precision, by_iou
 
-__all__ = ["METRICS", "Comparison", "Interval", "Scored", "average_precision", "compare"]
+__all__ = ["METRICS", "Comparison", "Interval", "Measured", "Scored", "average_precision", "compare", "measure"]
 
 METRICS = {"map50": 1, "map50_95": 10}       # how many of the ten IoUs a metric averages over
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference (a minus b, in shares of 1) and where it may lie."""
-
-    difference: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Comparison(Interval):
-    """`classes` holds each class at 95 %; `corrected` at 95 % for all of them together (Bonferroni: 5 % shared out among them)."""
+    """Where several arms are compared with one baseline, the interval holds at 95 % for all these arms together (Bonferroni: 5 % shared
+    out among them). `classes` holds each class at as much; `corrected` all classes together, in the same way."""
 
     metric: str
     classes: dict[str, Interval]
@@ -48,70 +38,74 @@ class Comparison(Interval):
     seeds: tuple[int, int]           # runs of a, runs of b
     images: int
     groups: int                      # what was drawn: as many as images where none belong together
+    doubt: Doubt                     # of the metric (one column)
+    among: int = 1                   # arms that are compared with this baseline at once
+
+    @property
+    def share(self) -> float:
+        """What the interval leaves out."""
+        return (1 - LEVEL) / self.among
 
     @property
     def covers(self) -> str:
         """What the interval covers, in words."""
         few, many = sorted(self.seeds)
-        if few == 1:
+        if many == 1:
             return f"{self.images} images; one seed, so it says nothing of how another training run would come out"
         return f"{few if few == many else f'{few} and {many}'} seeds and {self.images} images"
 
 
-def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str = "map50", rounds: int = 2000, seed: int = 0,
-            groups: Sequence[Sequence[str]] | None = None) -> Comparison:
-    """Is `a` better than `b`? One record per seed. Paired two-level bootstrap, 95 % percentile interval.
+@dataclass(frozen=True)
+class Measured:
+    """Some arms' figures on the same draws of images, which is what takes long; comparing any two of them does not."""
 
-    Equally many seeds are paired by their place in the lists; else each side draws its own. `groups` lists names of images that
-    belong together (a lot, a unit, a parent): they are drawn together, for ten pictures of one plate are not ten pieces of evidence.
-    Raises ConfigError where the records are of different test sets.
+    arms: dict[str, np.ndarray]      # (seeds, 1 + rounds, 1 + classes) each: the mean over classes, then each class
+    classes: list[str]
+    metric: str
+    images: int
+    groups: int
+
+    def compare(self, a: str, b: str, among: int = 1) -> Comparison:
+        """Is `a`, one among so many arms that are asked about, better than `b`? The two may have other numbers of seeds."""
+        sides, share = (self.arms[a], self.arms[b]), (1 - LEVEL) / among
+        found = estimate(sides, self.groups)
+        overall, *each = found.intervals(share)
+        corrected = found.intervals(share / len(self.classes))[1:]
+        return Comparison(**vars(overall), metric=self.metric, classes=dict(zip(self.classes, each, strict=True)),
+                          corrected=dict(zip(self.classes, corrected, strict=True)), seeds=(len(sides[0]), len(sides[1])),
+                          images=self.images, groups=self.groups, doubt=found.doubt.column(0), among=among)
+
+
+def measure(arms: Mapping[str, Sequence[Scored]], metric: str = "map50", rounds: int = 1000, seed: int = 0,
+            groups: Groups = None) -> Measured:
+    """Each arm's records, one per seed, on draws of the images.
+
+    `groups` lists names of images that belong together (a lot, a unit, a parent): they are drawn together, for ten pictures of one
+    plate are not ten pieces of evidence. Raises ConfigError where the records are of different test sets.
     """
-    assert a and b and metric in METRICS
-    one = _same_test_set([*a, *b])
-    rng, together = np.random.default_rng(seed), _grouped(one.images, groups)
-    drawn = rng.multinomial(n := int(together.max()) + 1, np.full(n, 1 / n), size=rounds)          # (rounds, groups)
-    weights = np.vstack([np.ones(len(together)), drawn[:, together]])                              # (1 + rounds, images); all once first
-    sides = [np.stack([_figures(s, weights, METRICS[metric]) for s in arm]) for arm in (a, b)]     # (seeds, 1 + rounds, 1 + classes) each
-    if len(a) == len(b):
-        sides = [sides[0] - sides[1]]
-    means = [_mean_of_seeds(side, rng) for side in sides]
-    found = means[0] if len(means) == 1 else means[0] - means[1]                                   # (1 + rounds, 1 + classes)
-    names = list(map(str, one.classes))
-    overall, *each = _intervals(found, 1 - LEVEL)
-    return Comparison(**vars(overall), metric=metric, classes=dict(zip(names, each, strict=True)),
-                      corrected=dict(zip(names, _intervals(found, (1 - LEVEL) / len(names))[1:], strict=True)),
-                      seeds=(len(a), len(b)), images=len(one.images), groups=n)
+    assert all(arms.values()) and metric in METRICS
+    one = same_test_set([scored for arm in arms.values() for scored in arm])
+    weights, n = image_draws(one.images, groups, rounds, np.random.default_rng(seed))
+    return Measured({name: figures(arm, weights, metric) for name, arm in arms.items()}, list(map(str, one.classes)), metric,
+                    len(one.images), n)
 
 
-def _figures(scored: Scored, weights: np.ndarray, ious: int) -> np.ndarray:
-    """(rounds, images) -> (rounds, 1 + classes): the mean over the classes that were drawn, then each class."""
-    ap = by_iou(scored, weights, ious).mean(axis=0)
-    drawn = ~np.isnan(ap)
-    mean = np.where(drawn, ap, 0).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
-    return np.column_stack([np.where(drawn.any(axis=1), mean, np.nan), ap])
+def compare(a: Sequence[Scored], b: Sequence[Scored], metric: str = "map50", rounds: int = 1000, seed: int = 0,
+            groups: Groups = None) -> Comparison:
+    """Is `a` better than `b`? One record per seed; see `measure` and `Measured.compare`."""
+    return measure({"a": a, "b": b}, metric, rounds, seed, groups).compare("a", "b")
 
 
-def _mean_of_seeds(side: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(seeds, 1 + rounds, …) -> (1 + rounds, …): the mean of all seeds first, then of seeds drawn anew each round.
-
-    A draw of n seeds spreads by sqrt((n - 1) / n) too little, which is much where n is 3: stretched to make up for it (Rao & Wu,
-    JASA 83, 1988, for the small strata of surveys). One seed does not spread at all.
-    """
-    n, rounds = side.shape[:2]
-    picks = rng.multinomial(n, np.full(n, 1 / n), size=rounds)                                     # (1 + rounds, seeds)
-    mean = side.mean(axis=0)
-    drawn = np.einsum("rs,sr...->r...", picks / n, side)
-    stretched = mean + np.sqrt(n / max(n - 1, 1)) * (drawn - mean)
-    return np.concatenate([mean[:1], stretched[1:]])
+def figures(arm: Sequence[Scored], weights: np.ndarray, metric: str) -> np.ndarray:
+    """Weights (rounds, images) -> (seeds, rounds, 1 + classes): the mean over the classes that were drawn, then each class."""
+    ap = np.stack([by_iou(scored, weights, METRICS[metric]).mean(axis=0) for scored in arm])
+    there = ~np.isnan(ap)
+    mean = np.where(there, ap, 0).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
+    return np.concatenate([np.where(there.any(axis=-1), mean, np.nan)[..., None], ap], axis=-1)
 
 
-def _intervals(found: np.ndarray, share: float) -> list[Interval]:
-    """(1 + rounds, columns), the difference itself first -> one interval per column that leaves out this share of rounds."""
-    low, high = np.nanquantile(found[1:], [share / 2, 1 - share / 2], axis=0)
-    return [Interval(*map(float, column)) for column in zip(found[0], low, high, strict=True)]
-
-
-def _same_test_set(records: Sequence[Scored]) -> Scored:
+def same_test_set(records: Sequence[Scored]) -> Scored:
+    """The first of them. Raises ConfigError where they are of different test sets, or of one without defects."""
     first = records[0]
     if not first.boxes.any():
         raise ConfigError("The test images hold no labelled defect, so there is nothing to compare.")
@@ -122,18 +116,3 @@ def _same_test_set(records: Sequence[Scored]) -> Scored:
         if not (np.array_equal(first.classes, other.classes) and np.array_equal(first.boxes, other.boxes)):
             raise ConfigError("These models were scored against different labels of the same images. Score all of them anew.")
     return first
-
-
-def _grouped(images: np.ndarray, groups: Sequence[Sequence[str]] | None) -> np.ndarray:
-    """Number of the group of each image (images,), from 0 without gaps; an image that no group names is one of its own."""
-    row = {name: i for i, name in enumerate(map(str, images))}
-    named = [name for group in groups or () for name in group]
-    if unknown := [name for name in named if name not in row]:
-        raise ConfigError(f"{unknown[0]} belongs to a group but not to the test images.")
-    if len(set(named)) < len(named):
-        raise ConfigError("An image stands in two groups, or twice in one. Each may stand in one, once.")
-    number = np.arange(len(images))
-    for group in groups or ():
-        rows = [row[name] for name in group]
-        number[rows] = min(rows, default=0)
-    return np.unique(number, return_inverse=True)[1]

@@ -21,10 +21,30 @@ from backend.evaluation.detection import FLOOR, Prediction, Truth
 IOUS = np.linspace(0.5, 0.95, 10)            # as COCO has them, and in its arithmetic: a hit lies on one side or the other
 RECALLS = np.linspace(0, 1, 101)
 MOST = 100                                   # boxes per image and class that COCO looks at
+PRODUCT = 40                                 # multiplications that cost what one box looked up and added does
 
 
 @dataclass(frozen=True)
-class Scored:
+class Kept:
+    """Arrays that are kept as one .npz file; what `Scored` and `outcomes.Outcomes` have in common."""
+
+    def save(self, path: Path) -> None:
+        """Write it whole: under another name first. `path` ends in .npz."""
+        half = path.with_name(f".{path.name}")
+        np.savez_compressed(half, **{f.name: getattr(self, f.name) for f in fields(self)})
+        half.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        try:
+            with open(path, "rb") as f, np.load(f, allow_pickle=False) as file:
+                return cls(**{f.name: file[f.name] for f in fields(cls)})
+        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as e:
+            raise InputError(f"{path.name} is not a record of scored predictions, or it is damaged.") from e
+
+
+@dataclass(frozen=True)
+class Scored(Kept):
     """What one run found on one test set, and whether it hit. Boxes below confidence 0.001 are left out.
 
     The last three are one row per found box: class by class, from sure to unsure, of equals as COCO ranks them.
@@ -55,25 +75,11 @@ class Scored:
                    np.cumsum([len(part[0]) for part in parts], dtype=np.int64), image.astype(np.min_scalar_type(len(images))),
                    score.astype(np.float16), hits.astype(np.uint16))
 
-    def save(self, path: Path) -> None:
-        """Write it whole: under another name first. `path` ends in .npz."""
-        half = path.with_name(f".{path.name}")
-        np.savez_compressed(half, **{f.name: getattr(self, f.name) for f in fields(self)})
-        half.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        try:
-            with open(path, "rb") as f, np.load(f, allow_pickle=False) as file:
-                return cls(**{f.name: file[f.name] for f in fields(cls)})
-        except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as e:
-            raise InputError(f"{path.name} is not a record of scored predictions, or it is damaged.") from e
-
 
 def _ranked(found: list[list[Prediction]], truth: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of one class, image by image: (image, score, hits) from sure to unsure."""
     ranked = [sorted(some, key=lambda p: -p["score"])[:MOST] for some in found]
-    hits = [_match(np.array([p["bbox"] for p in some], float).reshape(-1, 4), np.array(boxes, float).reshape(-1, 4))
+    hits = [match_boxes(np.array([p["bbox"] for p in some], float).reshape(-1, 4), np.array(boxes, float).reshape(-1, 4))[0]
             for some, boxes in zip(ranked, truth, strict=True)]
     image = np.repeat(np.arange(len(found)), [len(some) for some in ranked])
     score = np.array([p["score"] for some in ranked for p in some], float)
@@ -81,17 +87,19 @@ def _ranked(found: list[list[Prediction]], truth: list[list[list[float]]]) -> tu
     return image[order], score[order], np.concatenate(hits)[order]
 
 
-def _match(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Boxes (D, 4) from sure to unsure, true ones (G, 4), both x, y, w, h: hits as bits (D,). Each true box is hit once per IoU."""
+def match_boxes(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (D, 4) from sure to unsure, true ones (G, 4), both x, y, w, h: hits as bits (D,), and which true box is hit at IoU 0.5 (D,),
+    -1 for none. Each true box is hit once per IoU."""
     overlaps = _overlaps(found, truth)                                                       # (D, G)
     free = np.ones((len(IOUS), len(truth)), bool)
-    hits = np.zeros((len(found), len(IOUS)), bool)
+    hits, which = np.zeros((len(found), len(IOUS)), bool), np.full(len(found), -1)
     for d in np.flatnonzero(overlaps.max(axis=1, initial=0) >= IOUS[0]):
         fitting = np.where(free & (overlaps[d] >= IOUS[:, None]), overlaps[d], 0)            # (IoUs, G)
         best = len(truth) - 1 - fitting[:, ::-1].argmax(axis=1)                              # of equals COCO takes the last
         hits[d] = fitting.max(axis=1) > 0
         free[hits[d], best[hits[d]]] = False
-    return hits @ (1 << np.arange(len(IOUS)))
+        which[d] = best[0] if hits[d, 0] else -1
+    return hits @ (1 << np.arange(len(IOUS))), which
 
 
 def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -116,8 +124,7 @@ def average_precision(scored: Scored, weights: np.ndarray) -> tuple[np.ndarray, 
 def by_iou(scored: Scored, weights: np.ndarray, ious: int) -> np.ndarray:
     """Weights (rounds, images) -> AP (the first IoUs, rounds, classes).
 
-    Precision peaks at hits only, so only they are looked at: per hit, the number of found boxes of each image down to it, times the
-    weights. That makes thousands of rounds one product of matrices.
+    Precision peaks at hits only, so only they are looked at.
     """
     starts = np.concatenate([[0], scored.ends[:-1]])
     return np.stack([_of_class(scored.image[start:end], scored.hits[start:end], boxes, weights, ious)
@@ -130,12 +137,24 @@ def _of_class(image: np.ndarray, hits: np.ndarray, boxes: np.ndarray, weights: n
     at = np.flatnonzero(hits & ((1 << ious) - 1))                                            # (hits,) at any of these IoUs
     if not len(at):
         return np.tile(np.where(total > 0, 0.0, np.nan), (ious, 1))
-    until = np.zeros((len(at), weights.shape[1]))                                            # (hits, images)
-    np.add.at(until, (np.searchsorted(at, np.arange(at[-1] + 1)), image[:at[-1] + 1]), 1)
-    listed = weights @ until.cumsum(axis=0).T                                                # (rounds, hits)
+    listed = _listed(image[:at[-1] + 1], at, weights)                                        # (rounds, hits)
     own = weights[:, image[at]]                                                              # (rounds, hits)
     true = ((hits[at] >> t & 1).astype(bool) for t in range(ious))
     return np.stack([_interpolated(own[:, t].cumsum(axis=1), listed[:, t], total) for t in true])
+
+
+def _listed(image: np.ndarray, at: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Images of the found boxes (found,), rows of hits, weights (rounds, images) -> how many boxes are listed down to each (rounds, hits).
+
+    On hundreds of images one product of matrices, with the boxes of each image down to each hit. On thousands that would be gigabytes:
+    there, box by box, some rounds at a time.
+    """
+    if len(at) * weights.shape[1] <= PRODUCT * len(image):
+        until = np.zeros((len(at), weights.shape[1]))                                        # (hits, images)
+        np.add.at(until, (np.searchsorted(at, np.arange(len(image))), image), 1)
+        return np.asarray(weights @ until.cumsum(axis=0).T)
+    some = max(1, 2**22 // len(image))                                                       # rounds: 32 MB
+    return np.concatenate([weights[k:k + some, image].cumsum(axis=1)[:, at] for k in range(0, len(weights), some)])
 
 
 def _interpolated(true: np.ndarray, listed: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ anomalous; what is left to do here is to fit pictures and to make a score of a m
 bundle, of runs, or of how a threshold was found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from backend.errors import InputError
-from backend.inspection.engine import images_at_once, open_network, read_bundle, stamp
+from backend.inspection.engine import in_batches, read_bundle, stamp
+from backend.inspection.runtimes import Pixels, open_network
 
 UNUSUAL = "unusual"                     # the one class of an anomaly model
 
@@ -33,9 +34,9 @@ class AnomalyEngine:
         self.threshold: float | None = self.head.get("thresholds", {}).get(UNUSUAL)     # none: too few good pictures to set one
         self.pixel_threshold: float = self.head["pixel_threshold"]
         self.map_range: tuple[float, float] = (self.head["map_range"][0], self.head["map_range"][1])
-        self.batch = images_at_once(self.imgsz)
-        self._run, self.runtime = open_network(onnx, runtime, self.name)
-        self.raw(np.zeros((1, 3, self.imgsz, self.imgsz), np.float32))         # shape checked now; the first real call is no slower
+        self.network = open_network(onnx, runtime, self.name, self.imgsz, exact=True)      # small differences of large values
+        self.batch, self.runtime = self.network.batch, self.network.name
+        self.maps([np.zeros((self.imgsz, self.imgsz, 3), np.uint8)])           # shape checked now; the first real call is no slower
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) to uint8 (S, S, 3)."""
@@ -44,25 +45,24 @@ class AnomalyEngine:
 
     def maps(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
         """float32 (n, m, m) of images that went through `prepare`."""
-        found = [np.zeros((0, self.map_side, self.map_side), np.float32)]
-        for start in range(0, len(prepared), self.batch):
-            pixels = np.stack(prepared[start:start + self.batch]).transpose(0, 3, 1, 2)             # (B, 3, S, S)
-            found.append(self.raw(np.ascontiguousarray(pixels, np.float32) / np.float32(255)))
-        return np.concatenate(found)
+        return np.concatenate([np.zeros((0, self.map_side, self.map_side), np.float32), *self.raw(in_batches(prepared, self.batch))])
 
     def scores(self, maps: np.ndarray) -> np.ndarray:
         """float32 (n,) of maps (n, m, m)."""
         return top_mean(maps, int(self.head["score"]["cells"]))
 
-    def raw(self, batch: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S) to (B, m, m)."""
-        raw = self._run(batch)
-        if raw.shape != (len(batch), self.map_side, self.map_side):
+    def raw(self, batches: Iterable[Pixels]) -> Iterator[np.ndarray]:
+        """The network's own answers to each batch: float32 (B, m, m)."""
+        for raw in self.network.stream(batches):
+            self._check(raw)
+            yield raw
+
+    def _check(self, raw: np.ndarray) -> None:
+        if raw.shape[1:] != (self.map_side, self.map_side):
             raise InputError(f"The model {self.name!r} does not answer as an anomaly model with maps of {self.map_side} cells a side: "
                              f"its output has the shape {'×'.join(map(str, raw.shape))}.")
         if not np.isfinite(raw).all():                                         # would otherwise pass every image as good
             raise InputError(f"The model {self.name!r} answers with values that are no numbers; train it again.")
-        return raw
 
 
 def load_anomaly(model_dir: Path, runtime: str = "auto") -> AnomalyEngine:

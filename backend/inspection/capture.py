@@ -6,8 +6,10 @@ Times without a zone are the plant's own; everything that leaves here is UTC. Kn
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from backend import rundir
@@ -36,7 +38,11 @@ class Clock:
             at = self._utc(naive) if naive else None
             if at:
                 return at, source
-        return (self._typed, "typed") if self._typed else (self.arrival, "arrival")
+        return (self._typed, "typed") if self._typed else (self.arrived(name), "arrival")
+
+    def arrived(self, name: str) -> datetime:
+        """When the file came: with its batch."""
+        return self.arrival
 
     def _in_name(self, name: str) -> datetime | None:
         found = self._stamp.finditer(_part(name, self._format)) if self._stamp else ()
@@ -60,16 +66,25 @@ def doubtful(at: datetime) -> bool:
 
 
 def plant_zone() -> ZoneInfo:
-    """The plant's time zone: the newest calendar that nobody took back; UTC where there is none."""
+    """The plant's time zone: that of its calendar; UTC where there is none."""
+    name = _calendar().get("time_zone", "UTC")
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as e:                  # KeyError: ZoneInfoNotFoundError
+        raise ConfigError(f"The plant's time zone {name!r} is unknown on this machine. Set the calendar again.") from e
+
+
+def day_start() -> timedelta:
+    """When the plant's day begins, after midnight."""
+    hour, minute = str(_calendar().get("day_start") or "06:00").split(":")[:2]
+    return timedelta(hours=int(hour), minutes=int(minute))
+
+
+def _calendar() -> dict[str, Any]:
+    """The newest calendar that nobody took back; empty where there is none."""
     taken_back = rundir.undone()
-    for path in rundir.completed("calendar"):
-        if path.name not in taken_back:
-            name = rundir.read_json(path / "job.json")["config"]["time_zone"]
-            try:
-                return ZoneInfo(name)
-            except (ValueError, OSError, KeyError) as e:          # KeyError: ZoneInfoNotFoundError
-                raise ConfigError(f"The plant's time zone {name!r} is unknown on this machine. Set the calendar again.") from e
-    return ZoneInfo("UTC")
+    newest = next((p for p in rundir.completed("calendar") if p.name not in taken_back), None)
+    return dict(rundir.read_json(newest / "job.json")["config"]) if newest else {}
 
 
 def unit_finder(config: Inspect) -> Callable[[str], str]:
@@ -93,6 +108,8 @@ def unit_finder(config: Inspect) -> Callable[[str], str]:
 
 def counter(config: Inspect) -> Callable[[str], tuple[bool, str]]:
     """A function from an image id to (counts in plant trends, why not)."""
+    if config.master:
+        return lambda image_id: (False, "master part")
     if config.line and config.count == "no":
         return lambda image_id: (False, "switched off")
     # Without a line the switch says nothing, but the dataset does: a line given later must not count these.
@@ -104,12 +121,16 @@ def counter(config: Inspect) -> Callable[[str], tuple[bool, str]]:
 def dataset_of() -> dict[str, str]:
     """{image id: name of the newest dataset it belongs to}."""
     known: dict[str, str] = {}
-    for path in rundir.completed("import"):
-        name = rundir.read_json(path / "snapshot.json")["name"]
-        for part in rundir.parts(path, "snapshot_images"):
-            for image_id in rundir.read_part(part)["image_id"].to_pylist():
-                known.setdefault(image_id, name)
+    for name, ids in map(_images_of, list(rundir.snapshots())[::-1]):
+        known |= dict.fromkeys(ids, name)
     return known
+
+
+@lru_cache(maxsize=64)
+def _images_of(snapshot: Path) -> tuple[str, list[str]]:
+    """Its dataset's name and its images' ids. A snapshot never changes; a warm process has read it before it is asked."""
+    ids = [i for part in rundir.parts(snapshot, "snapshot_images") for i in rundir.read_part(part, ["image_id"])["image_id"].to_pylist()]
+    return str(rundir.read_json(snapshot / "snapshot.json")["name"]), ids
 
 
 def _part(name: str, pattern: str) -> str:

@@ -28,12 +28,18 @@ class GroupLog:
         self._dir, self._path = run_dir, run_dir / "inspect.json"
         self.notes: dict[str, Any] = rundir.read_json(self._path) if self._path.exists() else {}
         self._number = self.notes.get("number", 0)
+        self._is_first = True                                     # only the first group of an attempt may have been written before
         self.unfinished = 0                                       # size of the group that was cut off, if one was
         if self._rows_of_last() < self.notes.get("size", 0):
             self._number, self.unfinished = self._number - 1, self.notes["size"]
         inspections, refused = self._rows("inspections"), self._rows("refused")
         self.names = Counter[str](inspections["file_name"].to_pylist() + refused["file_name"].to_pylist())
         self.seen = dict(zip(inspections["image_id"].to_pylist(), inspections["file_name"].to_pylist(), strict=True))
+
+    @property
+    def accepted(self) -> int:
+        """Pictures that have rows."""
+        return len(self.seen)
 
     def note(self, **more: Any) -> None:
         """Remember something about the whole run."""
@@ -43,15 +49,19 @@ class GroupLog:
     def begin(self, size: int, files: str) -> None:
         """A group of so many files follows; `files` tells their names and contents. Raises InputError where they were others before."""
         self._number += 1
-        written = any(_number_of(p) == self._number for p in rundir.parts(self._dir))
-        if written and self.notes.get("files", files) != files:
+        if self._is_first and self._is_written() and self.notes.get("files", files) != files:
             raise InputError("The pictures have changed since this batch was cut off, so it cannot go on. What was inspected until then "
                              "stays; inspect the rest as a new batch.")
+        self._is_first = False
         self.note(number=self._number, size=size, files=files)
 
-    def finish(self, inspections: Rows, detections: Rows, refused: Rows, anomalies: Rows) -> None:
+    def _is_written(self) -> bool:
+        return any(_number_of(p) == self._number for p in rundir.parts(self._dir))
+
+    def finish(self, inspections: Rows, detections: pa.Table, refused: Rows, anomalies: Rows, masters: Rows) -> None:
         assert len(inspections) + len(refused) == self.notes["size"], "each file is accepted or refused"
-        for table, rows in (("detections", detections), ("anomalies", anomalies), ("refused", refused), ("inspections", inspections)):
+        for table, rows in (("detections", detections), ("anomalies", anomalies), ("masters", masters), ("refused", refused),
+                            ("inspections", inspections)):
             rundir.write_part(self._dir, table, rows, self._number)
         self.names.update(r["file_name"] for r in inspections + refused)
         self.seen |= {r["image_id"]: r["file_name"] for r in inspections}

@@ -1,42 +1,49 @@
 """The recipe `inspect`: a batch of pictures into a run's parts.
 
-    inbox, folder or zip ─► reading: threads decode ahead ─► engine, a group at a time ─► grouplog: parts of the run
+    inbox, folder or zip ─► reading: threads decode ahead ─► engine: requests in flight ─► desk: a thread keeps, logs and writes groups
 
-Beside the detector an anomaly model may look at the same pictures, decoded once. What it says is logged and kept for review; it
-neither rejects a picture nor counts it otherwise.
-A group is what reaches the store at once: 8 pictures first, then about a second's worth, 32 at most.
+All three work at the same time, each a bounded way ahead of the next. In the detector's place a classifier of whole images may stand.
+Beside it an anomaly model may look at the same pictures, decoded once. What it says is logged and kept for review; it neither rejects
+a picture nor counts it otherwise. A group is what reaches the store at once: 8 pictures first, then about a second's worth.
 Knows nothing of jobs, of the store, or of the plant's own rules: "defective" and "unusual" here are by the models' own thresholds.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from backend import rundir
 from backend.config import Inspect
 from backend.data import files, images
 from backend.data.files import Refusal
 from backend.errors import InputError
-from backend.inspection import capture, reading
+from backend.inspection import capture, imaging, reading
 from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
-from backend.inspection.engine import Engine, load
+from backend.inspection.engine import Engine, Prepared, load
 from backend.inspection.grouplog import GroupLog, Rows
 from backend.inspection.keeping import Keeper
 from backend.inspection.reading import Picture
-from backend.records import inspection_ids, pack_map
+from backend.records import SCHEMAS, inspection_ids, pack_map
 
 FLOOR = 0.05                            # lowest confidence stored: as far down as the what-if slider reaches
 WITHOUT = "none"                        # as the name of the anomaly model
 MOST_IN_A_RUN = 1 << 20                 # as many ids as one run has
-FIRST, MOST = 8, 32                     # pictures in the first group, and in any later one
+FIRST, MOST = 8, 128                    # pictures in the first group, and in any later one: each costs four files
+MOST_BYTES = 64 * 10**6                 # of their files
 NO_PICTURE = "There is no picture in {}. Pictures can be PNG, JPEG, BMP, TIFF or WebP."
 
 Report = Callable[..., None]
@@ -62,22 +69,25 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
         raise InputError(f"{total:,} files are too many for one batch; send at most {MOST_IN_A_RUN:,}.")
 
     # The models stay those the run began with, whatever is promoted meanwhile.
-    report(step=len(log.names), total=total, message="Loading the model")
-    engine = load(rundir.find_model(log.notes.get("model_id") or config.model, "detector"))
+    report(step=log.names.total(), total=total, message="Loading the model")
+    engine = load(rundir.find_model(log.notes.get("model_id") or config.model, "detector"), config.runtime).cutting(config.tile)
     beside = _beside(config.anomaly, log.notes)
     log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
     desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
 
     # Group after group; each is in the store about a second after its first picture was read.
     began, before = time.monotonic(), len(log.seen)
-    with files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine, beside) as found:
+    with (files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine, beside) as found,
+          ThreadPoolExecutor(1, "desk") as writer,
+          closing(desk.looked(found, dict(log.seen))) as looked):
         size, started = log.unfinished or FIRST, began
-        while group := list(islice(found, size)):
-            log.begin(len(group), _fingerprint(group))
-            log.finish(*desk.inspect(group, log.seen))
-            report(step=min(log.names.total(), total), total=total, message=_so_far(log))
+        written: Future[None] | None = None
+        while group := _group(looked, size):
+            _wait(written, log, total, report)
+            written = writer.submit(desk.write, group, log)
             size = max(1, min(MOST, int(len(group) / max(time.monotonic() - started, 1e-3))))
             started = time.monotonic()
+        _wait(written, log, total, report)
 
     if not log.names:
         raise InputError(NO_PICTURE.format("what was uploaded" if path == inbox else path))
@@ -90,15 +100,36 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
 
 
 def warm_up() -> None:
-    """Load the models in use before there is anything to inspect."""
-    load(rundir.find_model("", "detector"))
+    """Load the models in use before there is anything to inspect, and all else that the first picture would wait for: half a second, most
+    of it pandas, which PyArrow imports when it first looks at a value."""
+    engine = load(rundir.find_model("", "detector"))
     _beside("", {})
+    capture.dataset_of()
+    with TemporaryDirectory() as scratch:
+        picture, log = BytesIO(), GroupLog(Path(scratch))
+        Image.new("RGB", (8, 8)).save(picture, "JPEG")
+        engine.predict([np.asarray(images.decode(picture.getvalue(), ""))])
+        (Path(scratch) / "parts").mkdir()
+        log.begin(1, "")
+        log.finish([], SCHEMAS["detections"].empty_table(), [dict(file_name="", reason="")], [], [])
+        log.figures(engine.thresholds)
 
 
 def _beside(name: str, notes: dict[str, Any]) -> AnomalyEngine | None:
     """The anomaly model to run too. A run that was begun before there was one goes on without."""
     wanted = notes.get("anomaly_model_id") or (WITHOUT if "model_id" in notes else name.strip() or rundir.promoted_model("anomaly"))
     return None if wanted in ("", WITHOUT) else load_anomaly(rundir.find_model(wanted, "anomaly"))
+
+
+class Log(Protocol):
+    """Where groups go: a batch's log, or a folder watch's."""
+
+    @property
+    def accepted(self) -> int: ...
+
+    def begin(self, size: int, files: str) -> None: ...
+
+    def finish(self, inspections: Rows, detections: pa.Table, refused: Rows, anomalies: Rows, masters: Rows) -> None: ...
 
 
 @dataclass
@@ -114,6 +145,7 @@ class Desk:
     count: Callable[[str], tuple[bool, str]]
     keeper: Keeper
     doubtful: int = 0
+    cut: int = 0
 
     @property
     def floor(self) -> float:
@@ -124,20 +156,43 @@ class Desk:
         clock = f"{self.doubtful:,} pictures carry a time before 2000 or in the future: check the camera's clock."
         blind = [self.beside.head.get("threshold_refused") or f"The anomaly model {self.beside.name!r} has no limit of its own: "
                  "its scores are logged, but it calls nothing unusual."] if self.beside and self.beside.threshold is None else []
-        return self.keeper.warnings + ([clock] if self.doubtful else []) + blind
+        large = "1 large picture was" if self.cut == 1 else f"{self.cut:,} large pictures were"
+        cut = f"{large} looked at in tiles of {self.engine.tile[0]:,} pixels."
+        return self.engine.network.notes + self.keeper.warnings + ([clock] if self.doubtful else []) + ([cut] if self.cut else []) + blind
 
-    def inspect(self, group: list[Picture | Refusal], seen: dict[str, str]) -> tuple[Rows, Rows, Rows, Rows]:
-        """Rows for inspections, detections, refused and anomalies."""
-        accepted, refused = _without_repeats(group, seen)
-        found = self.engine.detect([p.prepared for p in accepted], self.floor)
-        ids = inspection_ids(self.run_id, len(seen) + len(accepted))[len(seen):].tolist()
-        anomalies, unusual = self._anomalies(ids, accepted)
+    def looked(self, items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Generator["Looked"]:
+        """What the engine says of each picture, in their order; refusals and repeated pictures in their place."""
+        waiting: deque[Picture | Refusal] = deque()
+
+        def accepted() -> Iterator[Prepared]:
+            for item in without_repeats(items, seen):
+                waiting.append(item)
+                if isinstance(item, Picture):
+                    self.cut += bool(item.prepared.tiles)
+                    yield item.prepared
+
+        for boxes in self.engine.stream(accepted(), self.floor):
+            while isinstance(item := waiting.popleft(), Refusal):
+                yield Looked(item)
+            yield Looked(replace(item, prepared=item.prepared.emptied()), boxes)
+        yield from map(Looked, waiting)
+
+    def write(self, group: list["Looked"], log: Log) -> None:
+        """A group into the run's parts, its pictures kept first."""
+        log.begin(len(group), _fingerprint(group))
+        refused = [dict(file_name=one.item.name, reason=one.item.reason) for one in group if isinstance(one.item, Refusal)]
+        pictures = [(one.item, one.boxes) for one in group if isinstance(one.item, Picture)]
+        ids = inspection_ids(self.run_id, log.accepted + len(pictures))[log.accepted:].tolist()
+        anomalies, unusual = self._anomalies(ids, [p for p, _ in pictures])
         self.keeper.look()
-        inspections = [self._inspection(i, p, boxes, i in unusual) for i, p, boxes in zip(ids, accepted, found, strict=True)]
-        detections = [self._detection(i, box) for i, boxes in zip(ids, found, strict=True) for box in boxes.tolist()]
+        inspections = [self._inspection(i, picture, boxes, i in unusual) for i, (picture, boxes) in zip(ids, pictures, strict=True)]
+        self.keeper.settle()
+        self.doubtful += sum(capture.doubtful(row["captured_at"]) for row in inspections)
         for inspection, anomaly in zip(inspections, anomalies, strict=bool(anomalies)):
             anomaly["anomaly_map"] = anomaly["anomaly_map"] if inspection["kept"] else None
-        return inspections, detections, [dict(file_name=r.name, reason=r.reason) for r in refused], anomalies
+        masters = [imaging.reading(i, self.unit(p.name), p.data, p.name) for i, (p, _) in zip(ids, pictures, strict=True)
+                   if self.config.master]
+        log.finish(inspections, self._detections(ids, [boxes for _, boxes in pictures]), refused, anomalies, masters)
 
     def _anomalies(self, ids: list[int], pictures: list[Picture]) -> tuple[Rows, set[int]]:
         """What the anomaly model says of each picture, and which are unusual by its own threshold; nothing where none runs."""
@@ -156,7 +211,6 @@ class Desk:
         is_reject = any(confidence >= engine.thresholds[engine.classes[int(k)]] for confidence, k in boxes[:, 4:].tolist())
         kept, share = self.keeper.keep(picture.data, picture.image_id, picture.format, is_reject or is_unusual)
         at, source = self.clock(picture.data, picture.name)
-        self.doubtful += capture.doubtful(at)
         counted, why = self.count(picture.image_id)
         return dict(inspection_id=inspection_id, plant=config.plant, image_id=picture.image_id, file_name=picture.name,
                     unit_id=self.unit(picture.name), line=config.line, product=config.product, lot=config.lot, camera=config.camera,
@@ -164,31 +218,54 @@ class Desk:
                     width=picture.prepared.width, height=picture.prepared.height, model_id=engine.model_id, runtime=engine.runtime,
                     counted=counted, not_counted_why=why, kept=kept, kept_share=share)
 
-    def _detection(self, inspection_id: int, box: list[float]) -> dict[str, Any]:
-        x1, y1, x2, y2, confidence, class_id = box
-        return dict(inspection_id=inspection_id, class_name=self.engine.classes[int(class_id)], confidence=confidence,
-                    x1=x1, y1=y1, x2=x2, y2=y2)
+    def _detections(self, ids: list[int], boxes: list[np.ndarray]) -> pa.Table:
+        """Every box, (n, 6) of each picture, as a row of its inspection."""
+        found = np.concatenate([np.zeros((0, 6), np.float32), *boxes])
+        whose = np.repeat(np.array(ids, np.int64), [len(b) for b in boxes])
+        names = pa.array(self.engine.classes, pa.string()).take(pa.array(found[:, 5].astype(np.int64)))
+        return pa.table([pa.array(whose), names, *(pa.array(found[:, k]) for k in (4, 0, 1, 2, 3))],
+                        names=["inspection_id", "class_name", "confidence", "x1", "y1", "x2", "y2"])
 
 
-def _fingerprint(group: Iterable[Picture | Refusal]) -> str:
+@dataclass(frozen=True)
+class Looked:
+    """A picture without its pixels, and what the engine found in it: float32 (n, 6). Or a refusal."""
+
+    item: Picture | Refusal
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 6), np.float32))
+
+
+def _group(looked: Iterator[Looked], size: int) -> list[Looked]:
+    """The next pictures: so many, or fewer large ones."""
+    group, held = list[Looked](), 0
+    while len(group) < size and held < MOST_BYTES and (one := next(looked, None)):
+        group.append(one)
+        held += len(one.item.data) if isinstance(one.item, Picture) else 0
+    return group
+
+
+def _wait(written: "Future[None] | None", log: GroupLog, total: int, report: Report) -> None:
+    """Until the group before is written; then say so. One that was cut off is as large again as it was, whatever its bytes."""
+    if written is not None:
+        written.result()
+        report(step=min(log.names.total(), total), total=total, message=_so_far(log))
+
+
+def _fingerprint(group: Iterable[Looked]) -> str:
     """Names and contents of a group, in short."""
-    files = [(item.name, item.image_id if isinstance(item, Picture) else "") for item in group]
+    files = [(one.item.name, one.item.image_id if isinstance(one.item, Picture) else "") for one in group]
     return images.sha256(json.dumps(files).encode())[:16]
 
 
-def _without_repeats(group: Iterable[Picture | Refusal], seen: dict[str, str]) -> tuple[list[Picture], list[Refusal]]:
-    """Accepted and refused; a picture whose very bytes were accepted before in this run is refused."""
-    accepted: dict[str, Picture] = {}
-    refused = []
-    for item in group:
-        if isinstance(item, Refusal):
-            refused.append(item)
-        elif item.image_id in seen or item.image_id in accepted:
-            other = seen.get(item.image_id) or accepted[item.image_id].name
-            refused.append(Refusal(item.name, f"Same picture as {other}."))
-        else:
-            accepted[item.image_id] = item
-    return list(accepted.values()), refused
+def without_repeats(items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Iterator[Picture | Refusal]:
+    """A picture whose very bytes were accepted before in this run is refused. `seen`: accepted content, image id to file name."""
+    for item in items:
+        if isinstance(item, Picture) and item.image_id in seen:
+            yield Refusal(item.name, f"Same picture as {seen[item.image_id]}.")
+            continue
+        if isinstance(item, Picture):
+            seen[item.image_id] = item.name
+        yield item
 
 
 def _so_far(log: GroupLog) -> str:

@@ -17,6 +17,12 @@ GOOD_SHARE = 0.01                       # of the good ones, once the disk is at 
 EARLY = 2.0                             # warn at this many times the limit
 
 
+def drawn(image_id: str, share: float) -> bool:
+    """Whether a picture stays by lot, where this share of its like does. One that does not may lie on disk all the same, for another
+    reason: it stands for no other."""
+    return share >= 1 or int(image_id[:8], 16) < share * 2**32
+
+
 class Keeper:
     """Keeps pictures of one batch. `look` at the disk now and then; `warnings` says what a person should know."""
 
@@ -48,11 +54,20 @@ class Keeper:
         """Keep a picture or not; rejects and unusual ones are wanted. Returns whether it is on disk, and the chance that a picture judged
         like it had to stay."""
         chance = 1.0 if is_wanted else self.share
-        if int(image_id[:8], 16) >= chance * 2**32:
+        if not drawn(image_id, chance):
             return images.path_of(image_id) is not None, chance
         try:
-            images.keep(data, image_id, format)
+            images.keep(data, image_id, format, durable=False)
         except OSError as e:                                      # a full disk must not cost the verdict
             self._warnings["write"] = f"Some pictures could not be kept: {e.strerror}."
             return False, chance
         return True, chance
+
+    def settle(self) -> None:
+        """Wait until what was kept is on disk: before rows say so."""
+        try:
+            images.settle()
+        except FileNotFoundError:                                 # nothing was ever kept
+            pass
+        except OSError as e:
+            self._warnings["write"] = f"Some pictures could not be kept: {e.strerror}."

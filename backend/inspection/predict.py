@@ -1,7 +1,7 @@
 """The recipe `predict`: what a model says of a list of pictures, in the form that scorers read.
 
-A detector gives every box, an anomaly model a map and a score of each picture. Knows nothing of batches, of the store, or of
-what a box or a score means.
+A detector gives every box, a classifier the probabilities, an anomaly model a map and a score of each picture. Knows nothing of
+batches, of the store, or of what a box or a score means.
 """
 
 import json
@@ -21,6 +21,7 @@ from backend.data.files import Entry, Refusal
 from backend.errors import ConfigError, InputError
 from backend.inspection import reading
 from backend.inspection.anomaly_engine import AnomalyEngine, enlarged, load_anomaly
+from backend.inspection.classifier_engine import ClassifierEngine
 from backend.inspection.engine import Engine, Prepared, load
 from backend.inspection.grouplog import Rows
 from backend.inspection.inspect import MOST, NO_PICTURE
@@ -37,9 +38,7 @@ def run(config: Predict, run_dir: Path, report: Report) -> dict[str, Any]:
     if not config.out.strip():
         raise ConfigError("Choose a folder to write predictions.json, or maps and scores.json, into (out).")
     report(step=0, total=images.count(path), message="Loading the model")
-    folder = rundir.find_model(config.model)
-    anomaly = rundir.kind_of(rundir.read_json(folder / "model.json")) == "anomaly"
-    answers = Maps(load_anomaly(folder), out) if anomaly else Boxes(load(folder), out)
+    answers = _answers(rundir.find_model(config.model), out, config.runtime)
     began, seen = time.monotonic(), 0
     refused: Rows = []
     with files.listing(path) as listed:
@@ -56,6 +55,14 @@ def run(config: Predict, run_dir: Path, report: Report) -> dict[str, Any]:
     return dict(said, images=seen - len(refused), refused=refused, seconds=round(seconds, 3),
                 images_per_s=round((seen - len(refused)) / seconds, 1),
                 model_id=engine.model_id, model_name=engine.name, runtime=engine.runtime)
+
+
+def _answers(folder: Path, out: Path, runtime: str) -> "Boxes | Probabilities | Maps":
+    """What takes pictures and keeps what the model of this folder says of them."""
+    if rundir.kind_of(rundir.read_json(folder / "model.json")) == "anomaly":
+        return Maps(load_anomaly(folder, runtime), out)
+    engine = load(folder, runtime)
+    return Probabilities(engine, out) if isinstance(engine, ClassifierEngine) else Boxes(engine, out)
 
 
 class Boxes:
@@ -75,6 +82,26 @@ class Boxes:
         self.out.mkdir(parents=True, exist_ok=True)
         rundir.write_bytes(self.out / "predictions.json", json.dumps(self.rows).encode())
         return dict(path=str(self.out / "predictions.json"), boxes=len(self.rows), floor=SCORER_FLOOR)
+
+
+class Probabilities:
+    """`predictions.json`: of each picture the likeliest class, its probability as the score, and the probabilities of all."""
+
+    def __init__(self, engine: ClassifierEngine, out: Path) -> None:
+        self.engine, self.imgsz, self.prepare = engine, engine.imgsz, engine.prepare
+        self.out, self.rows = out, list[dict[str, Any]]()
+
+    def take(self, group: list[Picture]) -> None:
+        names = self.engine.all_classes
+        for picture, row in zip(group, self.engine.probabilities([p.prepared for p in group]).tolist(), strict=True):
+            told = {name: round(p, 6) for name, p in zip(names, row, strict=True)}
+            likeliest = names[row.index(max(row))]
+            self.rows.append(dict(file_name=picture.name, category=likeliest, score=told[likeliest], probabilities=told))
+
+    def write(self) -> dict[str, Any]:
+        self.out.mkdir(parents=True, exist_ok=True)
+        rundir.write_bytes(self.out / "predictions.json", json.dumps(self.rows).encode())
+        return dict(path=str(self.out / "predictions.json"), classes=self.engine.all_classes)
 
 
 class Maps:

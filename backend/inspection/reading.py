@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -82,21 +83,47 @@ def left(entries: Iterable[Entry | Refusal], done: "Counter[str]") -> Iterator[E
 def _ahead(pool: ThreadPoolExecutor, entries: Iterable[Entry | Refusal], engine: Fits,
            beside: FitsBeside | None) -> Generator[Picture | Refusal | None, None, None]:
     waiting: deque[tuple[int, Future[Picture | Refusal | None]]] = deque()
-    held, fitted = 0, 3 * (engine.imgsz**2 + (beside.imgsz**2 if beside else 0))
+    held = Held()
+    fitted = 3 * (engine.imgsz**2 + (beside.imgsz**2 if beside else 0))
     try:
         for entry in entries:
             size = fitted + (0 if isinstance(entry, Refusal) else entry.size)
-            waiting.append((size, pool.submit(_look, entry, engine, beside)))
-            held += size
-            while len(waiting) > AHEAD or (held > AHEAD_BYTES and waiting):
-                size, future = waiting.popleft()
-                held -= size
-                yield future.result()
+            waiting.append((size, pool.submit(held.look, size, entry, engine, beside)))
+            held.add(size)
+            while len(waiting) > AHEAD or (waiting and held.bytes > AHEAD_BYTES):
+                yield held.taken(*waiting.popleft())
         while waiting:
-            yield waiting.popleft()[1].result()
+            yield held.taken(*waiting.popleft())
     finally:
         for _, future in waiting:
             future.cancel()
+
+
+class Held:
+    """Bytes on their way: expected while a file is being read, then what it is: one cut into tiles takes more."""
+
+    def __init__(self) -> None:
+        self.bytes, self._guard = 0, Lock()
+
+    def add(self, more: int) -> None:
+        with self._guard:
+            self.bytes += more
+
+    def look(self, expected: int, entry: Entry | Refusal, engine: Fits, beside: FitsBeside | None) -> Picture | Refusal | None:
+        """`_look`, in a thread."""
+        item = _look(entry, engine, beside)
+        if (more := _size(item) - expected) > 0:
+            self.add(more)
+        return item
+
+    def taken(self, expected: int, future: "Future[Picture | Refusal | None]") -> Picture | Refusal | None:
+        item = future.result()
+        self.add(-max(expected, _size(item)))
+        return item
+
+
+def _size(item: Picture | Refusal | None) -> int:
+    return item.prepared.nbytes if isinstance(item, Picture) else 0
 
 
 def _look(entry: Entry | Refusal, engine: Fits, beside: FitsBeside | None) -> Picture | Refusal | None:
@@ -105,9 +132,8 @@ def _look(entry: Entry | Refusal, engine: Fits, beside: FitsBeside | None) -> Pi
     if source is None or isinstance(source, Refusal):
         return source
     try:
-        image = images.decode(source.data, source.name)
+        pixels, form = images.pixels(source.data, source.name)
     except ImageError as e:
         return Refusal(source.name, str(e))
-    pixels = np.asarray(image)
-    return Picture(source.name, source.data, images.sha256(source.data), image.format or "", engine.prepare(pixels),
+    return Picture(source.name, source.data, images.sha256(source.data), form, engine.prepare(pixels),
                    beside.prepare(pixels) if beside else None)

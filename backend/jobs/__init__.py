@@ -2,17 +2,30 @@
 
     submit status recent cancel resume log_tail live_metrics run_file              runs, in their directories
     estimate estimate_stages                                                       how long one will take here
+    plan_experiment start_experiment experiment experiments                        matched trainings, and how far they are
+    compare comparison expected_cost                                               whether finished ones really differ, what they cost
     record undo add_demo remove_demo                                               what a person decides
+    synthetic judge                                                                made pictures, and what a person says of them
     results                                                                        what the database knows
+    sampling · labelling                                                           the random sample and the true rate; drawn boxes, CVAT
 
-    events (inline runs) · runs (reading) · pace, reuse (estimates) · house (database, ingest, supervisor of the app process)
+    events (inline runs) · runs, gallery, standings (reading) · arms, holdings, plans (of experiments) · pace, reuse (estimates)
+    control, points, signals, trial (control charts)
+    conditions, lookout, alarms (what somebody has to know) · channels, senders, delivery (and how it is told) · software, checks, lookbacks
+    (whoever inspects, inspected) · messenger (a child of the supervisor: sends, and looks while no app is there)
+    shift_facts, shift_events, shift_report, shift_plan, report_runs (the shift report) · two_periods
+    house (database, ingest, supervisor of the app process) · waves (experiments, taken on by the supervisor)
     supervisor → executor → worker → report, recipes, locks, memory               the other side of the process border
 
 Everything opens at the first call. Loads no torch, no detector, no image code.
 
     DIFFSPECT_DATA         the data folder
     DIFFSPECT_SUPERVISOR   off: a service of the machine runs `python -m backend worker`, the app starts none
+    DIFFSPECT_MESSENGER    off: nothing is sent, and nobody looks for alarms while no app is there
+    DIFFSPECT_ALERTS       file with channels for messages, see `channels`; else alerts.toml in the data folder
+    DIFFSPECT_URL          the address under which people reach the app, for links in messages
     DIFFSPECT_WARM         off: no inspector is kept ready, where memory is scarce
+    HF_HUB_OFFLINE         0: a checkpoint that a person names by its hub name may be fetched; else nothing ever is
     DIFFSPECT_CANCEL_GRACE, DIFFSPECT_KILL_GRACE   seconds a canceled run gets to stop by itself (10), then after SIGTERM (5)
     DIFFSPECT_RECIPES      modules with recipes of one's own, see `recipes`
 """
@@ -22,20 +35,34 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from backend import rundir
+from backend import comparable, rundir
 from backend.config import (
     RECIPES,
+    AdaptPrior,
+    Check,
     CollectMasks,
+    Combine,
+    Compare,
     Config,
     Demo,
     DemoModel,
+    Experiment,
     Import,
     Inspect,
+    MeasureSynthesis,
     Predict,
     ProbeFeatures,
+    Relabel,
+    Score,
+    SearchSynthesis,
+    Shadow,
+    Synthesize,
     TrainAnomaly,
+    TrainClassifier,
     TrainDetector,
     TrainDistilled,
+    TrainPrior,
+    Watch,
 )
 from backend.errors import (
     Canceled,
@@ -47,30 +74,36 @@ from backend.errors import (
     ResourceError,
     StoreError,
 )
-from backend.jobs import events, house, recipes, runs
+from backend.jobs import events, gallery, house, plans, recipes, runs, standings, watching
+from backend.jobs.arms import PRESETS
 from backend.jobs.house import caught_up, worker_alive
 from backend.jobs.pace import estimate, estimate_stages
 from backend.jobs.runs import live_metrics, log_tail
+from backend.jobs.watching import watches
+from backend.quality.stages import SavedChart
 from backend.records import Filters, RunStatus
 
 if TYPE_CHECKING:
-    from backend.jobs import results
+    from backend.jobs import labelling, results, sampling
 
 __all__ = [
-    "RECIPES", "Canceled", "CollectMasks", "Config", "ConfigError", "Demo", "DemoModel", "DiffspectError", "Filters", "ImageError",
-    "Import", "InputError", "Inspect", "NotFoundError", "Predict", "ProbeFeatures", "ResourceError", "RunStatus", "StoreError",
-    "TrainAnomaly", "TrainDetector", "TrainDistilled", "add_demo", "cancel", "caught_up", "estimate", "estimate_stages",
-    "live_metrics", "log_tail", "recent", "record", "remove_demo", "results", "resume", "run_file", "status", "submit", "undo",
-    "worker_alive",
+    "PRESETS", "RECIPES", "AdaptPrior", "Canceled", "Check", "CollectMasks", "Combine", "Compare", "Config", "ConfigError", "Demo",
+    "DemoModel",
+    "DiffspectError", "Experiment", "Filters", "ImageError", "Import", "InputError", "Inspect", "MeasureSynthesis", "NotFoundError",
+    "Predict", "ProbeFeatures", "Relabel", "ResourceError", "RunStatus", "SavedChart", "Score", "SearchSynthesis", "Shadow", "StoreError",
+    "Synthesize", "TrainAnomaly", "TrainClassifier", "TrainDetector", "TrainDistilled", "TrainPrior", "Watch", "add_demo", "cancel",
+    "caught_up", "compare", "comparison", "estimate", "estimate_stages", "expected_cost", "experiment", "experiments", "judge",
+    "labelling", "live_metrics", "log_tail", "plan_experiment", "recent", "record", "remove_demo", "results", "resume", "run_file",
+    "sampling", "start_experiment", "status", "submit", "synthetic", "undo", "watches", "worker_alive",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`jobs.results`, loaded when first asked for: a worker that starts needs neither DuckDB nor pandas."""
-    if name == "results":
+    """`jobs.results` and the like, loaded when first asked for: a worker that starts needs neither DuckDB nor pandas."""
+    if name in ("results", "sampling", "labelling"):
         from importlib import import_module
 
-        return import_module("backend.jobs.results")
+        return import_module(f"backend.jobs.{name}")
     raise AttributeError(name)
 
 
@@ -119,7 +152,7 @@ def recent(limit: int = 50, recipes: tuple[str, ...] = (), plant: str | None = N
 def cancel(run_id: str) -> None:
     """Ask a run to stop. A finished one stays as it is."""
     house.opened()
-    runs.cancel(run_id)
+    watching.stop(run_id)
 
 
 def resume(run_id: str) -> None:
@@ -128,12 +161,70 @@ def resume(run_id: str) -> None:
     house.opened().wake()
 
 
+def plan_experiment(config: Experiment) -> dict[str, Any]:
+    """What an experiment would do: its arms with their images and steps, its runs, seconds. Raises ConfigError or NotFoundError with the
+    reason why it cannot be."""
+    return plans.outlook(config)
+
+
+def start_experiment(config: Experiment, by: str = "") -> str:
+    """Queue an experiment. Its runs follow, all arms of one seed first, then their comparison; `cancel` and `resume` reach all of them.
+    Raises as `plan_experiment`."""
+    plans.outlook(config)
+    return submit(config, by=by)
+
+
+def experiment(run_id: str) -> dict[str, Any]:
+    """An experiment and how far each of its runs is; cheap. Raises NotFoundError."""
+    return standings.experiment(run_id)
+
+
+def experiments() -> list[dict[str, Any]]:
+    """All of them, newest first."""
+    return list(standings.experiments())
+
+
+def compare(arms: dict[str, list[str]], baseline: str = "", name: str = "", metric: str = "map50") -> str:
+    """Whether finished trainings really differ: the comparison that has these inputs, or a new one, queued. Raises ConfigError with the
+    reason where they cannot be compared."""
+    config = Compare(name=name, arms=arms, baseline=baseline, metric=metric)
+    comparable.test_set(config.arms)
+    return plans.compared(config, *rundir.OPEN_STATES) or submit(config)
+
+
+def comparison(run_id: str) -> dict[str, Any]:
+    """What a comparison came to. Raises NotFoundError while it is not made."""
+    return standings.comparison(run_id)
+
+
+def expected_cost(run_ids: list[str], missed: float, false_reject: float, defect_rate: float) -> dict[str, Any]:
+    """What the runs of one arm cost per 1,000 parts: `point`, at the thresholds recommended for them, and `curve`, at each threshold; as
+    `evaluation.cost` tells them. Raises ConfigError, NotFoundError."""
+    from backend.evaluation.cost import Costs
+    from backend.jobs import costs
+
+    return costs.expected(run_ids, Costs(missed, false_reject, defect_rate))
+
+
 def record(recipe: str, config: dict[str, Any], plant: str = "real", by: str = "") -> str:
     """Write down what a person decided. It shows in results when this returns, unless the database is busy elsewhere."""
     opened = house.opened()
     run_id = events.record(recipe, config, plant, by)
-    opened.ingest()
+    opened.ingest(run_ids=[run_id])              # not a look at all runs: a key press waits for it
+    if recipe == "promote":
+        _look_back(opened, config)
     return run_id
+
+
+def _look_back(opened: house.House, config: dict[str, Any]) -> None:
+    """With a model that was just put to use, on the pictures of the last days: see `lookbacks`."""
+    from backend.jobs import lookbacks
+
+    try:
+        lookbacks.begin(opened.database(), str(config.get("model_id")), str(config.get("kind") or ""))
+        opened.wake()
+    except StoreError:                           # another process has the database: a person may look back later
+        return
 
 
 def undo(run_id: str) -> str:
@@ -143,7 +234,29 @@ def undo(run_id: str) -> str:
         raise ConfigError("Only a decision can be undone, not a run. Take its images out of the trends instead.")
     if target["recipe"] == "undo":
         raise ConfigError("What was taken back stays so. Make the decision again instead.")
-    return record("undo", {"run_id": run_id}, target["plant"])
+    if target["recipe"] != "promote":
+        return record("undo", {"run_id": run_id}, target["plant"])
+    kind = str(target["config"].get("kind") or "detector")
+    used = rundir.promoted_model(kind)
+    made = record("undo", {"run_id": run_id}, target["plant"])
+    if (now := rundir.promoted_model(kind)) != used:
+        _look_back(house.opened(), dict(model_id=now, kind=kind))          # the model before takes over, as if it were promoted
+    return made
+
+
+def synthetic(run_id: str) -> dict[str, Any]:
+    """A synthetic set: what its head.json says, its items with what people said of each. Raises NotFoundError while it is not made."""
+    return gallery.synthetic(run_id)
+
+
+def judge(run_id: str, verdicts: dict[str, str], by: str = "") -> str:
+    """Write down what a person said of made pictures: {file: accept | reject | again | '' (take it back)}.
+
+    `synthetic` shows it when this returns. Returns the id that `undo` takes. Raises ConfigError, NotFoundError.
+    """
+    made = gallery.judge(run_id, verdicts, by)
+    house.opened().wake()                        # not `ingest`: a key press waits for no database
+    return made
 
 
 def run_file(run_id: str, relative: str) -> Path:

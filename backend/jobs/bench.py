@@ -1,4 +1,6 @@
-"""`bench anomaly`: one anomaly model for each category of MVTec AD, or of another set in its layout, all with the same settings.
+"""The benchmarks that are commands. `bench inference` measures in processes of its own, beside the tests.
+
+`bench anomaly`: one anomaly model for each category of MVTec AD, or of another set in its layout, all with the same settings.
 
 A category is an ordinary import and an ordinary training, so the dashboard shows both. It is imported each time, since its files
 may have changed; the same content is the same snapshot. So a stopped benchmark goes on where it was: a completed training of the
@@ -6,6 +8,8 @@ very settings, snapshot and program counts, one that was stopped is taken up. Fi
 the weights of the last step, on the category's own test images, which nothing was chosen on. Knows nothing of how they come about.
 """
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,22 @@ from typing import Any
 from backend import __version__, rundir
 from backend.config import Config, Import, TrainAnomaly
 from backend.errors import DiffspectError, InputError
-from backend.jobs import recipes, worker
+from backend.jobs import executor, recipes, worker
 
 FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP", "aupro": "AUPRO"}
 SOURCE = "arXiv 2604.19240"
 PUBLISHED: dict[str, float | None] = {"image_auroc": 98.4, "pixel_auroc": 98.3, "pixel_ap": None, "aupro": None}     # its abstract: means
 Figures = dict[str, float | None]
+
+
+def inference(options: dict[str, Any], as_json: bool) -> int:
+    """How fast inspection is, beside what else there is. Returns the exit code."""
+    words = ["--imgsz", *map(str, options["imgsz"]), "--rounds", str(options["rounds"])]
+    words += ["--images", str(options["images"])] if options["images"] else []
+    words += ["--model", str(rundir.find_model(options["model"], "detector"))] if options["model"] else []
+    words += ["--json"] if as_json else []
+    command = [sys.executable, "-m", "tests.benchmarks.inference", *words]
+    return subprocess.run(command, cwd=executor.ROOT, env=executor.environment()).returncode
 
 
 def categories(folder: Path) -> list[Path]:

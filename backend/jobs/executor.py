@@ -20,9 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def offline() -> dict[str, str]:
-    """What keeps the libraries of a recipe from downloading, installing, phoning home or unpickling; set before they load."""
+    """What keeps the libraries of a recipe from downloading, installing, phoning home or unpickling; set before they load.
+
+    HF_HUB_OFFLINE=0 in the environment lets a recipe fetch the checkpoint that a person names by its hub name.
+    """
     return {
-        "YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SAFE_LOAD": "1", "HF_HUB_OFFLINE": "1",
+        "YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SAFE_LOAD": "1",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
         "YOLO_CONFIG_DIR": str(data_root() / "settings"), "MPLCONFIGDIR": str(data_root() / "settings"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores())),
     }
@@ -79,7 +83,7 @@ class Job:
             with suppress(OSError):
                 self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(2)
+            self.process.wait(10)                                # it may be loading its model yet
         self.signal(signal.SIGKILL)
         self.process.wait()
 

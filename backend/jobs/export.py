@@ -56,8 +56,13 @@ def table(facts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(facts: pd.DataFrame, found: pd.DataFrame) -> bytes:
-    rows = table(facts, found)
-    for name in map(str, rows.select_dtypes("str").columns):
+    return spreadsheet(table(facts, found))
+
+
+def spreadsheet(rows: pd.DataFrame) -> bytes:
+    """Any table as CSV that a spreadsheet opens safely."""
+    rows = rows.copy()
+    for name in map(str, rows.select_dtypes(["str", "object"]).columns):
         rows[name] = [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in rows[name]]
     return rows.to_csv(index=False).encode("utf-8-sig")          # with a mark, or Excel reads umlauts wrongly
 
@@ -86,7 +91,7 @@ def _zip(facts: pd.DataFrame, found: pd.DataFrame) -> Path:
     """Pictures with boxes as JPEG and the CSV, in a file, one picture in memory at a time. What was not kept is named in missing.txt."""
     boxes = {i: pictures.rows(rows) for i, rows in found.groupby("inspection_id")}
     missing = []
-    path = _temporary()
+    path = temporary()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as z:
         z.writestr("results.csv", _csv(facts, found))
         for number, row in enumerate(pictures.rows(facts), 1):
@@ -102,7 +107,7 @@ def _zip(facts: pd.DataFrame, found: pd.DataFrame) -> Path:
     return path
 
 
-def _temporary() -> Path:
+def temporary() -> Path:
     """A new file for a download, in the data folder; earlier ones that were left go."""
     folder = data_root() / ".downloads"
     folder.mkdir(parents=True, exist_ok=True)

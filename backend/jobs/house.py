@@ -1,4 +1,4 @@
-"""What the app process keeps open, once: the database, the thread that ingests, the supervisor.
+"""What the app process keeps open, once: the database, the thread that ingests and looks for alarms, the supervisor.
 
 Opens at the first call from any page. Where another process owns the database, runs can still be submitted and followed;
 what needs the database says so. Knows nothing of pages.
@@ -11,18 +11,22 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend import rundir
 from backend.config import data_root
 from backend.errors import ConfigError, StoreError
-from backend.jobs import events, executor, locks, runs, supervisor
+from backend.jobs import events, executor, locks, messenger, runs, supervisor
 
 if TYPE_CHECKING:
     from backend.store.database import Database
 
 BUSY_S, IDLE_S = 0.3, 2.0               # between two looks for new parts: while runs are open, and otherwise
+ALARMS_S = 30.0                         # between two looks at what people want to be told of
+LOOK_S = 0.05                           # between two looks whether an open run has written a part, meanwhile
 START_S = 5.0                           # how long a supervisor may take to come up before another is started
 END_S = 20.0                            # longer than the supervisor takes to end a stuck run
 log = logging.getLogger(__name__)
@@ -66,6 +70,10 @@ class House:
         self._opening, self._ingesting = threading.Lock(), threading.Lock()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.caught_up = threading.Event()                       # once the first look at the run directories is done
+        self._there = ExitStack()                                # the messenger leaves the database to an app that is there
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._there.enter_context(locks.hold(messenger.app_lock()))
+        self._look_at = time.monotonic() + ALARMS_S
         try:
             self.database()
             events.move_in()
@@ -80,18 +88,21 @@ class House:
 
         with self._opening:
             if self._database is None:
-                self._database = Database(self.root / "inspection.duckdb")
+                with locks.hold(messenger.look_lock(), messenger.OPEN_S):        # the messenger has it for the length of a look
+                    self._database = Database(self.root / "inspection.duckdb")
             return self._database
 
-    def ingest(self, wait_s: float = 15.0) -> bool:
-        """Take in what is new, now. False where that has to wait: another thread is at it, or another process has the database."""
+    def ingest(self, wait_s: float = 15.0, run_ids: list[str] | None = None) -> bool:
+        """Take in what is new, now, of these runs or of all. False where that has to wait: another thread is at it, or another process has
+        the database."""
         from backend.store import ingest
 
         if not self._ingesting.acquire(timeout=wait_s):
             return False
         try:
-            ingest.ingest(self.database())
-            self.caught_up.set()
+            ingest.ingest(self.database(), run_ids)
+            if run_ids is None:
+                self.caught_up.set()
             return True
         except StoreError as error:
             self._complain(str(error))
@@ -120,18 +131,40 @@ class House:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+        self._there.close()
+
+    def _look(self) -> None:
+        """Open and close alarms and make shift reports, whether or not a page is open; only where all that is on disk is in."""
+        if not self.caught_up.is_set():
+            return
+        looks: list[Callable[[Database], object]] = [_answer]
+        if time.monotonic() >= self._look_at:
+            from backend.jobs import lookout, shift_plan
+
+            self._look_at = time.monotonic() + ALARMS_S          # before: what fails is not tried again at every turn
+            looks += [lookout.look, shift_plan.look]
+        messenger.each(self.database(), *looks)
 
     def _work(self) -> None:
         while not self._stopping.is_set() and self.root == data_root():
             try:
                 self._keep_supervisor()
-                self.ingest()
-                pace = BUSY_S if runs.open_runs() else IDLE_S
+                if self.ingest():
+                    self._look()
+                self._rest()
             except Exception:                                    # a thread that died silently would freeze every chart
                 log.exception("Taking in results failed; the next turn tries again.")
-                pace = IDLE_S
-            self._wake.wait(pace)
+                self._wake.wait(IDLE_S)                          # asks the disk nothing: it may be what failed
             self._wake.clear()
+
+    def _rest(self) -> None:
+        """Until the next look; less where somebody wakes us or an open run has written something."""
+        parts = [path / "parts" for path, _ in runs.open_runs()]
+        until, before = time.monotonic() + (BUSY_S if parts else IDLE_S), _changed(parts)
+        while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(LOOK_S, left)):
+            if parts and _changed(parts) != before:
+                self._wake.wait(LOOK_S)                          # a group is several parts
+                return
 
     def _complain(self, message: str) -> None:
         """Once, not at every turn."""
@@ -143,6 +176,27 @@ class House:
         """Start one if there is none. Two that start at once settle it by the lock."""
         if os.environ.get("DIFFSPECT_SUPERVISOR") != "off" and not worker_alive():
             _started.append((time.monotonic(), self.root, executor.spawn("worker")))
+
+
+def _answer(db: "Database") -> None:
+    """Shift reports that wait for their numbers; what makes them is loaded once there is one."""
+    if any(rundir.recipe_of(path.name) == "shift-report" for path, _ in runs.open_runs()):
+        from backend.jobs import shift_report
+
+        shift_report.answer(db)
+
+
+def _changed(folders: list[Path]) -> list[int]:
+    """Other numbers once something in one of them has come or gone."""
+    return [_written(folder) for folder in folders]
+
+
+def _written(folder: Path) -> int:
+    """When, in ns; 0 where it is not there, goes at this moment, or cannot be asked."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _end(paths: list[Path]) -> None:

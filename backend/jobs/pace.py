@@ -7,9 +7,9 @@ is there already, and each of its finished stages is a pace for the next. From f
 
 import dataclasses
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from backend import rundir
 from backend.config import (
     RECIPES,
     BuildRepository,
+    Compare,
     Config,
     Distill,
+    Experiment,
     ProbeFeatures,
+    Shadow,
     TeachBackbone,
     TrainAnomaly,
     TrainDetector,
@@ -30,14 +33,14 @@ from backend.config import (
 )
 from backend.device import cores
 from backend.errors import ConfigError, DiffspectError
-from backend.jobs import recipes, reuse
+from backend.jobs import arms, generation, holdings, recipes, reuse
 
 START_S = 10.0                          # until a worker has loaded its libraries
-LATEST = 5                              # finished runs that count
+LATEST, LOOKED = 5, 50                  # finished runs that count, and among how many they are looked for
 NVIDIA = Path("/proc/driver/nvidia/version")      # where it is, core seconds say nothing about training
 
 # Core seconds, guessed for a core of 2020. YOLO11n at 224 px is 0.8 GFLOP forward and three times that to train.
-FILE_S = {"inspect": 0.06, "predict": 0.06, "import": 0.02}
+FILE_S = {"inspect": 0.06, "predict": 0.06, "shadow": 0.06, "import": 0.02}
 PASS_S = 0.08                           # an image of 224 px, once through training
 FUSED, DISTILLED = 1.35, 1.35           # times a plain pass: features are decoded, warped and attended to; the teacher looks too
 SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}
@@ -46,37 +49,69 @@ FIT_S = 0.3                             # a step of the compressing network
 TAUGHT_S = 0.045                        # an image of 224 px, forward and back through a backbone alone
 READER_S = 4.0                          # fitting one linear reader
 LEARNT_S = 0.08                         # an image of 256 px, once through training of an anomaly model
-PERTURBED_S = 0.9                       # an image of 128 px through ten denoising steps of the tiny network
+COMPARED_S = 0.1                        # a run of a comparison: a thousand draws of 360 test images; measured
 
 # preset -> steps, crops a step, core seconds a crop; the first two are those of `diffusion.ddpm`, which is too heavy to import
 PRESETS = {"tiny": (1_000, 32, 0.09), "small": (4_000, 32, 0.09), "base": (30_000, 128, 1.5)}
 
 # Where nothing of a recipe's own has finished yet, the pace of its kin counts.
-KIN = {"train-fused": ("train-detector",), "distill": ("train-detector",), "train-detector": ("distill", "train-fused")}
+KIN = {"train-fused": ("train-detector",), "distill": ("train-detector",), "train-detector": ("distill", "train-fused"),
+       "shadow": ("inspect",)}
 
 
 def estimate(config: Config) -> float | None:
     """Seconds a run will take, in all; None where the size of the work or the pace is unknown."""
     if isinstance(config, TrainDistilled):
-        parts = list(estimate_stages(config).values())
-        return round(sum(p for p in parts if p is not None), 1) if None not in parts else None
+        return _sum(estimate_stages(config).values())
+    if isinstance(config, Experiment):
+        return _experiment(config)
     amount, recipe = work(config), recipes.name_of(config)
     if amount is None:
         return None
-    found = next((p for r in (recipe, *KIN.get(recipe, ())) if (p := paces(r))), [])
+    found = next((p for r in (recipe, *KIN.get(recipe, ())) if (p := paces(r, config))), [])
     if found:
         return round(statistics.median(found) * amount, 1)
     return None if recipes.lane(recipe) == "heavy" and NVIDIA.exists() else round(START_S + amount / cores(), 1)
 
 
-def estimate_stages(config: TrainDistilled) -> dict[str, float | None]:
-    """Seconds for each stage of a guided run, in its order; 0 for one that is there already and will be reused."""
+def estimate_stages(config: TrainDistilled, made: frozenset[str] = frozenset()) -> dict[str, float | None]:
+    """Seconds for each stage of a guided run, in its order; 0 for one that is there already, or has its key among `made`, and will be
+    reused."""
     asked = stages(config)
     try:
-        there = reuse.there(config, asked)
+        there = reuse.there(config, asked) | {name for name, key in reuse.keys_of(config, asked).items() if key in made}
     except (DiffspectError, OSError):
         there = set()
     return {name: 0.0 if name in there else estimate(stage) for name, stage in asked.items()}
+
+
+def estimate_all(configs: Iterable[Config]) -> Iterator[float | None]:
+    """Seconds of each of these runs, carried out one after the other: a stage that one makes, the next ones reuse."""
+    made, known = frozenset[str](), dict[str, float | None]()
+    for config in configs:
+        if not isinstance(config, TrainDistilled):                            # takes as long with any seed
+            alike = rundir.key_of(kind=type(config).__name__, **config.to_json() | dict(name="", seed=0))
+            known[alike] = known[alike] if alike in known else estimate(config)
+            yield known[alike]
+            continue
+        yield _sum(estimate_stages(config, made).values())
+        with suppress(DiffspectError, OSError):
+            made |= set(reuse.keys_of(config, stages(config)).values())
+
+
+def _experiment(config: Experiment) -> float | None:
+    try:
+        there = holdings.expected(config)
+        asked = [c for _, _, c in arms.trainings(config, arms.planned(config, there)[0], there)]
+    except (DiffspectError, OSError):
+        return None
+    return _sum([*estimate_all(asked), COMPARED_S * len(asked)])
+
+
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """Seconds of all; None where one is unknown."""
+    known = list(parts)
+    return None if None in known else round(sum(p for p in known if p is not None), 1)
 
 
 def stages(config: TrainDistilled) -> dict[str, Config]:
@@ -114,7 +149,7 @@ def _work(config: Config) -> float | None:
     match config:
         case TrainDetector():
             kind = FUSED if isinstance(config, TrainFused) else DISTILLED if isinstance(config, Distill) else 1.0
-            return PASS_S * kind * _count(config.dataset, "train") * config.epochs * _network(config)
+            return PASS_S * kind * _shown(config) * config.epochs * _network(config)
         case TrainDiffusion():
             steps, batch, crop_s = PRESETS[config.preset]
             return crop_s * (steps if config.steps is None else config.steps) * (config.batch or batch)
@@ -125,10 +160,14 @@ def _work(config: Config) -> float | None:
         case ProbeFeatures():
             read = min(config.images, _count(config.dataset, "train")) + _count(config.dataset, "val")
             return _many(config.timesteps) * (FEATURES_S * read + 5 * READER_S)      # four blocks, and all together
+        case Compare():
+            return COMPARED_S * sum(map(len, config.arms.values()))
+        case Shadow():                               # how many there are the database knows; whoever asks says it
+            return FILE_S["shadow"] * config.pictures if config.pictures else None
         case TrainAnomaly():
             snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
             return _anomaly(config, bool(config.denoiser) or reuse.denoiser(_diffusion(config), snapshot_id) is not None)
-    return _files(config)
+    return generation.work(config) if isinstance(config, generation.MAKING) else _files(config)
 
 
 def _anomaly(config: TrainAnomaly, there: bool) -> float:
@@ -137,7 +176,17 @@ def _anomaly(config: TrainAnomaly, there: bool) -> float:
     found = LEARNT_S * config.steps * config.batch * (config.imgsz / 256) ** 2
     if not there and (diffuses or config.teacher == "ddpm"):
         found += _work(_diffusion(config)) or 0.0
-    return found + PERTURBED_S * config.perturbed * (TrainDiffusion().side / 128) ** 2 * diffuses      # at the denoiser's scale, at most
+    return found + generation.PERTURBED_S * config.perturbed * (TrainDiffusion().side / 128) ** 2 * diffuses     # at its scale, at most
+
+
+def _shown(config: TrainDetector) -> int:
+    """Images in each pass: as many as were asked for, else all of the share, a few labelled real ones as often as all."""
+    if config.shown:
+        return config.shown
+    extent = generation.extent(config.dataset)
+    real = extent.splits.get("train", 0) - extent.synthetic
+    made = extent.synthetic if config.synthetic is None else min(config.synthetic, extent.synthetic)
+    return real * (config.origin != "synthetic") + made * (config.origin != "real")
 
 
 def _network(config: TrainDetector | TeachBackbone) -> float:
@@ -158,28 +207,31 @@ def _files(config: Config) -> float | None:
 
 
 def _count(dataset: str, split: str = "") -> int:
-    return _counts(rundir.find_snapshot(dataset)).get(split, 0)
-
-
-@lru_cache(maxsize=100)
-def _counts(snapshot_run: Path) -> dict[str, int]:
-    """Pictures by split, '' for all of them. A snapshot never changes."""
-    splits: list[str] = rundir.rows(snapshot_run, "snapshot_images")["split"].to_pylist()
-    return {"": len(splits), **{s: splits.count(s) for s in set(splits)}}
+    return generation.extent(dataset).splits.get(split, 0)
 
 
 # ---- the pace of what finished here
 
-def paces(recipe: str) -> list[float]:
-    """Seconds per guessed core second, of the newest runs of a recipe and of guided runs that had it as a stage."""
-    alone = [p for path in islice(rundir.completed(recipe), LATEST) if (p := _pace(path)) is not None]
-    return [*alone, *_as_stage(recipe)]
+def paces(recipe: str, config: Config) -> list[float]:
+    """Seconds per guessed core second, of the newest runs of a recipe that did the like, and of guided runs that had it as a stage."""
+    wanted = _variant(config)
+    alone = (p for path in islice(rundir.completed(recipe), LOOKED)
+             if _variant(_config(rundir.read_json(path / "job.json"))) == wanted and (p := _pace(path)) is not None)
+    return [*islice(alone, LATEST), *_as_stage(recipe)]
+
+
+def _variant(config: Config | None) -> tuple[Any, ...] | None:
+    """Pasting a defect says nothing of how long a diffusion network takes. None where what a config points to is gone."""
+    try:
+        return generation.variant(config) if config else ()
+    except (DiffspectError, OSError):
+        return None
 
 
 def _pace(path: Path) -> float | None:
-    """Of a run that went through in one go."""
+    """Of a run that went through in one go; not of those that came with the demo plant, from another machine."""
     state, head = rundir.read_json(path / "state.json"), rundir.read_json(path / "job.json")
-    if state["attempt"] != 1 or not state["started_at"] or not state["finished_at"]:
+    if state["attempt"] != 1 or not state["started_at"] or not state["finished_at"] or head["plant"] == "demo":
         return None
     seconds = (datetime.fromisoformat(state["finished_at"]) - datetime.fromisoformat(state["started_at"])).total_seconds()
     amount = _done(path, head)

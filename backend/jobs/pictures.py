@@ -11,7 +11,7 @@ import pandas as pd
 
 from backend import rundir
 from backend.errors import NotFoundError
-from backend.store import engineering, queries
+from backend.store import engineering, queries, shadow
 from backend.store.database import Database
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WEBP_SIDE = 16_383                      # the format's limit
 def picture(db: Database, inspection_id: int | None, image_id: str | None, boxes: bool, width: int | None,
             threshold: float | Mapping[str, float] | None, format: str) -> bytes:
     if inspection_id is not None:
-        image_id = str(queries.inspection(db, inspection_id)["image_id"])
+        image_id = queries.image_id(db, inspection_id)
         found = passing(rows(queries.detections(db, [inspection_id])), threshold) if boxes else []
     else:
         assert image_id is not None, "an inspection or an image"
@@ -40,6 +40,28 @@ def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None) 
     return annotate.draw(images.load(image_id), found, width)
 
 
+def looked_back(db: Database, run_id: str, inspection_id: int, whose: str, boxes: bool, width: int | None, format: str) -> bytes:
+    """As recorded (was), as the other model has it (would), or both side by side, a wide picture one above the other; `width` of all."""
+    image_id, both = queries.image_id(db, inspection_id), whose == "both"
+    found = {"was": queries.detections(db, [inspection_id]), "would": shadow.boxes(db, run_id, inspection_id)}
+    each = [drawn(image_id, passing(rows(frame)) if boxes else [], width // (1 + both) if width else None)
+            for name, frame in found.items() if both or name == whose]
+    return encode(together(each), format)
+
+
+def together(each: "list[Image]") -> "Image":
+    """Pictures of one size side by side, wide ones one above the other."""
+    from PIL import Image
+
+    wide = each[0].width > 2 * each[0].height
+    step = max(4, each[0].width // 50) + (each[0].height if wide else each[0].width)
+    size = (each[0].width, step * (len(each) - 1) + each[0].height) if wide else (step * (len(each) - 1) + each[0].width, each[0].height)
+    whole = Image.new("RGB", size, (128, 128, 128))
+    for n, one in enumerate(each):
+        whole.paste(one, (0, n * step) if wide else (n * step, 0))
+    return whole
+
+
 def heat(db: Database, inspection_id: int, width: int | None, opacity: float, boxes: bool, format: str) -> bytes:
     """The picture with its heat map, coloured from the model's own pixel threshold on."""
     from backend.data import images
@@ -47,7 +69,7 @@ def heat(db: Database, inspection_id: int, width: int | None, opacity: float, bo
     from backend.inspection import heat as heats
 
     seen = queries.anomaly_map(db, inspection_id)
-    whole = images.load(str(queries.inspection(db, inspection_id)["image_id"]))
+    whole = images.load(queries.image_id(db, inspection_id))
     shown = heats.lay(annotate.draw(whole, [], width), seen["values"], opacity, _start(seen["model_id"]))
     scale = shown.width / whole.width
     found = passing(rows(queries.detections(db, [inspection_id]))) if boxes else []

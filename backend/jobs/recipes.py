@@ -23,16 +23,35 @@ FUNCTIONS: dict[str, str] = {
     "train-fused": "backend.detection.fuse:run",
     "distill": "backend.detection.distill:run",
     "train-distilled": "backend.detection.guided:run",
+    "train-prior": "backend.synthesis.prior.surface:run",
+    "adapt-prior": "backend.synthesis.prior.adapt:run",
     "synthesize": "backend.synthesis.synthesize:run",
+    "measure-synthesis": "backend.synthesis.quality:run",
+    "search-synthesis": "backend.synthesis.search:run",
+    "combine": "backend.data.combine:run",
+    "relabel": "backend.data.labelling:run",
+    "train-classifier": "backend.recognition.train:run",
     "collect-masks": "backend.synthesis.collect:run",
     "train-anomaly": "backend.anomaly.train:run",
+    "score": "backend.evaluation.looks:run",
+    "experiment": "backend.jobs.waves:run",
+    "compare": "backend.evaluation.compare:run",
     "inspect": "backend.inspection.inspect:run",
+    "watch": "backend.inspection.watch:run",
     "predict": "backend.inspection.predict:run",
+    "export-model": "backend.inspection.bundle:run",
+    "shadow": "backend.inspection.shadow:run",
+    "shift-report": "backend.jobs.shift_report:run",
+    "check": "backend.inspection.check:run",
+    "draw-plates": "backend.data.demo_plates:run",
     "demo": "backend.data.demo_plant:run",
     "demo-model": "backend.detection.demo_model:run",
+    "demo-experiment": "backend.jobs.demo_experiment:run",
 }
 HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repository", "teach-backbone", "train-fused", "distill",
-         "train-distilled", "synthesize", "train-anomaly", "demo-model"}         # one at a time per device; the rest goes past them
+         "train-distilled", "train-prior", "adapt-prior", "synthesize", "measure-synthesis", "search-synthesis", "train-classifier",
+         "train-anomaly", "demo-model", "demo-experiment", "shadow"}         # one at a time per device; the rest goes past them
+STANDING = {"watch"}
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
 
 
@@ -45,7 +64,8 @@ def add(name: str, config: type[Config], function: str, *, heavy: bool = False) 
 
 
 def lane(recipe: str) -> str:
-    return "heavy" if recipe in HEAVY else "light"
+    """heavy and light: one at a time each; standing: for days, beside all others."""
+    return "heavy" if recipe in HEAVY else "standing" if recipe in STANDING else "light"
 
 
 def load(recipe: str) -> Recipe:

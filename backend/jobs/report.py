@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backend.errors import Canceled
 from backend.rundir import write_json
 
 INTERVAL_S = 0.2                        # between two writes of progress.json
+RECENT_S = 60.0                         # the pace is taken over so long at least
 
 
 class Reporter:
@@ -25,10 +27,11 @@ class Reporter:
     def __init__(self, run_dir: Path, echo: Callable[[dict[str, Any]], None] | None = None) -> None:
         self.run_dir, self.echo = run_dir, echo
         self.progress: dict[str, Any] = {}
-        self._first: tuple[float, float] | None = None       # time and step of the first report: a resumed run starts late
+        self._began = -math.inf
+        self._marks: deque[tuple[float, int]] = deque()      # when it was how far, lately: a resumed run starts late
         self._written_at, self._unwritten = -math.inf, False
         self._guard = threading.Lock()
-        _mend(run_dir / "metrics.jsonl")
+        self._worked_s = _mend(run_dir / "metrics.jsonl") - time.monotonic()      # with the clock added: seconds at work, all attempts
 
     def __call__(self, *, step: int, total: int, message: str = "", **metrics: float) -> None:
         with self._guard:
@@ -47,7 +50,7 @@ class Reporter:
     def _note(self, step: int, total: int, message: str, metrics: dict[str, float | None]) -> None:
         if metrics:
             with open(self.run_dir / "metrics.jsonl", "a") as f:
-                f.write(json.dumps({"step": step, **metrics}) + "\n")
+                f.write(json.dumps({"step": step, "at_s": round(self._worked_s + time.monotonic(), 2), **metrics}) + "\n")
         self.progress = dict(step=step, total=total, message=message or self.progress.get("message", ""), eta_s=self._eta(step, total),
                              metrics={**self.progress.get("metrics", {}), **metrics})
         self._unwritten = True
@@ -55,12 +58,18 @@ class Reporter:
             self._write()
 
     def _eta(self, step: int, total: int) -> float | None:
-        """Seconds left at the average pace of this attempt; None until two reports differ."""
-        now = time.monotonic()
-        if self._first is None or step < self._first[1]:
-            self._first = (now, step)
-        began, first = self._first
-        return round((now - began) * max(total - step, 0) / (step - first), 1) if step > first else None
+        """Seconds left at the pace of the last quarter of this attempt, since stages differ; None until two reports differ."""
+        now, marks = time.monotonic(), self._marks
+        if not marks or step < marks[-1][1]:
+            marks.clear()
+            self._began = now
+        recent = max(RECENT_S, (now - self._began) / 4)
+        if not marks or (step > marks[-1][1] and now - marks[-1][0] >= recent / 100):
+            marks.append((now, step))
+        while len(marks) > 1 and marks[1][0] <= now - recent:
+            marks.popleft()
+        then, first = marks[0]
+        return round((now - then) * max(total - step, 0) / (step - first), 1) if step > first else None
 
     def _write(self) -> None:
         write_json(self.run_dir / "progress.json", self.progress)
@@ -75,11 +84,14 @@ def _plain(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _mend(path: Path) -> None:
-    """Cut off the half line that a killed attempt left, so that the next line does not run into it."""
+def _mend(path: Path) -> float:
+    """Cut off the half line that a killed attempt left, so that the next line does not run into it. Seconds worked until the last whole
+    one: what was lost with the attempt after it is not counted."""
     if not path.exists():
-        return
+        return 0.0
     with open(path, "rb+") as f:
-        whole = f.read().rfind(b"\n") + 1
-        f.truncate(whole)
+        lines = f.read()
+        f.truncate(whole := lines.rfind(b"\n") + 1)
         os.fsync(f.fileno())
+    last = lines[:whole].splitlines()[-1:]
+    return float(json.loads(last[0]).get("at_s", 0.0)) if last else 0.0

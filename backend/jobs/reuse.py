@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from backend import rundir
-from backend.config import Config, TrainDiffusion, TrainDistilled
+from backend.config import LATER, Config, TrainDiffusion, TrainDistilled
 
 KINDS = {"diffusion": "denoiser", "repository": "repository", "backbone": "backbone", "fused": "fused"}      # stage -> what it leaves
 FORMATS = {"diffusion": 2, "repository": 1, "backbone": 1, "fused": 2}                                       # as in the recipes
@@ -20,9 +20,8 @@ MAKERS = ("train-diffusion", "build-repository", "teach-backbone", "train-fused"
 
 def there(config: TrainDistilled, asked: dict[str, Config]) -> set[str]:
     """Stages that need not be carried out. `asked`: what the run asks of each, with no choice left to a preset. Raises NotFoundError."""
-    snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
     kept = set(_kept())
-    return {stage for stage, key in keys(config, asked, snapshot_id).items() if (KINDS[stage], key) in kept}
+    return {stage for stage, key in keys_of(config, asked).items() if (KINDS[stage], key) in kept}
 
 
 def keys(config: TrainDistilled, asked: dict[str, Config], snapshot_id: str) -> dict[str, str]:
@@ -37,13 +36,19 @@ def keys(config: TrainDistilled, asked: dict[str, Config], snapshot_id: str) -> 
     return found
 
 
+def keys_of(config: TrainDistilled, asked: dict[str, Config]) -> dict[str, str]:
+    """`keys` on the dataset that the config names. Raises NotFoundError."""
+    snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
+    return keys(config, asked, snapshot_id)
+
+
 def denoiser(asked: TrainDiffusion, snapshot_id: str) -> Path | None:
     """The diffusion model that these settings lead to, where a run has kept it. No choice is left to the preset."""
     return rundir.find_artifact("denoiser", key=_key("diffusion", asked, snapshot_id=snapshot_id))
 
 
 def _key(stage: str, config: Config, **made_of: str) -> str:
-    settings = {k: v for k, v in config.to_json().items() if k not in NAMES and (k, v) != ("good", False)}
+    settings = {k: v for k, v in config.to_json().items() if k not in NAMES and (k, v) not in LATER}
     return rundir.key_of(kind=KINDS[stage], format=FORMATS[stage], **made_of, **settings)
 
 

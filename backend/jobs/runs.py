@@ -21,6 +21,7 @@ from backend.records import RunStatus
 if TYPE_CHECKING:
     import pandas as pd
 
+DEMOS = {"demo": "Demo plant", "demo-model": "Demo model", "demo-experiment": "Demo experiment"}
 ASK_S = 2.0                             # a worker that starts or ends holds the lock; a supervisor does for a moment
 _states: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
@@ -78,7 +79,7 @@ def open_runs() -> list[tuple[Path, dict[str, Any]]]:
 def queue() -> dict[str, int]:
     """run_id -> place in its lane's queue, 1 is next."""
     places: dict[str, int] = {}
-    waiting = {"heavy": 0, "light": 0}
+    waiting = {"heavy": 0, "light": 0, "standing": 0}
     for path, now in open_runs():
         if now["state"] == "pending":
             lane = recipes.lane(rundir.recipe_of(path.name))
@@ -114,10 +115,16 @@ def _json(path: Path) -> dict[str, Any]:
 
 def name(recipe: str, config: dict[str, Any]) -> str:
     """What a person calls a run: the dataset, the model, the batch."""
+    if recipe == "measure-synthesis":
+        return str(config.get("name") or config.get("synthetic", ""))
+    if recipe in ("shadow", "score"):
+        return str(config.get("name") or config.get("model", ""))
     if recipe == "probe-features":
         return str(config.get("denoiser") or config.get("dataset", ""))
-    if recipe in ("demo", "demo-model"):
-        return "Demo plant" if recipe == "demo" else "Demo model"
+    if recipe == "compare":
+        return str(config.get("name") or " / ".join(config.get("arms", {})))
+    if recipe in DEMOS:
+        return DEMOS[recipe]
     if config.get("name"):
         return str(config["name"])
     where = [str(config[k]) for k in ("line", "product", "lot") if config.get(k)]
@@ -137,16 +144,17 @@ def log_tail(run_id: str, lines: int = 200) -> str:
 
 
 def live_metrics(run_id: str) -> "pd.DataFrame":
-    """step, name, value. A step that a resumed run repeats counts once, as it was the last time."""
+    """step, name, value, at_s (seconds at work until then). A step that a resumed run repeats counts once, as it was the last time."""
     import pandas as pd  # half a second that a starting worker need not pay
 
     path = rundir.run_path(run_id) / "metrics.jsonl"
-    values: dict[tuple[int, str], float | None] = {}
+    values: dict[tuple[int, str], tuple[float | None, float | None]] = {}
     for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:      # what follows the last newline is half a line
         point = json.loads(line)
-        values.update({(point["step"], k): v for k, v in point.items() if k != "step"})
-    rows = [(step, k, v) for (step, k), v in sorted(values.items())]
-    return pd.DataFrame(rows, columns=["step", "name", "value"]).astype({"step": "int64", "name": "str", "value": "float64"})
+        values.update({(point["step"], k): (v, point.get("at_s")) for k, v in point.items() if k not in ("step", "at_s")})
+    rows = [(step, k, *values[step, k]) for step, k in sorted(values)]
+    return pd.DataFrame(rows, columns=["step", "name", "value", "at_s"]).astype(
+        {"step": "int64", "name": "str", "value": "float64", "at_s": "float64"})
 
 
 def cancel(run_id: str) -> None:

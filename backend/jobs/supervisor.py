@@ -2,7 +2,8 @@
 
 `python -m backend worker`. It lives on when no page is open and may die at any time: all it knows is in the run
 directories, and runs that outlive it are adopted by the next. Two lanes, heavy and light, so that a small upload goes at
-once while a training runs. State is changed only under the run's lock. Knows nothing of recipes beyond their lane.
+once while a training runs. State is changed only under the run's lock. A child of it, the `messenger`, tells of alarms. Knows nothing of
+recipes beyond their lane.
 """
 
 import logging
@@ -18,14 +19,17 @@ from typing import Any
 
 from backend import __version__, rundir
 from backend.config import data_root
-from backend.jobs import executor, locks, memory, recipes, runs
+from backend.jobs import executor, locks, memory, recipes, runs, watching, waves
 from backend.jobs.worker import NOT_MINE
 
-POLL_S = 0.25
+POLL_S, LOOK_S = 0.25, 0.02                                       # between two rounds; between two looks whether a run came, meanwhile
 GRACE_S = float(os.environ.get("DIFFSPECT_CANCEL_GRACE", 10))     # from the wish to cancel to SIGTERM
 KILL_S = float(os.environ.get("DIFFSPECT_KILL_GRACE", 5))         # from SIGTERM to SIGKILL
 WARM = os.environ.get("DIFFSPECT_WARM", "on") != "off"            # off: no inspector kept ahead, where memory is scarce
 REST_S = 60.0                                                     # before a warm worker that died by itself is replaced
+MESSENGER = os.environ.get("DIFFSPECT_MESSENGER", "on") != "off"  # off: no message is sent, and nobody looks while no app is there
+MESSENGER_S = 10.0                                                # before it starts: what people wait for goes first
+PLANS_S = 1.0                                                     # between two looks at experiments: their runs take minutes
 log = logging.getLogger("supervisor")
 
 
@@ -52,6 +56,14 @@ def main() -> int:
     return 0
 
 
+def _changed() -> int:
+    """Another number once a run has come or gone."""
+    try:
+        return os.stat(rundir.runs_root()).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def sweep() -> None:
     """Remove what a killed submit or removal left half done: dotted run directories that nothing has touched for a day."""
     for path in rundir.runs_root().glob(".*"):
@@ -75,6 +87,9 @@ class Supervisor:
         self.watched: dict[str, Watch] = {}
         self.ready: executor.Job | None = None                   # the warm worker
         self.warm_from = 0.0                                     # when one may be started again, after one that died
+        self.plans_at = 0.0                                      # when experiments are looked at next
+        self.messenger: executor.Job | None = None
+        self.messenger_from = time.monotonic() + MESSENGER_S
         self.stopping = False
 
     def serve(self) -> None:
@@ -82,14 +97,23 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._stop)
         held = os.stat(lock_path()).st_ino
         while not self.stopping and self._is_ours(held):
+            before = _changed()
             try:
                 self.step()
             except (OSError, ValueError):                        # a full disk or one damaged file must not end it
                 log.exception("A round failed; the next one tries again.")
                 time.sleep(2)
-            time.sleep(POLL_S)
+            self._rest(before)
         if self.ready is not None:
             self.ready.dismiss()
+        if self.messenger is not None:
+            self.messenger.signal(signal.SIGTERM)
+
+    def _rest(self, before: int) -> None:
+        """Until the next round, which is at once where a run came since `before`: somebody waits in front of it."""
+        until = time.monotonic() + POLL_S
+        while time.monotonic() < until and not self.stopping and _changed() == before:
+            time.sleep(LOOK_S)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
@@ -104,7 +128,13 @@ class Supervisor:
         """One round."""
         self._reap()
         waiting = []
+        if time.monotonic() >= self.plans_at:
+            waves.see_to_all()
+            watching.see_to_all()
+            self.plans_at = time.monotonic() + PLANS_S
         for run_dir, state in runs.open_runs():
+            if waves.carried(run_dir, state):
+                continue
             if state["state"] == "pending":
                 waiting.append(run_dir)
             elif run_dir.name not in self.watched:
@@ -114,6 +144,7 @@ class Supervisor:
         for run_dir in waiting:
             self._claim(run_dir)
         self._keep_warm()
+        self._keep_messenger()
 
     def _reap(self) -> None:
         """Settle the runs whose process has ended. An adopted one has when its lock is free."""
@@ -170,8 +201,8 @@ class Supervisor:
         self.watched[run_dir.name] = Watch(start(run_dir.name))
 
     def _busy(self, lane: str) -> bool:
-        """The heavy lane is the device's: a training started on the command line fills it too."""
-        return any(recipes.lane(rundir.recipe_of(run_id)) == lane and (w.job is not None or lane == "heavy")
+        """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way."""
+        return lane != "standing" and any(recipes.lane(rundir.recipe_of(run_id)) == lane and (w.job is not None or lane == "heavy")
                    for run_id, w in self.watched.items())
 
     def _hand_over(self, run_id: str) -> executor.Job:
@@ -186,6 +217,13 @@ class Supervisor:
             self.ready, self.warm_from = None, time.monotonic() + REST_S
         if WARM and self.ready is None and time.monotonic() >= self.warm_from:
             self.ready = self.executor.warm()
+
+    def _keep_messenger(self) -> None:
+        if self.messenger is not None and self.messenger.poll() is not None:
+            log.info("The messenger ended (exit code %s).", self.messenger.poll())
+            self.messenger, self.messenger_from = None, time.monotonic() + REST_S
+        if MESSENGER and self.messenger is None and time.monotonic() >= self.messenger_from:
+            self.messenger = executor.Job(executor.spawn("messenger"))
 
 
 def verdict(run_dir: Path, code: int | None, kernel_killed: bool) -> tuple[str, str]:

@@ -46,10 +46,10 @@ def main(run_id: str | None) -> int:
         return CODES[carry_out(run_dir)]
 
 
-def foreground(config: Config, plant: str, echo: Echo) -> Path:
+def foreground(config: Config, plant: str, echo: Echo, run_id: str = "") -> Path:
     """Make a run and carry it out here, in the caller's process. No supervisor can take it: it appears with its lock held."""
     os.environ.update(executor.offline())
-    staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by="command line", state="staged")
+    staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by="command line", state="staged", run_id=run_id)
     with locks.hold(staged / "lock"):
         rundir.set_state(staged, "running", pid=os.getpid(), started_at=rundir.now())
         run_dir = rundir.publish(staged)
@@ -57,18 +57,20 @@ def foreground(config: Config, plant: str, echo: Echo) -> Path:
     return run_dir
 
 
-def again(run_id: str, echo: Echo) -> Path:
-    """Take a run up in the caller's process, whatever ended it: its recipe goes on from its last good checkpoint. Raises ConfigError."""
+def again(run_id: str, echo: Echo, waiting: bool = False) -> Path:
+    """Take a run up in the caller's process, whatever ended it: its recipe goes on from its last good checkpoint. `waiting`: one that
+    waits in the queue too. Raises ConfigError."""
     os.environ.update(executor.offline())
     run_dir = rundir.run_path(run_id)
     with locks.hold(run_dir / "lock", TAKE_S) as taken:
         now = rundir.read_json(run_dir / "state.json")
-        if not taken or now["state"] == "pending":
+        pending = now["state"] == "pending"
+        if not taken or (pending and not waiting):
             raise ConfigError("This run is still going on. Wait for it to end, or cancel it first.")
         if now["state"] == "completed":
             raise ConfigError("This run is complete; there is nothing to resume.")
         (run_dir / "cancel").unlink(missing_ok=True)
-        rundir.set_state(run_dir, "running", attempt=now["attempt"] + 1)
+        rundir.set_state(run_dir, "running", attempt=now["attempt"] + (not pending))
         carry_out(run_dir, echo)
     return run_dir
 

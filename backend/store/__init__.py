@@ -8,7 +8,19 @@
     facts        raw rows + decisions -> the verdict on each inspection
     queries      what the plant's pages ask
     lines        normal, look or act, line by line
+    shifts       what a shift report is made of
+    alerts       targets, rules and alarms as events; the newest shift that is over
+    arrivals     lines that are planned to work and send nothing
+    masters      readings of master parts
+    annotations  what people noted at a moment, with its number
+    named        parts that have a number of their own, for PPM
+    sampling     units drawn at random for people to read, in strata that stand, and what they said
+    labels       pictures that wait for boxes, and what was drawn on each
+    shadow       the last days with another model, beside the record
     engineering  what the engineers' pages ask: batches, datasets, models
+    comparison   finished trainings: which there are, their curves, who has looked at a test set
+    contests     two of them, image by image on their common test set
+    worth        one of them at each threshold: precision and recall, confusion, what is missed and rejected wrongly
     decisions    rules, reviews, notes and changes, as pages show them
 
 Knows nothing of processes, recipes, pages or pictures.

@@ -2,22 +2,25 @@
 
 `clock` turns a calendar into one row per minute of the day, so that a join gives any moment its shift and its production
 day. All of it in wall-clock time: on the two days a year when clocks change a night shift is an hour longer or shorter, as
-it is in the plant. A shift belongs to the production day on which it began.
+it is in the plant. A shift belongs to the production day on which it began. A limit: where one shift follows another within the hour that
+comes twice, what was seen in the second pass of that hour before the change counts for the earlier of the two.
 """
 
 import json
 import logging
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Self
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from backend.errors import ConfigError
+from backend.errors import ConfigError, NotFoundError
 from backend.store.database import Cursor
 
 DAY = 24 * 60
+_zones: set[str] = set()                 # that the database knows: asking it again costs more than to count a line's shifts
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +38,20 @@ class Shift:
         """Minutes since the shift began, None outside it."""
         gone = (minute - self.start) % DAY
         return gone if gone < self.minutes else None
+
+
+@dataclass(frozen=True)
+class Span:
+    """One shift of one production day, as moments in UTC. On the two days a year when clocks change it is longer or shorter."""
+
+    name: str
+    day: date
+    start: datetime
+    end: datetime
+
+    @property
+    def hours(self) -> float:
+        return (self.end - self.start).total_seconds() / 3600
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,29 @@ class Calendar:
         return pa.table({"minute": pa.array(range(DAY), pa.int16()), "shift": [name for name, _ in rows],
                          "since": pa.array([since for _, since in rows], pa.int16())})
 
+    def span(self, day: date, name: str) -> Span:
+        """When the shift of a production day was, or will be. Raises NotFoundError where no shift has that name."""
+        shift = next((s for s in self.shifts if s.name == name), None)
+        if shift is None:
+            raise NotFoundError(f"The plant's calendar has no shift called {name!r}.")
+        begin = datetime.combine(day, time()) + timedelta(days=shift.start < self.day_start, minutes=shift.start)
+        start, end = (self.instant(at) for at in (begin, begin + timedelta(minutes=shift.minutes)))
+        return Span(name, day, start, end)
+
+    def instant(self, local: datetime) -> datetime:
+        """A time on the plant's clock as a moment in UTC: of an hour that comes twice the first; one that is skipped is an hour later."""
+        return local.replace(tzinfo=ZoneInfo(self.time_zone)).astimezone(UTC)
+
+    def local(self, moment: datetime) -> datetime:
+        """A moment on the plant's clock, without a zone as the store keeps it."""
+        return moment.astimezone(ZoneInfo(self.time_zone)).replace(tzinfo=None)
+
+    def ended(self, until: datetime, hours: float = 24) -> list[Span]:
+        """The shifts that ended within the `hours` before this moment, the newest first."""
+        today = self.local(until).date()
+        spans = [self.span(today - timedelta(days=back), s.name) for back in range(-1, int(hours // 24) + 3) for s in self.shifts]
+        return sorted((s for s in spans if until - timedelta(hours=hours) < s.end <= until), key=lambda s: s.end, reverse=True)
+
     def complete(self, until: datetime, hours: int = 24) -> list[tuple[str, datetime]]:
         """(name, start) of the shifts that ended within the `hours` before `until` (plant time), newest first."""
         midnight = until.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -100,8 +140,10 @@ def check(cursor: Cursor, config: Any) -> Calendar:
         calendar = Calendar.from_json(json.loads(config) if isinstance(config, str) else config)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError("The calendar is incomplete: it needs a time zone and, for each shift, a name, a start and an end.") from error
-    if not cursor.execute("SELECT count(*) FROM pg_timezone_names() WHERE name = ?", [calendar.time_zone]).one():
-        raise ConfigError(f"There is no time zone called {calendar.time_zone!r}. It is a name such as Europe/Berlin.")
+    if calendar.time_zone not in _zones:
+        if not cursor.execute("SELECT count(*) FROM pg_timezone_names() WHERE name = ?", [calendar.time_zone]).one():
+            raise ConfigError(f"There is no time zone called {calendar.time_zone!r}. It is a name such as Europe/Berlin.")
+        _zones.add(calendar.time_zone)
     return calendar
 
 

@@ -4,13 +4,17 @@ How decisions turn into verdicts is `facts`; how they come in is `ingest`.
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from backend.store import calendar, facts
-from backend.store.database import Database
+from backend import rundir
+from backend.store import alerts, calendar, facts
+from backend.store.database import Cursor, Database
 from backend.store.engineering import MODELS, PROMOTED, frame
+
+JUDGED = {"accept": "accepted", "reject": "rejected", "again": "to be made again", "": "without a verdict again"}
 
 
 def rules(db: Database, plant: str, product: str = "") -> pd.DataFrame:
@@ -53,21 +57,29 @@ def notes(db: Database, plant: str, line: str = "") -> pd.DataFrame:
 
 
 def changes(db: Database, plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
-    """run_id, at, text, by, undone, kind (of a promotion: detector | anomaly; else ''): what people decided and can take back, for this
-    plant or for all; without the demo's history. With `recipe`, changes of that kind alone."""
+    """run_id, at, text, by, undone, kind (of a promotion: whose place the model took, detector | anomaly; else ''): what people decided and
+    can take back, for this plant or for all; without the demo's history, and without what was said of pictures
+    one by one, made ones and those of a random sample. With `recipe`, changes of that kind alone."""
     with db.cursor() as cursor:
         rows = cursor.execute("""
             SELECT run_id, "at", recipe, config, "by", undone FROM events
             WHERE event_id = run_id AND recipe <> 'undo' AND "by" <> 'installation'
-              AND (plant = $plant OR recipe IN ('calendar', 'promote')) AND $recipe IN ('', recipe)
+              AND (plant = $plant OR recipe IN ('calendar', 'promote'))
+              AND ($recipe = recipe OR $recipe = '' AND recipe NOT IN ('judge', 'read', 'alarm', 'alarm-over', 'alert-test'))
             ORDER BY event_id DESC LIMIT $limit""", {"plant": plant, "limit": limit, "recipe": recipe}).dicts()
-        known = {m["model_id"]: m for m in cursor.execute(f"SELECT model_id, name, kind FROM ({MODELS})").dicts()}
+        rows = told(cursor, rows)
+    return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone", "kind"])
+
+
+def told(cursor: Cursor, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events (recipe, config as JSON text) with text and kind, as `changes` has them."""
+    known = {m["model_id"]: m for m in cursor.execute(f"SELECT model_id, name, kind FROM ({MODELS})").dicts()}
     for row in rows:
         config = json.loads(row["config"])
         model = known.get(config.get("model_id") or "", {})
         row["text"] = tell(row["recipe"], config | model)
-        row["kind"] = str(model.get("kind") or config.get("kind") or "detector") if row["recipe"] == "promote" else ""
-    return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone", "kind"])
+        row["kind"] = rundir.place_of(config | model) if row["recipe"] == "promote" else ""
+    return rows
 
 
 def tell(recipe: str, config: dict[str, Any]) -> str:
@@ -77,7 +89,7 @@ def tell(recipe: str, config: dict[str, Any]) -> str:
     on = f" on line {config['line']}" if config.get("line") else ""
     match recipe:
         case "promote":
-            what = "Anomaly model" if config.get("kind") == "anomaly" else "Model"
+            what = {"anomaly": "Anomaly model", "classifier": "Classifier"}.get(str(config.get("kind")), "Model")
             return f"{what} {config.get('name') or 'unknown'} was put to use."
         case "policy":
             return _policy(config)
@@ -88,16 +100,58 @@ def tell(recipe: str, config: dict[str, Any]) -> str:
             return f"Took {pictures} out of trends{': ' + config['reason'] if config.get('reason') else ''}."
         case "include":
             return f"Put {pictures} into trends."
+        case "judge":
+            said = Counter((config.get("verdicts") or {}).values())
+            told = [f"{n:,} {JUDGED[verdict]}" for verdict, n in said.items() if verdict in JUDGED]
+            return f"Made pictures: {', '.join(told) or 'nothing said'}."
         case "review":
             kind = f" ({config['class_name']})" if config.get("class_name") else ""
             return f"A picture was judged {config.get('verdict', '')}{kind}."
+        case "sample" | "read" | "ability" | "label":
+            return _looked(recipe, config)
         case "calendar":
             shifts = ", ".join(f"{s.get('name')} {s.get('start')}–{s.get('end')}" for s in config.get("shifts") or [])
             return f"The calendar was set: {config.get('time_zone', 'UTC')}, {shifts or 'no shifts'}."
+        case "report-plan":
+            sent = f", sent to {', '.join(map(str, config.get('channels') or []))}" if config.get("channels") else ""
+            return f"Shift reports: {f'made after each shift{sent}' if config.get('on', True) else 'not made by themselves'}."
+        case "chart" | "retire" | "explain":
+            return _charted(recipe, config)
+        case "target" | "alert" | "standstill" | "alarm-seen" | "alarm-rest" | "channel":
+            return alerts.tell(recipe, config)
+        case "note" if config.get("removed"):
+            return f"A note{on} was taken away."
         case "acknowledge":
             return f"Known{on} since {config.get('day', '')}: {config.get('text', '')}"
         case _:
             return f"Note{on}: {config.get('text', '')}"
+
+
+def _looked(recipe: str, config: dict[str, Any]) -> str:
+    """Of people who looked for themselves: a random sample, an answer in it, the model measured elsewhere, boxes drawn."""
+    match recipe:
+        case "sample" if "more_of" in config:
+            return "More parts were asked for, to be looked at by people."
+        case "sample":
+            of = f" of {config['line']}" if config.get("line") else ""
+            return f"A random sample{of}, {config.get('since')} to {config.get('until')}, was drawn for people to look at."
+        case "read":
+            return f"A part of the random sample was judged {config.get('verdict', '')}."
+        case "ability":
+            return (f"The model was measured: it found {config.get('found')} of {config.get('of_defective')} defective parts and passed "
+                    f"{config.get('passed')} of {config.get('of_good')} good ones.")
+        case _:
+            n, boxes = len(config.get("pictures") or []), sum(len(p.get("boxes") or []) for p in config.get("pictures") or [])
+            return f"{n:,} picture{'s' if n != 1 else ''} labelled, {boxes:,} box{'es' if boxes != 1 else ''}."
+
+
+def _charted(recipe: str, config: dict[str, Any]) -> str:
+    """Of a control chart: saved, put away, or an alarm of it explained."""
+    what = ", ".join(filter(None, (str(config.get(n) or "") for n in ("line", "product", "characteristic"))))
+    if recipe == "explain":
+        return f"What stood out on {what}: {config.get('text', '')}"
+    limits = "limits were frozen" if config.get("limits") else "made, without limits so far"
+    return f"Control chart of {what}: {'put away' if recipe == 'retire' else limits}."
 
 
 def _policy(config: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from backend import rundir
 from backend.errors import NotFoundError
 from backend.store import facts
 from backend.store.database import Cursor, Database
@@ -15,17 +16,20 @@ from backend.store.database import Cursor, Database
 # A dataset or model that two runs delivered alike is one.
 MODELS = "SELECT * FROM models QUALIFY row_number() OVER (PARTITION BY model_id ORDER BY run_id DESC) = 1"
 _SNAPSHOTS = "SELECT * FROM snapshots QUALIFY row_number() OVER (PARTITION BY snapshot_id ORDER BY run_id DESC) = 1"
-# Each kind of model is promoted apart; a promotion is of the kind of its model. Only a person's own counts, not one in the demo plant's
-# history; without any, the program's own model is in use.
+# Detectors and anomaly models are promoted apart; a classifier stands in a detector's place. A promotion is of the kind of its model. Only
+# a person's own counts, not one in the demo plant's history; without any, the program's own model is in use.
+_TAKEN = " ".join(f"WHEN '{kind}' THEN '{place}'" for kind, place in rundir.PLACES.items())
+_PLACE = f"CASE {{kind}} {_TAKEN} ELSE {{kind}} END"
 _PROMOTED = """
 SELECT coalesce(
     (SELECT (config->>'$.model_id') FROM events LEFT JOIN (SELECT model_id, min(kind) AS kind FROM models GROUP BY model_id) known
          ON known.model_id = (config->>'$.model_id')
-     WHERE recipe = 'promote' AND NOT undone AND event_id = run_id AND coalesce(known.kind, (config->>'$.kind'), 'detector') = '{kind}'
+     WHERE recipe = 'promote' AND NOT undone AND event_id = run_id AND {place} = '{kind}'
      ORDER BY event_id DESC LIMIT 1),
     (SELECT model_id FROM models WHERE run_id = '' AND kind = '{kind}' LIMIT 1), '')
 """
-PROMOTED = {kind: _PROMOTED.format(kind=kind) for kind in ("detector", "anomaly")}
+_SPOKEN = _PLACE.format(kind="coalesce(known.kind, nullif((config->>'$.kind'), ''), 'detector')")
+PROMOTED = {kind: _PROMOTED.format(kind=kind, place=_SPOKEN) for kind in ("detector", "anomaly")}
 
 
 # batches -------------------------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ _MODEL = ("model_id", "name", "kind", "created_at", "snapshot_id", "dataset", "i
 
 def models(db: Database, kind: str = "detector") -> pd.DataFrame:
     """model_id, name, kind, created_at, snapshot_id, dataset (its name), imgsz, classes, metrics, settings (dicts), promoted, run_id
-    of the models of one kind (detector | anomaly; '' all).
+    of the models of one kind (detector | classifier | anomaly; '' all). Among detectors are classifiers: they stand in their place.
 
     A run_id of '' is the model that came with the program.
     """
@@ -186,7 +190,8 @@ def models(db: Database, kind: str = "detector") -> pd.DataFrame:
         rows = cursor.execute(f"""
             SELECT m.model_id, m.name, m.kind, m.created_at, m.snapshot_id, coalesce(s.name, '') AS dataset, m.imgsz, m.classes,
                    m.metrics, m.settings, m.model_id IN (({PROMOTED["detector"]}), ({PROMOTED["anomaly"]})) AS promoted, m.run_id
-            FROM ({MODELS}) m LEFT JOIN ({_SNAPSHOTS}) s USING (snapshot_id) WHERE $kind IN ('', m.kind)
+            FROM ({MODELS}) m LEFT JOIN ({_SNAPSHOTS}) s USING (snapshot_id)
+            WHERE $kind IN ('', m.kind, {_PLACE.format(kind="m.kind")})
             ORDER BY m.created_at DESC, m.model_id""", {"kind": kind}).dicts()
     for row in rows:
         row |= {"metrics": json.loads(row["metrics"] or "{}"), "settings": json.loads(row["settings"] or "{}")}

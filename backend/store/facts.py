@@ -6,11 +6,12 @@ deriving again gives the same rows. Ingest derives what it touched; a decision d
     touched     inspections to derive again, and whoever shares a picture with them (a picture counts once)
     aimed       corrections and exclusions, spread over the inspections they speak of
     fresh       raw rows with corrections applied, local time, counted or not
+    again       those of them whose picture came before
     judged      detections with the rule that applies to them
     looked      what anomaly models said, with the threshold that applies; it stands beside the verdict and never enters it
 """
 
-from backend.store import calendar
+from backend.store import calendar, tally
 from backend.store.database import Cursor, Database
 
 # The rule for each (plant, product, model_id, class_name) of `keys`: from the narrowest policy to the widest, then the model's
@@ -55,23 +56,25 @@ SELECT score.*, rule.action, rule.threshold, CASE WHEN action <> 'ignore' THEN a
 FROM score JOIN rule USING (plant, product, model_id)
 """
 
-# Detections of the inspections of `source` (fresh or facts), each with its rule and whether it passes.
+# Detections of the inspections of `source` (fresh or facts; or with another model's id), each with its rule and whether it passes.
 _JUDGED = """
 WITH seen AS (
     SELECT d.inspection_id, d.class_name, d.confidence, d.x1, d.y1, d.x2, d.y2, least(d.x2 - d.x1, d.y2 - d.y1) AS side,
            s.plant, s.product, s.model_id
-    FROM detections d JOIN {source} s USING (inspection_id)),
+    FROM {detections} d JOIN {source} s USING (inspection_id)),
 rule AS (""" + _RULES.format(keys="SELECT DISTINCT plant, product, model_id, class_name FROM seen") + """)
 SELECT seen.*, rule.action, rule.threshold, rule.min_side,
        rule.action <> 'ignore' AND seen.confidence >= rule.threshold AND seen.side >= rule.min_side AS passes
 FROM seen JOIN rule USING (plant, product, model_id, class_name)
 """
 
+# By a hash of the picture's name: of ten million names themselves a look took 300 ms, at each part that comes in. Two that share one do
+# no harm, they are derived once more.
 _TWINS = """
 INSERT INTO touched
-SELECT i.inspection_id FROM inspections i
-SEMI JOIN (SELECT plant, image_id FROM inspections SEMI JOIN touched USING (inspection_id) WHERE image_id NOT LIKE 'demo:%') t
-USING (plant, image_id)
+SELECT inspection_id FROM facts
+SEMI JOIN (SELECT hash(image_id) AS image FROM inspections SEMI JOIN touched USING (inspection_id) WHERE image_id NOT LIKE 'demo:%') t
+USING (image)
 """
 
 _AIMED = """
@@ -125,41 +128,57 @@ corrected AS (
     LEFT JOIN fixed f USING (inspection_id) LEFT JOIN reviewed r USING (inspection_id)),
 placed AS (
     SELECT *, timezone($zone, captured_at) AS captured_local,
-           coalesce(switched, was_counted OR not_counted_why = 'no line') AND line <> '' AS eligible
+           coalesce(switched, was_counted OR not_counted_why = 'no line') AND line <> '' AND not_counted_why <> 'master part' AS eligible
     FROM corrected)
-SELECT p.*, c.shift, date_trunc('minute', captured_local) - to_minutes(c.since) AS shift_start,
-       CAST(shift_start - to_minutes($day_start) AS DATE) AS production_day,
-       row_number() OVER (PARTITION BY plant, eligible, CASE WHEN image_id LIKE 'demo:%' THEN inspection_id::VARCHAR ELSE image_id END
-                          ORDER BY ingested_at, inspection_id) = 1 AS first
+SELECT p.*, hash(p.line, p.product, p.lot, p.unit_id) AS unit, c.shift,
+       date_trunc('minute', captured_local) - to_minutes(c.since) AS shift_start,
+       CAST(shift_start - to_minutes($day_start) AS DATE) AS production_day
 FROM placed p JOIN clock c ON c.minute = extract(hour FROM captured_local) * 60 + extract(minute FROM captured_local)
+"""
+
+# The same picture again. Few are; to number all of them took a sort of all rows, and left facts in no order of time (which is what makes a
+# question about a week look at a week's rows).
+_AGAIN = """
+CREATE OR REPLACE TEMP TABLE again AS
+SELECT inspection_id FROM (
+    SELECT inspection_id, row_number() OVER (PARTITION BY plant, eligible, image_id ORDER BY ingested_at, inspection_id) AS nth FROM fresh
+    SEMI JOIN (SELECT image_id FROM fresh WHERE image_id NOT LIKE 'demo:%' GROUP BY image_id HAVING count(*) > 1) USING (image_id))
+WHERE nth > 1
+"""
+
+# What the judged detections of an inspection come to.
+_SUMMED = """
+SELECT inspection_id, count(*) FILTER (WHERE passes AND action = 'reject') AS defects,
+       count(*) FILTER (WHERE passes AND action = 'minor') AS minor,
+       max_by(class_name, (passes AND action = 'reject', confidence, class_name)) AS top_class, max(confidence) AS top_confidence,
+       max_by(confidence, (passes AND action = 'reject', confidence, class_name)) AS class_confidence,
+       min(abs(confidence - threshold)) FILTER (WHERE action <> 'ignore') AS margin
+FROM {judged} GROUP BY inspection_id
 """
 
 _DEFECTS = """
 INSERT INTO defects SELECT inspection_id, class_name, confidence, action, x1, y1, x2, y2 FROM judged WHERE passes
 """
 
-_FACTS = """
+_FACTS = f"""
 INSERT INTO facts
-SELECT f.inspection_id, f.run_id, f.plant, f.image_id, f.file_name, f.unit_id,
-       hash(f.line, f.product, f.lot, f.unit_id), f.line, f.product, f.lot, f.camera,
+SELECT f.inspection_id, f.run_id, f.plant, f.image_id, hash(f.image_id), f.file_name, f.unit_id,
+       f.unit, f.line, f.product, f.lot, f.camera,
        f.captured_at, f.captured_source, f.ingested_at, f.captured_local, f.production_day, f.shift, f.shift_start,
-       extract(hour FROM f.captured_local), isodow(f.production_day), f.width, f.height, f.model_id, f.kept, f.eligible AND f.first,
-       CASE WHEN f.eligible AND f.first THEN ''
+       extract(hour FROM f.captured_local), isodow(f.production_day), f.width, f.height, f.model_id, f.kept,
+       f.eligible AND again.inspection_id IS NULL,
+       CASE WHEN f.eligible AND again.inspection_id IS NULL THEN ''
             WHEN f.eligible THEN 'the same picture was counted before'
             WHEN f.switched = FALSE THEN 'taken out of trends' || coalesce(': ' || nullif(f.reason, ''), '')
+            WHEN f.not_counted_why = 'master part' THEN 'it shows a master part'
             WHEN f.line = '' THEN 'no line was given'
             WHEN starts_with(f.not_counted_why, 'dataset ') THEN 'the picture belongs to the ' || f.not_counted_why
             WHEN f.not_counted_why IN ('', 'switched off') THEN 'counting was switched off'
             ELSE f.not_counted_why END,
        coalesce(j.defects, 0) > 0, coalesce(j.defects, 0), coalesce(j.minor, 0),
        coalesce(j.top_class, ''), j.top_confidence, j.margin, f.review, u.model_id, u.anomaly_score, u.is_unusual
-FROM fresh f LEFT JOIN looked u USING (inspection_id)
-LEFT JOIN (
-    SELECT inspection_id, count(*) FILTER (WHERE passes AND action = 'reject') AS defects,
-           count(*) FILTER (WHERE passes AND action = 'minor') AS minor,
-           max_by(class_name, (passes AND action = 'reject', confidence, class_name)) AS top_class, max(confidence) AS top_confidence,
-           min(abs(confidence - threshold)) FILTER (WHERE action <> 'ignore') AS margin
-    FROM judged GROUP BY inspection_id) j USING (inspection_id)
+FROM fresh f LEFT JOIN again USING (inspection_id) LEFT JOIN looked u USING (inspection_id)
+LEFT JOIN ({_SUMMED.format(judged="judged")}) j USING (inspection_id)
 """
 
 # What each kind of event speaks of (a policy: of pictures in which something was seen). $ids are the new events; an undo
@@ -180,8 +199,34 @@ SELECT inspection_id FROM inspections WHERE EXISTS (SELECT 1 FROM hit WHERE reci
                   AND coalesce(json_array_length(config, '$.inspection_ids'), 0) = 0)
 UNION ALL
 SELECT unnest(from_json((config->'$.inspection_ids'), '["BIGINT"]')) FROM hit WHERE recipe IN ('correct', 'exclude', 'include')
-UNION ALL
-SELECT try_cast((config->>'$.inspection_id') AS BIGINT) FROM hit WHERE recipe = 'review'
+"""
+
+# A review moves no verdict and no other picture: it is set where it stands. To derive its row anew took 140 ms with 200,000 inspections,
+# and a person with a key pressed waits for it.
+_REVIEWS = """
+CREATE OR REPLACE TEMP TABLE said AS
+WITH hit AS (
+    SELECT DISTINCT try_cast((config->>'$.inspection_id') AS BIGINT) AS inspection_id FROM events
+    WHERE recipe = 'review' AND (event_id IN (SELECT unnest($ids)) OR event_id IN (
+        SELECT (config->>'$.run_id') FROM events WHERE recipe = 'undo' AND event_id IN (SELECT unnest($ids))))),
+word AS (SELECT * FROM (SELECT try_cast((config->>'$.inspection_id') AS BIGINT) AS inspection_id, (config->>'$.verdict') AS verdict, "at",
+                               event_id FROM events WHERE recipe = 'review' AND NOT undone) SEMI JOIN hit USING (inspection_id))
+SELECT inspection_id, coalesce(max_by(verdict, ("at", event_id)), '') AS verdict FROM hit LEFT JOIN word USING (inspection_id)
+WHERE inspection_id IS NOT NULL GROUP BY ALL
+"""
+
+# What rows of runs bear on: their inspections, those that their models judged, those that they review or take a review of back.
+_BORNE_ON = """
+WITH gone AS (SELECT unnest($runs) AS run_id),
+judging AS (SELECT model_id FROM model_thresholds SEMI JOIN gone USING (run_id))
+INSERT INTO touched
+SELECT inspection_id FROM inspections SEMI JOIN gone USING (run_id)
+UNION SELECT inspection_id FROM detections SEMI JOIN gone USING (run_id)
+UNION SELECT inspection_id FROM anomalies SEMI JOIN gone USING (run_id)
+UNION SELECT inspection_id FROM inspections SEMI JOIN judging USING (model_id)
+UNION SELECT inspection_id FROM anomalies SEMI JOIN judging USING (model_id)
+UNION SELECT try_cast((config->>'$.inspection_id') AS BIGINT) FROM events WHERE recipe = 'review' AND (
+    run_id IN (FROM gone) OR event_id IN (SELECT (config->>'$.run_id') FROM events SEMI JOIN gone USING (run_id) WHERE recipe = 'undo'))
 """
 
 _UNDONE = """
@@ -190,9 +235,15 @@ WHERE undone <> (event_id IN (SELECT coalesce((config->>'$.run_id'), '') FROM ev
 """
 
 
-def judged(source: str) -> str:
+def judged(source: str, detections: str = "detections") -> str:
     """SQL of the detections of a relation's inspections, with action, threshold and passes."""
-    return _JUDGED.format(source=source)
+    return _JUDGED.format(source=source, detections=detections)
+
+
+def summed(judged: str) -> str:
+    """SQL of what a relation of judged detections comes to: per inspection defects, minor, top_class, top_confidence, margin, and
+    class_confidence, that of top_class."""
+    return _SUMMED.format(judged=judged)
 
 
 def rules(keys: str) -> str:
@@ -215,10 +266,31 @@ def begin(cursor: Cursor) -> None:
     cursor.execute("CREATE OR REPLACE TEMP TABLE touched (inspection_id BIGINT)")
 
 
+def mark_undone(cursor: Cursor) -> None:
+    """Say of each event whether somebody took it back."""
+    cursor.execute(_UNDONE)
+
+
 def touch_events(cursor: Cursor, event_ids: list[str]) -> None:
     """Add what these new events speak of, once what they took back is marked so."""
-    cursor.execute(_UNDONE)
+    mark_undone(cursor)
     cursor.execute(_SPOKEN_OF, {"ids": event_ids})
+    if cursor.execute("SELECT count(*) FROM events WHERE recipe IN ('review', 'undo') AND event_id IN (SELECT unnest(?))",
+                      [event_ids]).one():
+        cursor.execute(_REVIEWS, {"ids": event_ids})
+        ids = cursor.execute("SELECT inspection_id FROM said").column()
+        cursor.execute("UPDATE facts SET review = said.verdict FROM said WHERE facts.inspection_id = said.inspection_id "
+                       "AND facts.inspection_id BETWEEN $low AND $high",                # passes over most row groups
+                       {"low": min(ids, default=0), "high": max(ids, default=0)})
+        cursor.execute("DROP TABLE said")
+
+
+def touch_gone(cursor: Cursor, run_ids: list[str]) -> None:
+    """Add what rows of these runs bear on, before they are taken away; and whoever shares a picture with them."""
+    cursor.execute(_BORNE_ON, {"runs": run_ids})
+    events = cursor.execute("SELECT event_id FROM events WHERE run_id IN (SELECT unnest(?))", [run_ids]).column()
+    cursor.execute(_SPOKEN_OF, {"ids": events})
+    cursor.execute(_TWINS)
 
 
 def derive(cursor: Cursor) -> None:
@@ -231,20 +303,23 @@ def derive(cursor: Cursor) -> None:
     cursor.execute(_AIMED)
     with cursor.lend("clock", plan.clock()):
         cursor.execute(_FRESH, {"zone": plan.time_zone, "day_start": plan.day_start})
+    cursor.execute(_AGAIN)
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {judged('fresh')}")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE looked AS {looked('fresh')}")
+    tally.before(cursor)
     for table in ("facts", "defects"):
         cursor.execute(f"DELETE FROM {table} WHERE inspection_id IN (SELECT inspection_id FROM touched)")
     cursor.execute(_DEFECTS)
     cursor.execute(_FACTS)
-    for table in ("touched", "aimed", "fresh", "judged", "looked"):
+    tally.after(cursor)
+    for table in ("touched", "aimed", "fresh", "again", "judged", "looked"):
         cursor.execute(f"DROP TABLE {table}")
 
 
 def derive_all(cursor: Cursor) -> None:
     """Make every verdict anew, within the caller's transaction."""
-    cursor.execute(_UNDONE)
-    for table in ("facts", "defects"):
+    mark_undone(cursor)
+    for table in ("facts", "defects", *tally.TABLES):
         cursor.execute(f"DELETE FROM {table}")
     begin(cursor)
     cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections")

@@ -59,9 +59,11 @@ def forget(db: Database, run_ids: Iterable[str]) -> None:
     with db.lock:
         with db.write() as cursor:
             facts.begin(cursor)
+            facts.touch_gone(cursor, gone)
             for table in _TABLES:
                 cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?))", [gone])
-            facts.derive_all(cursor)
+            facts.mark_undone(cursor)
+            facts.derive(cursor)
         db.memory.clear()
 
 
@@ -131,7 +133,7 @@ def _put_rows(cursor: Cursor, table: str, rows: pa.Table) -> None:
     with cursor.lend("part_rows", rows):
         cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM part_rows")
         if table in ("inspections", "detections", "anomalies"):
-            cursor.execute("INSERT INTO touched SELECT DISTINCT inspection_id FROM part_rows")
+            cursor.execute("INSERT INTO touched SELECT inspection_id FROM part_rows")
         elif table == "model_thresholds":
             cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections SEMI JOIN detections USING (inspection_id) "
                            "WHERE model_id IN (SELECT model_id FROM part_rows) "
@@ -168,7 +170,7 @@ def _put_end(cursor: Cursor, item: Item) -> None:
         job.get("code_version") or "", job.get("by") or ""])
     assert item.rows is not None
     with cursor.lend("curves", item.rows):
-        cursor.execute("INSERT INTO metrics SELECT ?, step, name, value FROM curves", [item.run_id])
+        cursor.execute("INSERT INTO metrics SELECT ?, step, name, value, at_s FROM curves", [item.run_id])
 
 
 def _put_again(cursor: Cursor, item: Item) -> None:

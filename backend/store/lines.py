@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backend.store import calendar
+from backend.store import annotations, calendar
 from backend.store.database import Cursor, Database
 
 SHIFTS, USUAL_DAYS, OLD = 3, 28, timedelta(hours=24)
@@ -32,27 +32,56 @@ STATES = ("act", "look", "normal")                 # the worst first
 COLUMNS = ("line", "state", "reason", "inspected", "defective", "rate", "usual_rate", "last_captured_at", "class_name", "note",
            "acknowledged")
 
-_EDGES = f"""
-WITH seen AS (
-    SELECT line, shift_start, max(captured_at) AS last, max(production_day) AS day,
-           row_number() OVER (PARTITION BY line ORDER BY shift_start DESC) AS back
-    FROM facts WHERE plant = $plant AND counted AND captured_at <= $until GROUP BY line, shift_start)
-SELECT line, min(shift_start) FILTER (back <= {SHIFTS}) AS since, min(day) FILTER (back <= {SHIFTS}) AS since_day,
-       max(last) AS last, timezone($zone, max(last)) AS last_local
-FROM seen GROUP BY line ORDER BY line
-"""
-# Units and defective units, recent and usual, of a line (class_name '') and of each of its kinds of defect.
-_COUNTS = f"""
-WITH near AS (
-    SELECT f.inspection_id, f.line, f.shift_start >= e.since AS recent, f.unit, f.is_defective
-    FROM facts f JOIN edges e USING (line)
-    WHERE f.plant = $plant AND f.counted AND f.captured_at <= $until AND f.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY),
-unit AS (SELECT line, recent, unit, bool_or(is_defective) AS bad FROM near GROUP BY ALL)
-SELECT line, recent, '' AS class_name, count(*) AS n, count(*) FILTER (bad) AS k FROM unit GROUP BY line, recent
+# Hours that are surely past by $settled (plant time) are read from roll-ups, what came later from rows: a camera clock may run ahead.
+_SHIFTS = """
+SELECT line, shift_start, production_day AS day FROM tallies WHERE plant = $plant AND counted AND hour_start < $settled
 UNION ALL
-SELECT line, recent, class_name, 0, count(DISTINCT unit) FROM near JOIN defects USING (inspection_id) WHERE action = 'reject'
-GROUP BY line, recent, class_name
+SELECT line, shift_start, production_day FROM facts
+WHERE plant = $plant AND counted AND captured_local >= $settled AND captured_at <= $until
 """
+_EDGES = f"""
+SELECT line, min(shift_start) AS since, min(day) AS since_day, max(shift_start) AS newest FROM (
+    SELECT line, shift_start, max(day) AS day, row_number() OVER (PARTITION BY line ORDER BY shift_start DESC) AS back
+    FROM ({_SHIFTS}) GROUP BY line, shift_start QUALIFY back <= {SHIFTS})
+GROUP BY line ORDER BY line
+"""
+# A line's newest picture is in its newest shift, or, where shifts overlap, in one that began two days before at most.
+_LAST = """
+SELECT line, max(captured_at) AS last FROM facts f JOIN edges e USING (line)
+WHERE f.plant = $plant AND f.counted AND f.captured_at <= $until AND f.shift_start >= $oldest::TIMESTAMP - INTERVAL 2 DAY
+  AND f.shift_start >= e.newest - INTERVAL 2 DAY GROUP BY line
+"""
+# Units and defective units, recent and usual, of a line (class_name '') and of each of its kinds of defect. A unit that does not lie in one
+# hour counts in each of the two that it falls into.
+_COUNTS = f"""
+WITH whole AS (
+    SELECT line, shift_start, '' AS class_name, units AS n, defective AS k FROM tallies
+    WHERE plant = $plant AND counted AND hour_start < $settled AND shift_start >= $since AND view <> 'each'
+    UNION ALL
+    SELECT line, shift_start, class_name, 0, units FROM kind_tallies
+    WHERE plant = $plant AND counted AND hour_start < $settled AND shift_start >= $since AND view <> 'each' AND action = 'reject'),
+apart AS (
+    SELECT line, shift_start, unit, is_defective, [k.class_name FOR k IN kinds IF k.action = 'reject'] AS names
+    FROM spread WHERE plant = $plant AND counted AND captured_at <= $until AND shift_start >= $since
+    UNION ALL
+    SELECT line, shift_start, unit, is_defective, (SELECT list(class_name) FROM defects d WHERE d.inspection_id = f.inspection_id
+                                                   AND action = 'reject')
+    FROM facts f WHERE plant = $plant AND counted AND captured_local >= $settled AND captured_at <= $until AND shift_start >= $since
+      AND unit NOT IN (SELECT unit FROM spread WHERE plant = $plant)),
+near AS (SELECT a.*, a.shift_start >= e.since AS recent FROM apart a JOIN edges e USING (line)
+         WHERE a.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY),
+counted AS (
+    SELECT w.line, w.shift_start >= e.since AS recent, class_name, n, k FROM whole w JOIN edges e USING (line)
+    WHERE w.shift_start >= e.since - INTERVAL {USUAL_DAYS} DAY
+    UNION ALL
+    SELECT line, recent, '', 1, bool_or(is_defective)::INTEGER FROM near GROUP BY line, recent, unit
+    UNION ALL
+    SELECT line, recent, class_name, 0, count(DISTINCT unit) FROM (SELECT line, recent, unit, unnest(names) AS class_name FROM near)
+    GROUP BY line, recent, class_name)
+SELECT line, recent, class_name, sum(n)::BIGINT AS n, sum(k)::BIGINT AS k FROM counted GROUP BY line, recent, class_name
+HAVING sum(n) > 0 OR sum(k) > 0
+"""
+_SETTLED_H = 3                # longer than a clock is set back, and than the cell that `until` lies in
 
 
 @dataclass(frozen=True)
@@ -101,13 +130,9 @@ def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFr
     """One row per line, the worst first. `at` is the present moment."""
     with db.cursor() as cursor:
         plan = calendar.current(cursor)
-        until = (at or datetime.now(UTC)) + AHEAD
-        values = {"plant": plant, "zone": plan.time_zone, "until": until}
-        edges = cursor.execute(_EDGES, values).table()
-        with cursor.lend("edges", edges):
-            counts = cursor.execute(_COUNTS, {"plant": plant, "until": until}).dicts()
-        rows = edges.to_pylist()
-        now, local = _present(cursor, plan.time_zone, rows, plant, at)
+        asked = _asked(cursor, plant, plan.time_zone, (at or datetime.now(UTC)) + AHEAD)
+        rows, counts = _counted(cursor, asked, plan.time_zone)
+        now, local = present(cursor, plan.time_zone, max((r["last"] for r in rows), default=None), plant, at)
         notes = _notes(cursor, plant)
         came = _came(cursor, plant, local)
     complete = plan.complete(local)
@@ -116,13 +141,33 @@ def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFr
         line = row["line"]
         missing = _age(row, now, local) or _missed(line, complete, came)
         note, acknowledged = _note(notes, line, row["since_day"])
-        found.append(_judge(*_rises([c for c in counts if c["line"] == line]), missing)
+        found.append(judge(*_rises([c for c in counts if c["line"] == line]), missing)
                      | dict(line=line, last_captured_at=row["last"], note=note, acknowledged=acknowledged))
     found.sort(key=lambda r: (STATES.index(r["state"]), r["line"]))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _judge(whole: Rise, kinds: list[Rise], missing: str) -> dict[str, Any]:
+def _asked(cursor: Cursor, plant: str, zone: str, until: datetime) -> dict[str, Any]:
+    """plant, until (UTC), settled (plant time)."""
+    local = cursor.execute("SELECT date_trunc('hour', timezone(?, ?::TIMESTAMPTZ))", [zone, until.isoformat()]).one()
+    return {"plant": plant, "until": until, "settled": local - timedelta(hours=_SETTLED_H)}
+
+
+def _counted(cursor: Cursor, asked: dict[str, Any], zone: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of each line: since, since_day (of its last shifts), last (UTC), last_local. And the counts of recent and usual."""
+    edges = cursor.execute(_EDGES, asked).table()
+    if not edges.num_rows:
+        return [], []
+    first = {name: min(edges[name].to_pylist()) for name in ("since", "newest")}
+    with cursor.lend("edges", edges):
+        last = cursor.execute(f"SELECT *, timezone($zone, last) AS last_local FROM ({_LAST})",
+                              {"zone": zone, "plant": asked["plant"], "until": asked["until"], "oldest": first["newest"]}).table()
+        counts = cursor.execute(_COUNTS, asked | {"since": first["since"] - timedelta(days=USUAL_DAYS)}).dicts()
+    newest = {row["line"]: row for row in last.to_pylist()}
+    return [row | newest[row["line"]] for row in edges.to_pylist()], counts
+
+
+def judge(whole: Rise, kinds: list[Rise], missing: str) -> dict[str, Any]:
     """State, reason and figures of a line. The kind of defect that drives a rise speaks for it where it explains most of it."""
     acting = [r for r in kinds if r.act]
     driving = max(acting or kinds, key=lambda r: r.rate - r.usual, default=whole)
@@ -153,18 +198,17 @@ def _calm(whole: Rise) -> str:
     return f"As usual: {percent(whole.rate)} against usually {percent(whole.usual)}"
 
 
-def _present(cursor: Cursor, zone: str, rows: list[dict[str, Any]], plant: str, at: datetime | None) -> tuple[datetime, datetime]:
+def present(cursor: Cursor, zone: str, newest: datetime | None, plant: str, at: datetime | None) -> tuple[datetime, datetime]:
     """The present moment, in UTC and in plant time. The demo plant's stands still at its newest picture for two days."""
     now = at or datetime.now(UTC)
-    newest = max((r["last"] for r in rows), default=now)
-    if plant == "demo" and now - newest < DEMO_STANDS_STILL:
+    if plant == "demo" and newest is not None and now - newest < DEMO_STANDS_STILL:
         now = newest
     return now, cursor.execute("SELECT timezone(?, ?::TIMESTAMPTZ)", [zone, now.isoformat()]).one()
 
 
 def _came(cursor: Cursor, plant: str, local: datetime) -> set[tuple[str, str, Any]]:
-    """(line, shift, start) of every shift that brought anything, in the last five weeks."""
-    rows = cursor.execute("SELECT DISTINCT line, shift, shift_start FROM facts WHERE plant = ? AND counted AND shift_start >= ?",
+    """(line, shift, start) of every shift that brought anything, in the last five weeks; from the future too."""
+    rows = cursor.execute("SELECT DISTINCT line, shift, shift_start FROM tallies WHERE plant = ? AND counted AND shift_start >= ?",
                           [plant, local - timedelta(days=36)]).dicts()
     return {(r["line"], r["shift"], r["shift_start"]) for r in rows}
 
@@ -179,10 +223,11 @@ def _missed(line: str, complete: list[tuple[str, datetime]], came: set[tuple[str
 
 def _notes(cursor: Cursor, plant: str) -> list[dict[str, Any]]:
     """What people wrote about lines, newest first."""
-    return cursor.execute("SELECT recipe, (config->>'$.line') AS line, (config->>'$.text') AS text, "
-                          "try_cast(coalesce((config->>'$.day'), (config->>'$.at')[:10]) AS DATE) AS day FROM events "
-                          "WHERE recipe IN ('note', 'acknowledge') AND NOT undone AND plant = ? ORDER BY \"at\" DESC, event_id DESC",
-                          [plant]).dicts()
+    return cursor.execute(f"SELECT 'note' AS recipe, line, text, try_cast(day AS DATE) AS day, said FROM ({annotations.CURRENT}) "
+                          "WHERE NOT removed UNION ALL "
+                          "SELECT 'acknowledge', (config->>'$.line'), (config->>'$.text'), try_cast((config->>'$.day') AS DATE), \"at\" "
+                          "FROM events WHERE recipe = 'acknowledge' AND NOT undone AND plant = $plant ORDER BY said DESC",
+                          {"plant": plant}).dicts()
 
 
 def _note(notes: list[dict[str, Any]], line: str, since: Any) -> tuple[str, str]:

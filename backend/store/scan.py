@@ -18,7 +18,9 @@ import pyarrow as pa
 from backend import rundir
 from backend.config import demo_assets
 
-EVENTS = ("promote", "policy", "correct", "exclude", "include", "review", "note", "acknowledge", "calendar", "undo")
+EVENTS = ("promote", "policy", "correct", "exclude", "include", "review", "note", "acknowledge", "calendar", "judge", "chart", "retire",
+          "target", "alert", "standstill", "alarm", "alarm-over", "alarm-seen", "alarm-rest", "channel", "alert-test", "report-plan",
+          "explain", "sample", "read", "ability", "label", "undo")
 LOT_BYTES = 16 * 2**20            # of Parquet in one transaction: about a million inspections
 _SMALL = 4096                     # what an event or a run's end weighs against it
 
@@ -31,7 +33,7 @@ class Item:
     run_id: str
     kind: str
     name: str = ""                # of the part
-    rows: pa.Table | None = None  # of the part; of an end: its curves (step, name, value)
+    rows: pa.Table | None = None  # of the part; of an end: its curves (step, name, value, at_s)
     weight: int = _SMALL
     job: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
@@ -104,11 +106,21 @@ def _parts(path: Path, job: dict[str, Any], memory: Memory) -> Iterator[Item]:
         if part.stem in memory.guards.get(path.name, ()) or (path.name, part.stem) in memory.aside:
             continue
         try:
-            yield Item(path.name, "part", part.stem, rundir.read_part(part), part.stat().st_size, job)
+            yield Item(path.name, "part", part.stem, _whole(path, part), part.stat().st_size, job)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, KeyError) as error:
             yield from _damaged(path.name, part.stem, error, memory)
+
+
+def _whole(path: Path, part: Path) -> pa.Table:
+    """The rows of a part. What its test set is, a snapshot of an older program does not say in it; it follows from the rest of the run."""
+    rows = rundir.read_part(part)
+    if part.stem.startswith("snapshots-") and rows["test_set_id"].null_count:
+        manifest = path / "manifest.json"
+        known = rundir.test_set_of(rundir.read_json(manifest)["images"]) if manifest.exists() else ""
+        rows = rows.set_column(rows.schema.get_field_index("test_set_id"), "test_set_id", pa.repeat(known, rows.num_rows))
+    return rows
 
 
 def _damaged(run_id: str, name: str, error: Exception, memory: Memory) -> Iterator[Item]:
@@ -166,15 +178,16 @@ def _result(path: Path) -> Any:
 
 
 def _metrics(path: Path) -> pa.Table:
-    """The last value of each (step, name); a line cut short by a kill is passed over, null is a gap in the curve."""
-    last: dict[tuple[int, str], float | None] = {}
+    """The last value of each (step, name), and when that was; a line cut short by a kill is passed over, null is a gap in the curve."""
+    last: dict[tuple[int, str], tuple[float | None, float | None]] = {}
     lines = (path / "metrics.jsonl").read_bytes().splitlines() if (path / "metrics.jsonl").exists() else []
     for line in lines:
         try:
             values = json.loads(line)
-            step = int(values.pop("step"))
-            last.update({(step, name): None if value is None else float(value) for name, value in values.items()})
+            step, at_s = int(values.pop("step")), values.pop("at_s", None)
+            last.update({(step, name): (None if value is None else float(value), at_s) for name, value in values.items()})
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
     return pa.table({"step": pa.array([s for s, _ in last], pa.int32()), "name": pa.array([n for _, n in last], pa.string()),
-                     "value": pa.array(list(last.values()), pa.float64())})
+                     "value": pa.array([v for v, _ in last.values()], pa.float64()),
+                     "at_s": pa.array([s for _, s in last.values()], pa.float64())})

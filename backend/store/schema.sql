@@ -1,6 +1,7 @@
 -- The store: everything here is derived from run directories; delete the file and `python -m backend rebuild` makes it again.
 -- Raw tables hold the rows of Parquet parts (see backend/records.py) plus the run and part they came from.
--- Derived tables (facts, defects) hold the verdict under today's rules; `facts.derive` makes them again where a rule changes.
+-- Derived tables (facts, defects, and their roll-ups) hold the verdict under today's rules; `facts.derive` makes them again where a rule
+-- changes.
 -- No keys on the raw tables: a run's (run_id, part) guards them, and an index of millions of ids would cost more memory than the rows.
 
 CREATE TABLE about (version INTEGER, digest VARCHAR);       -- which program wrote this file
@@ -11,7 +12,8 @@ CREATE TABLE runs (
     created_at TIMESTAMPTZ, started_at TIMESTAMPTZ, finished_at TIMESTAMPTZ,
     config JSON, result JSON, code_version VARCHAR, "by" VARCHAR
 );
-CREATE TABLE metrics (run_id VARCHAR, step INTEGER, name VARCHAR, value DOUBLE);
+-- at_s: seconds that the run had worked by then; NULL in runs of an older program.
+CREATE TABLE metrics (run_id VARCHAR, step INTEGER, name VARCHAR, value DOUBLE, at_s DOUBLE);
 
 -- Which parts are in: the guard that makes ingest exactly-once.
 CREATE TABLE ingested (run_id VARCHAR, part VARCHAR, rows BIGINT, PRIMARY KEY (run_id, part));
@@ -34,10 +36,17 @@ CREATE TABLE detections (
 CREATE TABLE anomalies (
     inspection_id BIGINT, model_id VARCHAR, anomaly_score FLOAT, side INTEGER, run_id VARCHAR, part VARCHAR
 );
+-- What another model found in pictures of the last days. No verdict is kept: it is asked for, by the rules in force (see store/shadow.py).
+CREATE TABLE shadows (
+    plant VARCHAR, image_id VARCHAR, model_id VARCHAR, why VARCHAR,
+    boxes STRUCT(class_name VARCHAR, confidence FLOAT, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT)[], run_id VARCHAR, part VARCHAR
+);
+-- Of pictures of master parts: how bright and how sharp they are. They never count in any rate.
+CREATE TABLE masters (inspection_id BIGINT, piece VARCHAR, brightness FLOAT, sharpness FLOAT, run_id VARCHAR, part VARCHAR);
 CREATE TABLE refused (file_name VARCHAR, reason VARCHAR, run_id VARCHAR, part VARCHAR);
 CREATE TABLE snapshots (
     snapshot_id VARCHAR, name VARCHAR, layout VARCHAR, created_at TIMESTAMPTZ, classes VARCHAR[], seed BIGINT,
-    splits_from VARCHAR, images BIGINT, labels BIGINT, refused BIGINT, run_id VARCHAR, part VARCHAR
+    splits_from VARCHAR, images BIGINT, labels BIGINT, refused BIGINT, test_set_id VARCHAR, run_id VARCHAR, part VARCHAR
 );
 CREATE TABLE snapshot_images (
     snapshot_id VARCHAR, image_id VARCHAR, file_name VARCHAR, split VARCHAR, origin VARCHAR, parent VARCHAR,
@@ -52,6 +61,15 @@ CREATE TABLE models (
     model_id VARCHAR, name VARCHAR, kind VARCHAR, created_at TIMESTAMPTZ, snapshot_id VARCHAR, imgsz INTEGER,
     classes VARCHAR[], metrics VARCHAR, settings VARCHAR, run_id VARCHAR, part VARCHAR
 );
+-- Each look of a detector at val and test: its training's own, or a later `score` run's. What it found on test, box by box.
+CREATE TABLE looks (
+    model_id VARCHAR, snapshot_id VARCHAR, test_set_id VARCHAR, split VARCHAR, images INTEGER, good_images INTEGER, boxes INTEGER,
+    looked_at TIMESTAMPTZ, classes VARCHAR[], thresholds FLOAT[], run_id VARCHAR, part VARCHAR
+);
+CREATE TABLE predictions (
+    model_id VARCHAR, split VARCHAR, image_id VARCHAR, class_name VARCHAR, confidence FLOAT, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT,
+    hits INTEGER, hit_box INTEGER, run_id VARCHAR, part VARCHAR
+);
 CREATE TABLE model_thresholds (model_id VARCHAR, class_name VARCHAR, threshold FLOAT, run_id VARCHAR, part VARCHAR);
 
 -- What people decided: inline runs (event_id = run_id) and the rows of `history` parts (run_id/part/row).
@@ -63,12 +81,13 @@ CREATE TABLE events (
 
 -- The verdict: one row per inspection, with corrections applied. captured_local is plant time, shift_start the plant time at which
 -- its shift (outside all shifts: the time after one, or its production day) began, weekday 1 (Monday) to 7 that of the production day.
--- unit: a hash of line, product, lot and unit_id, so that counting units is cheap; the same serial number in another lot is another unit.
+-- unit: a hash of line, product, lot and unit_id, so that counting units is cheap; the same serial number in another lot is another unit;
+-- image: a hash of image_id, by which the same picture is found again.
 -- top_confidence: of the most confident raw detection, also below its threshold; top_class: of the most confident one that rejects, else
 -- of that raw one; margin: how near the nearest detection is to its threshold. anomaly_model_id, anomaly_score: NULL where no anomaly
 -- model looked; is_unusual: NULL too where there is no threshold or nobody wants to know. It enters nothing that counts as defective.
 CREATE TABLE facts (
-    inspection_id BIGINT, run_id VARCHAR, plant VARCHAR, image_id VARCHAR, file_name VARCHAR, unit_id VARCHAR, unit UBIGINT,
+    inspection_id BIGINT, run_id VARCHAR, plant VARCHAR, image_id VARCHAR, image UBIGINT, file_name VARCHAR, unit_id VARCHAR, unit UBIGINT,
     line VARCHAR, product VARCHAR, lot VARCHAR, camera VARCHAR,
     captured_at TIMESTAMPTZ, captured_source VARCHAR, ingested_at TIMESTAMPTZ,
     captured_local TIMESTAMP, production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour TINYINT, weekday TINYINT,
@@ -79,6 +98,31 @@ CREATE TABLE facts (
 -- Detections that pass their threshold and minimum size and are not ignored; action: minor | reject.
 CREATE TABLE defects (
     inspection_id BIGINT, class_name VARCHAR, confidence FLOAT, action VARCHAR, x1 FLOAT, y1 FLOAT, x2 FLOAT, y2 FLOAT
+);
+
+-- Roll-ups of facts and defects, see store/tally.py: what the pages count. A cell is an hour of plant time (hour_start) within one shift,
+-- line, product, lot and model; `cell` its hash; view: one | each | all. looked: units that an anomaly model judged; unusual, disagree: of
+-- these; named: units with a number of their own; bad, odd, odd_good: pictures that are defective, unusual, unusual though no detection rejects them.
+CREATE TABLE tallies (
+    cell UBIGINT, view VARCHAR, camera VARCHAR, plant VARCHAR, counted BOOLEAN, line VARCHAR, product VARCHAR, lot VARCHAR, model_id VARCHAR,
+    production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour_start TIMESTAMP, hour TINYINT, weekday TINYINT,
+    units BIGINT, defective BIGINT, defects BIGINT, named BIGINT, named_defective BIGINT, looked BIGINT, unusual BIGINT, disagree BIGINT,
+    pictures BIGINT, bad_pictures BIGINT, odd_pictures BIGINT, odd_good_pictures BIGINT
+);
+-- units, pictures: with a defect of the class.
+CREATE TABLE kind_tallies (
+    cell UBIGINT, view VARCHAR, camera VARCHAR, class_name VARCHAR, action VARCHAR, plant VARCHAR, counted BOOLEAN, line VARCHAR,
+    product VARCHAR, lot VARCHAR, model_id VARCHAR, production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour_start TIMESTAMP,
+    hour TINYINT, weekday TINYINT,
+    units BIGINT, defects BIGINT, named BIGINT, pictures BIGINT, bad_pictures BIGINT, odd_pictures BIGINT, odd_good_pictures BIGINT
+);
+-- Pictures of units that lie in several cells; kinds: their defects, of which there may be several of a class.
+CREATE TABLE spread (
+    unit UBIGINT, inspection_id BIGINT, camera VARCHAR, named BOOLEAN, captured_at TIMESTAMPTZ, defects INTEGER, is_defective BOOLEAN,
+    is_unusual BOOLEAN,
+    kinds STRUCT(class_name VARCHAR, "action" VARCHAR, boxes BIGINT)[],
+    plant VARCHAR, counted BOOLEAN, line VARCHAR, product VARCHAR, lot VARCHAR, model_id VARCHAR,
+    production_day DATE, shift VARCHAR, shift_start TIMESTAMP, hour_start TIMESTAMP, hour TINYINT, weekday TINYINT
 );
 
 -- The policy in force for each product and class ('' = all). A NULL sets nothing: the next wider policy, then the model, decides.

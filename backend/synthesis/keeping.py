@@ -5,7 +5,8 @@ Stands behind the recipe. Knows nothing of how an image was made.
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -19,25 +20,33 @@ from backend import rundir
 from backend.data import marks
 from backend.synthesis import masks
 from backend.synthesis.blend import Image, Mask
+from backend.synthesis.methods import Made
 
 ROWS, CELL = 6, 160              # of the preview; pixels of a cell
 
 
 @dataclass
 class Progress:
-    """What is made so far, as the lines of `done.jsonl` tell it."""
+    """What is made so far, as the lines of `done.jsonl` tell it. `attempts` are counted class by class."""
 
-    attempts: int = 0
+    attempts: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     items: list[dict[str, Any]] = field(default_factory=list)
-    outlines: list[list[dict[str, Any]]] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)                                            # items of each class
+    labels: list[list[dict[str, Any]]] = field(default_factory=list)
+    rejected: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))        # class: reason: number
 
     def add(self, line: dict[str, Any]) -> None:
-        self.attempts, self.seconds = line["attempts"], self.seconds + line["seconds"]
+        self.attempts, self.seconds = Counter(line["attempts"]), self.seconds + line["seconds"]
         self.items += line["items"]
-        self.outlines += line["outlines"]
-        self.rejected.update(line["rejected"])
+        self.kept.update(item["class_name"] for item in line["items"])
+        self.labels += line["labels"]
+        for class_name, reasons in line["rejected"].items():
+            self.rejected[class_name].update(reasons)
+
+    def reasons(self) -> dict[str, int]:
+        """How many attempts were refused, and why."""
+        return dict(sum(self.rejected.values(), Counter[str]()))
 
 
 # ---- progress
@@ -63,38 +72,77 @@ def taken_up(file: Path) -> Progress:
 
 # ---- images and labels
 
-def write(folder: Path, number: int, result: Image, mask: Mask) -> dict[str, Any]:
-    """An image and its mask beside it; how the artifact's head names them."""
-    file, beside = f"{number:06d}.png", f"{number:06d}_mask.png"
-    Pillow.fromarray(result).save(folder / file)
-    masks.write(folder / beside, mask)
-    return dict(file=file, mask=beside, width=result.shape[1], height=result.shape[0], area=round(float(mask.mean()), 6))
+def write(folder: Path, number: int, made: Made) -> dict[str, Any]:
+    """An image, and its mask beside it; how the artifact's head names them."""
+    file, beside = f"{number:06d}.png", "" if made.mask is None else f"{number:06d}_mask.png"
+    Pillow.fromarray(made.image).save(folder / file)
+    if made.mask is not None:
+        masks.write(folder / beside, made.mask)
+    height, width = made.image.shape[:2]
+    covered = covering(made)
+    return dict(file=file, mask=beside, width=width, height=height, boxes=[_corners(label) for label in made.labels],
+                boxes_from=made.boxes_from, exact=made.exact and made.mask is not None, area=round(float(covered.mean()), 6))
 
 
-def outlines(mask: Mask) -> list[dict[str, Any]]:
+def covering(made: Made) -> Mask:
+    """Where the defects are: the mask, or else the boxes."""
+    if made.mask is not None:
+        return made.mask
+    covered = np.zeros(made.image.shape[:2], bool)
+    for _, x1, y1, x2, y2 in map(_corners, made.labels):
+        covered[int(y1):int(np.ceil(y2)), int(x1):int(np.ceil(x2))] = True
+    return covered
+
+
+def _corners(label: dict[str, Any]) -> list[Any]:
+    x, y, width, height = label["bbox"]
+    return [label["class_name"], x, y, round(x + width, 3), round(y + height, 3)]
+
+
+def outlines(mask: Mask, class_name: str) -> list[dict[str, Any]]:
     """One label a connected piece, as the importer makes boxes of a mask: bbox, polygon, area. Touching corners connect."""
     n, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return [_label(numbers, i, stats[i].tolist()) for i in range(1, n) if stats[i, cv2.CC_STAT_AREA] >= marks.MIN_SPECK]
+    return [_label(numbers, i, stats[i].tolist(), class_name) for i in range(1, n) if stats[i, cv2.CC_STAT_AREA] >= marks.MIN_SPECK]
 
 
-def _label(numbers: "np.ndarray[Any, Any]", i: int, about: list[int]) -> dict[str, Any]:
+def _label(numbers: "np.ndarray[Any, Any]", i: int, about: list[int], class_name: str) -> dict[str, Any]:
     left, top, width, height, area = about
     found = masks.polygons(numbers[top:top + height, left:left + width] == i)
     moved = [[value + (left, top)[k % 2] for k, value in enumerate(outline)] for outline in found]
-    return dict(bbox=[left, top, width, height], segmentation=moved, area=area, iscrowd=0)
+    return dict(class_name=class_name, bbox=[left, top, width, height], segmentation=moved, area=area, iscrowd=0)
 
 
-def coco(progress: Progress, named: str) -> dict[str, Any]:
-    """labels.json: COCO, one class."""
+def boxed(boxes: Iterable[tuple[str, float, float, float, float]], width: int, height: int) -> list[dict[str, Any]]:
+    """Labels of which only the box is known, cut at the picture's edge."""
+    found = []
+    for class_name, *corners in boxes:
+        x1, y1, x2, y2 = (round(float(np.clip(v, 0, most)), 3) for v, most in zip(corners, (width, height) * 2, strict=True))
+        if x2 > x1 and y2 > y1:
+            bbox = [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
+            found.append(dict(class_name=class_name, bbox=bbox, segmentation=[], area=round(bbox[2] * bbox[3], 3), iscrowd=0))
+    return found
+
+
+def coco(progress: Progress, classes: list[str]) -> dict[str, Any]:
+    """labels.json: COCO, the classes numbered from 1."""
+    numbers = {c: i for i, c in enumerate(classes, 1)}
     listed = [dict(id=i, file_name=item["file"], width=item["width"], height=item["height"]) for i, item in enumerate(progress.items)]
-    labels = [dict(label, image_id=i, category_id=1) for i, found in enumerate(progress.outlines) for label in found]
-    return dict(images=listed, annotations=[dict(label, id=i) for i, label in enumerate(labels)], categories=[dict(id=1, name=named)])
+    labels = [{k: v for k, v in label.items() if k != "class_name"} | dict(image_id=i, category_id=numbers[label["class_name"]])
+              for i, found in enumerate(progress.labels) for label in found]
+    return dict(images=listed, annotations=[dict(label, id=i) for i, label in enumerate(labels)],
+                categories=[dict(id=i, name=c) for c, i in numbers.items()])
 
 
 # ---- the preview
 
+def row(made: Made) -> list[Image]:
+    """Original, effective mask (else the boxes) and result."""
+    nothing = np.full((CELL, CELL, 3), 114, np.uint8)
+    return [nothing if made.original is None else made.original, grey(covering(made)), made.image]
+
+
 def preview(rows: list[list[Image]]) -> bytes:
-    """Original, effective mask and result side by side, an image a row, as PNG."""
+    """Rows as PNG."""
     pixels = np.concatenate([np.concatenate([_cell(image) for image in row], 1) for row in rows], 0)
     buffer = BytesIO()
     Pillow.fromarray(pixels).save(buffer, "PNG")

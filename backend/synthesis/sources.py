@@ -5,7 +5,8 @@ other good pictures, much altered, and drawn patterns. Everything follows from t
 uint8 (H, W, 3). Knows nothing of masks being filled or of networks.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import cv2
@@ -23,11 +24,30 @@ ALTERED = 3              # alterations of each surface, as in DRAEM
 WEAKEST, STRONGEST = 0.08, 0.4      # deviation of the noise, of the full range
 
 
-def good(data: Snapshot) -> list[Picture]:
-    """Pictures to make defects on: of train, without a known defect, and neither in val or test too nor nearly equal to one there."""
+def usable(data: Snapshot) -> list[Picture]:
+    """Real pictures to make others of: of train, and neither in val or test too nor nearly equal to one there."""
     held = {p.group_id for p in data.pictures if p.split in ("val", "test") and p.group_id}
+    return [p for p in data.learnable() if p.group_id not in held]
+
+
+def good(data: Snapshot) -> list[Picture]:
+    """Pictures to make defects on: usable ones without a known defect."""
     marked = {p.image_id for p in data.pictures if not p.is_good}
-    return [p for p in data.learnable() if p.image_id not in marked and p.group_id not in held]
+    return [p for p in usable(data) if p.image_id not in marked]
+
+
+def of_class(data: Snapshot, name: str, without: Container[str] = ()) -> list[Picture]:
+    """Usable pictures that show mostly this class; where there is none, those that show it at all. `without`: never these ids."""
+    shown = [p for p in usable(data) if name in p.classes and p.image_id not in without]
+    return [p for p in shown if main_class(p) == name] or shown
+
+
+def main_class(picture: Picture) -> str:
+    """The class whose boxes cover most of a picture, '' where it has none."""
+    area = Counter[str]()
+    for b in picture.boxes:
+        area[b.class_name] += (b.x2 - b.x1) * (b.y2 - b.y1)                     # type: ignore[assignment]
+    return max(sorted(area), key=area.__getitem__, default="")
 
 
 def defective(data: Snapshot) -> list[Picture]:

@@ -1,105 +1,97 @@
-"""The recipe `synthesize`: good images become images with a defect whose outline is known: `<run>/synthetic`. Start reading here.
+"""The recipe `synthesize`: pictures with a defect that nobody has photographed, and their labels: `<run>/synthetic`. Start reading here.
 
-An attempt takes a good train picture, draws a mask, fills it (denoiser, other surface, noise), blends, and looks at what came
-out; what one does not see is refused and counted. Every attempt's randomness follows from (seed, its number), so a killed run
-comes to the same set. Attempts are judged at `imgsz`; a larger picture keeps its own size, its change is enlarged. Knows
-nothing of detectors.
+A method (`methods`) makes an attempt of each class in turn, until there are as many of each as asked for; what one does not see, or
+what does not fit, is refused and counted. Every attempt's randomness follows from (seed, class, its number), so a killed run comes to
+the same set. Knows nothing of how a picture is made, or of detectors.
 """
 
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image as Pillow
 
 from backend import rundir
 from backend.config import Synthesize
-from backend.data import images, snapshot
-from backend.data.snapshot import Picture
+from backend.data import snapshot
 from backend.device import cores, torch_device
-from backend.diffusion import ddpm, pictures
-from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
-from backend.synthesis import blend, keeping, masks, sources
-from backend.synthesis.filling import Filling
-from backend.teacher.extractors import extractor
+from backend.errors import Canceled, ConfigError, ResourceError
+from backend.synthesis import blend, keeping
+from backend.synthesis.by_paste import ByPaste
+from backend.synthesis.by_perturbation import ByPerturbation
+from backend.synthesis.methods import Made, Method, Task
 
-FORMAT = 1                       # of the artifact; part of its key
+FORMAT = 2                       # of the artifact; part of its key
 CHUNK = 16                       # attempts between two checkpoints, on a CPU; four times that on a GPU
-TRIES = 4                        # attempts for each image asked for, at most, and EXTRA more
+TRIES = 4                        # attempts for each image asked for, at most, and EXTRA more for each class
 EXTRA = 64
-LEFT = 0.25                      # of a mask must be seen, and FEWEST pixels
-FEWEST = 12
-CLASS = "defect"                 # where no collected masks name one
-FAINT, UNSEEN = "too faint in pixels", "unseen by features"
 PREVIEW_S = 5                    # seconds between two previews
+USED = {"perturb": {"source", "start", "steps", "depth", "variance", "low_opacity", "high_opacity", "low_area", "high_area", "foreground",
+                    "imgsz"},
+        "prior": {"start", "strength", "guidance", "prompt", "steps", "low_area", "high_area", "foreground"},
+        "paste": {"foreground"}}      # settings that a method's pictures hang on, besides count, class and seed
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try, at the size at which it is made."""
-
-    number: int
-    parent: Picture
-    normal: blend.Image
-    mask: blend.Mask
-    opacity: float
-    rng: np.random.Generator
+ROOM = {"perturb": "Choose an image size below {0.imgsz} px.", "prior": "Choose a prior of smaller pictures.",
+        "paste": "Free some, then resume the run."}
 
 
 def run(config: Synthesize, run_dir: Path, report: Any) -> dict[str, Any]:
     _check(config)
     data = snapshot.read(rundir.find_snapshot(config.dataset))
-    denoiser = ddpm.find(config.denoiser, data, good=bool(sources.defective(data))) if config.source == "ddpm" else None
-    shapes = _shapes(config.masks)
-    return make(config, data, denoiser, shapes, run_dir, report)
+    return make(config, data, method_of(config, data), run_dir, report)
 
 
-def make(config: Synthesize, data: snapshot.Snapshot, denoiser: Path | None, shapes: Path | None, run_dir: Path,
-         report: Any) -> dict[str, Any]:
-    """Make the set of a snapshot's good pictures. `denoiser` and `shapes` are folders. Raises ConfigError, ResourceError."""
-    keys = {"denoiser": _key_in(denoiser), "shapes": _key_in(shapes)}
-    key, scratch = key_of(config, data.snapshot_id, keys), run_dir / "synthesizing"
-    if (kept := run_dir / "synthetic" / "head.json").exists() and rundir.read_json(kept)["key"] == key:
+def method_of(config: Synthesize, data: snapshot.Snapshot) -> Method:
+    """What the config names, for this dataset. Raises ConfigError and NotFoundError where it cannot be."""
+    if config.method == "perturb":
+        return ByPerturbation(config, data)
+    if config.method == "paste":
+        return ByPaste(config, data)
+    from backend.synthesis.by_prior import ByPrior  # imports transformers: seconds that the other methods do without
+
+    return ByPrior(config, data)
+
+
+def make(config: Synthesize, data: snapshot.Snapshot, method: Method, run_dir: Path, report: Any) -> dict[str, Any]:
+    """Make the set. Raises ConfigError, ResourceError."""
+    key, scratch = key_of(config, data.snapshot_id, method.keys), run_dir / "synthesizing"
+    if (kept := rundir.own_result(run_dir, "synthetic", key)) is not None:
         shutil.rmtree(scratch, ignore_errors=True)
-        return dict(rundir.read_json(kept)["result"])
+        return kept
     rundir.bound(scratch, key)
     (scratch / "synthetic").mkdir(exist_ok=True)
     torch.set_num_threads(cores())
     try:
-        # what to work on, what to fill masks with, who judges
-        work = Work(config, data, shapes)
-        filling = Filling(config, ddpm.load(denoiser).to(torch_device()) if denoiser else None, work.pictures)
-        witness = blend.Witness(extractor("efficientnet-lite0").to(torch_device()))
-
         # attempts, until there are as many as asked for
-        progress = keeping.taken_up(scratch / "done.jsonl")
-        _fill(config, work, filling, witness, progress, run_dir, report)
+        about, progress = method.open(), keeping.taken_up(scratch / "done.jsonl")
+        wanted = shares(config.count, method.classes)
+        _fill(config, method, wanted, progress, run_dir, report)
         if not progress.items:
-            raise ConfigError(f"None of {progress.attempts} attempts made a change that one sees. Raise opacity, area"
-                              f"{', variance or depth' if config.source == 'ddpm' else ''}.")
+            raise ConfigError(f"None of {progress.attempts.total()} attempts made a change that one sees (refused: "
+                              f"{_listed(progress.reasons())}). {method.advice}")
 
         # the artifact
-        named = rundir.read_json(shapes / "head.json")["name"] if shapes else CLASS
-        rundir.write_json(scratch / "synthetic" / "labels.json", keeping.coco(progress, named))
-        result = dict(_result(config, data, progress), warnings=_learned(denoiser, data))
-        head = dict(key=key, name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, classes=[named], **keys,
-                    source=config.source, settings=config.to_json(), items=progress.items, attempts=progress.attempts,
-                    rejected=dict(progress.rejected), result=result)
+        shown = [c for c in dict.fromkeys([*data.classes, *method.classes])
+                 if c in method.classes or any(b[0] == c for item in progress.items for b in item["boxes"])]
+        rundir.write_json(scratch / "synthetic" / "labels.json", keeping.coco(progress, shown))
+        result = _result(config, data, method, wanted, progress)
+        head = dict(key=key, name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, method=config.method, classes=shown,
+                    source=_source(config), settings=config.to_json(), items=progress.items, attempts=progress.attempts.total(),
+                    rejected=progress.reasons(), **about, result=result)
         rundir.keep_artifact(scratch / "synthetic", run_dir, "synthetic", head)
     except torch.OutOfMemoryError as problem:
-        raise ResourceError(f"Out of memory at {config.imgsz} px. Choose a smaller image size.") from problem
+        raise ResourceError(f"Out of memory. {ROOM[config.method].format(config)}") from problem
     except Canceled:
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    short = "" if result["images"] == config.count else f" of {config.count}; the rest of {progress.attempts} attempts were hard to see"
+    short = "" if result["images"] == config.count else f" of {config.count}; the rest of {result['attempts']} attempts came to nothing"
     report(step=config.count, total=config.count, message=f"made {result['images']}{short}")
     return result
 
@@ -113,98 +105,55 @@ def _check(config: Synthesize) -> None:
             raise ConfigError(f"The lowest {what}, {low}, is above the highest, {high}.")
 
 
-def _shapes(name: str) -> Path | None:
-    folder = rundir.find_artifact("masks", name) if name else None
-    if name and folder is None:
-        raise NotFoundError(f"There is no set of masks called {name!r}.")
-    return folder
-
-
-def _key_in(folder: Path | None) -> str:
-    return str(rundir.read_json(folder / "head.json")["key"]) if folder else ""
-
-
-def key_of(config: Synthesize, snapshot_id: str, keys: dict[str, str]) -> str:
-    """What the set follows from; its name and the dataset's do not count, and denoiser and shapes do by their keys."""
-    settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "denoiser", "masks")}
+def key_of(config: Synthesize, snapshot_id: str, keys: dict[str, Any]) -> str:
+    """What the set follows from: the settings that its method uses, and what it is made with, by its key. Names do not count."""
+    used = {"count", "method", "class_name", "seed"} | USED[config.method]
+    settings = {k: v for k, v in config.to_json().items() if k in used}
     return rundir.key_of(kind="synthetic", format=FORMAT, snapshot_id=snapshot_id, **settings, **keys)
 
 
-def _learned(denoiser: Path | None, data: snapshot.Snapshot) -> list[str]:
-    """A sentence, where what is put into good pictures was learned from labelled defects: such a set is not made without them."""
-    head, known = rundir.read_json(denoiser / "head.json") if denoiser else {}, sources.defective(data)
-    if not head.get("steps") or head.get("good") or not known:
-        return []
-    return [f"The diffusion model {head['name']!r} has learned from {len(known)} {'image' if len(known) == 1 else 'images'} with a "
-            "labelled defect: a model trained on this set owes something to those labels. Train one with the setting 'good' to do without."]
+def _source(config: Synthesize) -> str:
+    """What the change comes from, in a word; of the prior where it starts."""
+    return {"perturb": config.source, "prior": config.start, "paste": "paste"}[config.method]
 
 
-def _result(config: Synthesize, data: snapshot.Snapshot, progress: keeping.Progress) -> dict[str, Any]:
-    n, seconds = len(progress.items), progress.seconds
-    return dict(name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, source=config.source, images=n,
-                attempts=progress.attempts, rejected=dict(progress.rejected), seconds=round(seconds, 1),
-                images_per_second=round(n / seconds, 2))
+def shares(count: int, classes: list[str]) -> dict[str, int]:
+    """So many pictures of each class, evenly; the first ones get one more where it does not divide."""
+    return {c: count // len(classes) + (i < count % len(classes)) for i, c in enumerate(classes)}
+
+
+def _result(config: Synthesize, data: snapshot.Snapshot, method: Method, wanted: dict[str, int], progress: keeping.Progress
+            ) -> dict[str, Any]:
+    n, seconds, kept = len(progress.items), progress.seconds, progress.kept
+    few = [f"Of {c!r} there are {kept[c]} of {most}: {_listed(progress.rejected.get(c, {}))}." for c, most in wanted.items()
+           if kept[c] < most]
+    return dict(name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, method=config.method, source=_source(config),
+                images=n, classes={c: kept[c] for c in wanted}, attempts=progress.attempts.total(), rejected=progress.reasons(),
+                seconds=round(seconds, 1), images_per_second=round(n / max(seconds, 1e-9), 2), warnings=method.warnings() + few)
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in reasons.items()) or "no attempt was left"
 
 
 # ---- attempts
 
-class Work:
-    """Which picture, mask and opacity an attempt has."""
-
-    def __init__(self, config: Synthesize, data: snapshot.Snapshot, shapes: Path | None) -> None:
-        self.config, self.parents = config, sources.good(data)
-        if not self.parents:
-            raise ConfigError(f"The dataset {config.dataset!r} has no good train images: each carries a box. "
-                              "Import images of good parts too.")
-        self.shapes = masks.collected(shapes) if shapes else []
-        if shapes and not self.shapes:
-            raise ConfigError(f"The set of masks {config.masks!r} is empty.")
-        self.pictures = Opened(self.parents, config.imgsz)
-
-    def attempt(self, number: int) -> Attempt:
-        config, rng = self.config, np.random.default_rng([self.config.seed, number])
-        chosen = self._chosen(number)
-        normal = self.pictures[chosen]
-        height, width = normal.shape[:2]
-        allowed = masks.foreground(normal) if config.foreground else None
-        mask = masks.place(rng, self.shapes[int(rng.integers(len(self.shapes)))], height, width, allowed) if self.shapes else \
-            masks.draw(rng, height, width, config.low_area, config.high_area, allowed)
-        return Attempt(number, self.parents[chosen], normal, mask, float(rng.uniform(config.low_opacity, config.high_opacity)), rng)
-
-    def _chosen(self, number: int) -> int:
-        """Every picture comes before any comes again."""
-        turn, place = divmod(number, len(self.parents))
-        return int(np.random.default_rng([self.config.seed, turn, 1]).permutation(len(self.parents))[place])
+def tasks(progress: keeping.Progress, wanted: dict[str, int], most: int) -> list[Task]:
+    """The next attempts, one of each class in turn, as many as it still lacks. None where all is made or tried."""
+    left = {c: min(n - progress.kept[c], (TRIES * n + EXTRA if n else 0) - progress.attempts[c], most) for c, n in wanted.items()}
+    rows = [[Task(c, progress.attempts[c] + i) for i in range(n)] for c, n in left.items()]
+    return list(islice((t for turn in zip_longest(*rows) for t in turn if t), most))
 
 
-class Opened(Sequence[blend.Image]):
-    """Good pictures, opened when asked for: uint8 (h, w, 3), the longer side at most `side`."""
-
-    def __init__(self, parents: list[Picture], side: int) -> None:
-        self.parents, self.side = parents, side
-
-    def __len__(self) -> int:
-        return len(self.parents)
-
-    def __getitem__(self, i: Any) -> Any:
-        return pictures.scaled(opened(self.parents[i]), self.side, 3)
-
-
-def opened(picture: Picture) -> Pillow.Image:
-    return images.decode(picture.path.read_bytes(), picture.file_name)
-
-
-def _fill(config: Synthesize, work: Work, filling: Filling, witness: blend.Witness, progress: keeping.Progress, run_dir: Path,
-          report: Any) -> None:
+def _fill(config: Synthesize, method: Method, wanted: dict[str, int], progress: keeping.Progress, run_dir: Path, report: Any) -> None:
     """Chunk after chunk; each is on disk, whole, before its line says so."""
     scratch, shown, drawn_at = run_dir / "synthesizing", list[list[blend.Image]](), -np.inf
-    most = TRIES * config.count + EXTRA
-    while (missing := config.count - len(progress.items)) and progress.attempts < most:
-        report(step=len(progress.items), total=config.count, message=f"making image {len(progress.items) + 1} of {config.count}")
-        began, first = time.monotonic(), progress.attempts
-        numbers = range(first, min(most, first + min(missing, CHUNK * (1 if torch_device() == "cpu" else 4))))
-        line, rows = _made([work.attempt(n) for n in numbers], filling, witness, scratch / "synthetic", len(progress.items))
-        line |= dict(attempts=numbers.stop, seconds=time.monotonic() - began)
+    while some := tasks(progress, wanted, CHUNK * (1 if torch_device() == "cpu" else 4)):
+        told = dict(step=len(progress.items), total=config.count, message=f"making image {len(progress.items) + 1} of {config.count}")
+        report(**told)
+        began = time.monotonic()
+        line, rows = _made(config, method.make(some, partial(report, **told)), some, scratch / "synthetic", len(progress.items))
+        line |= dict(attempts=progress.attempts + Counter(t.class_name for t in some), seconds=time.monotonic() - began)
         keeping.append(scratch / "done.jsonl", line)
         progress.add(line)
         shown = [*shown, *rows][-keeping.ROWS:]
@@ -213,43 +162,21 @@ def _fill(config: Synthesize, work: Work, filling: Filling, witness: blend.Witne
             drawn_at = time.monotonic()
 
 
-def _made(attempts: list[Attempt], filling: Filling, witness: blend.Witness, folder: Path, number: int
+def _made(config: Synthesize, results: Iterable[Made | str], some: list[Task], folder: Path, number: int
           ) -> tuple[dict[str, Any], list[list[blend.Image]]]:
     """A chunk's images, written from this number on: what `done.jsonl` says of them, and rows of the preview."""
-    items, outlines, rejected, rows = list[dict[str, Any]](), [], Counter[str](), []
-    for attempt, change, seen, refusal in judged(attempts, filling, witness):
-        if refusal:
-            rejected[refusal] += 1
+    items, labels, rejected, rows = list[dict[str, Any]](), [], dict[str, Counter[str]](), []
+    for task, made in zip(some, results, strict=True):
+        if not isinstance(made, Made):
+            rejected.setdefault(task.class_name, Counter())[made] += 1
             continue
-        result, mask = own_size(attempt, change, seen)
-        about = dict(parent=attempt.parent.image_id, source=filling.config.source, seed=filling.config.seed, attempt=attempt.number,
-                     opacity=round(attempt.opacity, 4))
-        items.append(keeping.write(folder, number + len(items), result, mask) | about)
-        outlines.append(keeping.outlines(mask))
-        rows.append([attempt.normal, keeping.grey(mask), result])
-    return dict(items=items, outlines=outlines, rejected=rejected), rows
+        items.append(keeping.write(folder, number + len(items), made) | _item(config, task, made))
+        labels.append(made.labels)
+        rows.append(keeping.row(made))
+    return dict(items=items, labels=labels, rejected=rejected), rows
 
 
-def judged(attempts: list[Attempt], filling: Filling, witness: blend.Witness
-           ) -> Iterator[tuple[Attempt, blend.Image, blend.Mask, str]]:
-    """Attempts with their change, their effective mask, and why they are refused ('' kept), in order."""
-    changes = filling.changes([a.normal for a in attempts], [a.mask for a in attempts], [a.rng for a in attempts])
-    results = [blend.blend(a.normal, c, a.mask, a.opacity) for a, c in zip(attempts, changes, strict=True)]
-    seen = [blend.effective(a.normal, r, a.mask) for a, r in zip(attempts, results, strict=True)]
-    clear = [int(s.sum()) >= max(FEWEST, LEFT * int(a.mask.sum())) for a, s in zip(attempts, seen, strict=True)]
-    there = [i for i, c in enumerate(clear) if c]
-    told = witness.sees([attempts[i].normal for i in there], [results[i] for i in there], [seen[i] for i in there])
-    known = dict(zip(there, told, strict=True))
-    for i, attempt in enumerate(attempts):
-        yield attempt, changes[i], seen[i], FAINT if not clear[i] else "" if known[i] else UNSEEN
-
-
-def own_size(attempt: Attempt, change: blend.Image, seen: blend.Mask) -> tuple[blend.Image, blend.Mask]:
-    """The result and its effective mask at the parent's own size: what was changed in a reduced picture is enlarged, and nothing else."""
-    normal, mask, size = attempt.normal, attempt.mask, (attempt.parent.width, attempt.parent.height)
-    if size != (normal.shape[1], normal.shape[0]):
-        difference = cv2.resize(change.astype(np.float32) - normal, size)
-        mask, seen = (cv2.resize(m.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for m in (mask, seen))
-        normal = np.asarray(opened(attempt.parent))
-        change = np.clip(np.rint(normal + difference), 0, 255).astype(np.uint8)
-    return blend.blend(normal, change, mask, attempt.opacity), seen
+def _item(config: Synthesize, task: Task, made: Made) -> dict[str, Any]:
+    """Where an image comes from."""
+    nothing = dict(parent="", donor="", source="", opacity=1.0, prompt="", adapter="", strength=None, guidance=None, steps=None)
+    return dict(class_name=task.class_name, method=config.method, seed=config.seed, attempt=task.number, **(nothing | made.about))

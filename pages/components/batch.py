@@ -64,7 +64,7 @@ def _logged(run_id: str, plant: str, revision: int) -> tuple[pd.DataFrame, pd.Da
 
 @st.cache_data(max_entries=400, show_spinner=False)    # scores never change, so no revision: a new row redraws no old picture
 def _drawn(inspection_id: int, width: int, boxes: bool, at: dict[str, float]) -> bytes:
-    drawn: bytes = jobs.results.picture(inspection_id=inspection_id, width=width, boxes=boxes, threshold=at)
+    drawn: bytes = jobs.results.picture(inspection_id=inspection_id, width=width, boxes=boxes, threshold=at, format="jpeg")
     return drawn
 
 

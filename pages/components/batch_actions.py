@@ -62,10 +62,10 @@ def trends(status: jobs.RunStatus, about: dict[str, Any]) -> None:
         st.button("Take out of trends", icon=":material/visibility_off:", on_click=change,
                   args=("exclude", status, "Taken out of the trends."), kwargs={"reason": "by hand"})
     if about["not_counted"]:
-        lineless = "no line was given" in about["why"]
-        st.button("Count them anyway", icon=":material/add_chart:", disabled=lineless, on_click=change,
+        lineless, master = "no line was given" in about["why"], "it shows a master part" in about["why"]
+        st.button("Count them anyway", icon=":material/add_chart:", disabled=lineless or master, on_click=change,
                   args=("include", status, "Counted in the trends."),
-                  help="Give them a line first, under Correct details." if lineless else None)
+                  help="Give them a line first, under Correct details." if lineless else "Master parts never count." if master else None)
 
 
 def change(recipe: str, status: jobs.RunStatus, text: str, **more: Any) -> None:

@@ -1,9 +1,11 @@
-"""The charts of Trends with their tables, and what was picked in them, as changes to the filters.
+"""The charts of Trends with their tables, and what was picked in them.
 
-Bars and markers can be tapped; the same rows stand in a table below, for keyboards and for what a finger cannot hit.
+A point in time narrows the pictures below it; a bar narrows all of the page (`filters.narrow`). The same rows stand in a table below, for
+keyboards and for what a finger cannot hit.
 """
 
 import calendar
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, plant, text, words
+from pages.components import annotation_marks, charts, filters, target_list, text, words
 from pages.components.cached import cached
 
 STEPS = {"day": "Day", "shift": "Shift", "week": "Week"}
@@ -29,11 +31,16 @@ def trend(asked: jobs.Filters) -> Picked:
             by = st.segmented_control("By", list(STEPS), default="day", required=True, format_func=STEPS.get, key="by",
                                       bind="query-params", label_visibility="collapsed")
         frame = cached("trend", asked, by)
-        chosen = charts.show(charts.trend(frame, by, _notes(asked)), _key("trend", asked, by),
+        notes = annotation_marks.inside(asked.plant, asked.line, asked.since, asked.until)
+        figure = charts.trend(frame, by)
+        annotation_marks.draw(figure, notes)
+        target_list.draw(figure, asked, frame["bucket"])
+        chosen = charts.show(figure, _key("trend", asked, by),
                              "Share of defective parts over time, with its interval", partial(_touched, "trend"))
-        st.caption("Tap a point for its pictures. Band: the true rate, 19 times out of 20. Grey bars: how many were inspected.")
+        st.caption("Tap a point for its pictures. Band: how exactly it is known, 19 times out of 20. Grey bars: how many were inspected.")
         table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
-        row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), "trend")
+        row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), partial(_touched, "trend"))
+        annotation_marks.table(notes, asked.plant, asked.line, "trend")
     return _picked(frame, by, chosen, row)
 
 
@@ -48,11 +55,11 @@ def unusual(asked: jobs.Filters) -> Picked:
         kinds = " The chosen kind of defect does not narrow them." if asked.class_name else ""
         st.caption("Share of parts that look unlike good ones, whether or not a known defect was found in them. They are not part of the "
                    f"defect rate. Tap a point for its pictures.{kinds}")
-        figure = charts.trend(frame, by, None, "unusual", charts.VIOLET, cached("trend", asked, by)["bucket"]).update_layout(height=260)
+        figure = charts.trend(frame, by, "unusual", charts.VIOLET, cached("trend", asked, by)["bucket"]).update_layout(height=260)
         chosen = charts.show(figure, _key("unusual", asked, by), "Share of unusual parts over time, with its interval",
                              partial(_touched, "unusual"))
         table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
-        row = _table(table, "when", STEPS[by], _key("unusual_rows", asked, by), "unusual")
+        row = _table(table, "when", STEPS[by], _key("unusual_rows", asked, by), partial(_touched, "unusual"))
     picked = _picked(frame, by, chosen, row)
     return {**picked, "verdict": "unusual", "class_name": ""} if picked else {}
 
@@ -60,13 +67,6 @@ def unusual(asked: jobs.Filters) -> Picked:
 def _picked(frame: pd.DataFrame, by: str, chosen: list[Any], row: int | None) -> Picked:
     bucket = chosen[0] if chosen else frame["bucket"].iloc[row].isoformat() if row is not None else None
     return _span(bucket, by) if bucket else {}
-
-
-def _notes(asked: jobs.Filters) -> pd.DataFrame:
-    notes = cached("notes", asked.plant, asked.line)
-    rows = [(plant.local(at).replace(tzinfo=None), said) for at, said in zip(notes["at"], notes["text"], strict=True)]
-    inside = [(at, said) for at, said in rows if (asked.since or at.date()) <= at.date() <= (asked.until or at.date())]
-    return pd.DataFrame(inside, columns=["at", "text"])
 
 
 def _span(bucket: str, by: str) -> Picked:
@@ -87,50 +87,61 @@ def _shift_of(start: datetime) -> tuple[date, str]:
     return start.date() - timedelta(days=clock < clocks["day_start"]), name
 
 
-def parts(asked: jobs.Filters) -> Picked:
-    """What the rate is made of: by place or time, and by kind of defect."""
+def parts(asked: jobs.Filters) -> None:
+    """What the rate is made of: by place or time, and by kind of defect. A tap on a bar narrows all of the page."""
     left, right = st.columns(2)
     with left, st.container(border=True, height="stretch", key="split_card"):
-        split = _split(asked)
+        _split(asked)
     with right, st.container(border=True, height="stretch", key="kind_card"):
-        kind = _kinds(asked)
-    return {**split, **kind}
+        _kinds(asked)
 
 
-def _split(asked: jobs.Filters) -> Picked:
+def _split(asked: jobs.Filters) -> None:
+    """All bars stay where one of them is chosen, so that another can be."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown("#### Where and when", width="content")
-        open_ones = [name for name in SPLITS if not getattr(asked, name, "")]     # of what is filtered there would be one bar
-        by = st.selectbox("By", open_ones, format_func=SPLITS.get, key="where", bind="query-params", label_visibility="collapsed",
+        by = st.selectbox("By", list(SPLITS), format_func=SPLITS.get, key="where", bind="query-params", label_visibility="collapsed",
                           width=150)
-    frame = cached("breakdown", asked, by)
+    mine = by in FILTERABLE
+    frame = cached("breakdown", asked.but(**{by: ""}) if mine else asked, by)
     if by == "weekday":
         frame = frame.assign(value=[calendar.day_name[int(n) - 1] for n in frame["value"]])
-    chosen = charts.show(charts.bars(frame), _key("split", asked, by), f"Share of defective parts by {SPLITS[by].lower()}",
-                         partial(_touched, "parts") if by in FILTERABLE else None)
-    if len(frame) > charts.MOST_BARS:
-        st.caption(f"The first {charts.MOST_BARS} of {len(frame):,}; all of them in the table.")
-    row = _table(frame, "value", SPLITS[by], _key("split_rows", asked, by), "parts" if by in FILTERABLE else "")
-    value = chosen[0] if chosen else str(frame["value"].iloc[row]) if row is not None else ""
-    return {by: value} if value else {}
+    keys = _key("split", asked, by), _key("split_rows", asked, by)
+    narrowed = [partial(_narrow, by, key, frame["value"].astype(str).tolist()) if mine else None for key in keys]
+    charts.show(charts.bars(frame, getattr(asked, by) if mine else ""), keys[0], f"Share of defective parts by {SPLITS[by].lower()}",
+                narrowed[0])
+    more = f" The first {charts.MOST_BARS} of {len(frame):,}; all of them in the table." if len(frame) > charts.MOST_BARS else ""
+    st.caption((f"Tap a bar to see that {SPLITS[by].lower()} alone, on all of the page." if mine else "") + more)
+    _table(frame, "value", SPLITS[by], keys[1], narrowed[1])
 
 
-def _kinds(asked: jobs.Filters) -> Picked:
+def _kinds(asked: jobs.Filters) -> None:
     st.markdown("#### Kinds of defect")
-    frame = cached("pareto", asked)
+    frame = cached("pareto", asked.but(class_name=""))
     if frame.empty:
         st.caption(":material/check_circle: No defect found.")
-        return {}
-    chosen = charts.show(charts.pareto(frame), _key("kinds", asked), "Kinds of defect by number, with their running share",
-                         partial(_touched, "parts"))
-    st.caption("Orange: running share of all defects." + (" Hatched: minor, they reject nothing." if frame["minor"].any() else ""))
-    row = _table(frame, "class_name", "Kind", _key("kind_rows", asked), "parts")
-    value = chosen[0] if chosen else str(frame["class_name"].iloc[row]) if row is not None else ""
-    return {"class_name": value} if value else {}
+        return
+    keys = _key("kinds", asked), _key("kind_rows", asked)
+    charts.show(charts.pareto(frame, asked.class_name), keys[0], "Kinds of defect by number, with their running share",
+                partial(_narrow, "kind", keys[0], []))
+    hatched = " Hatched: minor, they reject nothing." if frame["minor"].any() else ""
+    st.caption(f"Orange line: running share of all defects.{hatched} Tap a bar to see that kind alone, on all of the page.")
+    _table(frame, "class_name", "Kind", keys[1], partial(_narrow, "kind", keys[1], frame["class_name"].tolist()))
 
 
-def _table(frame: pd.DataFrame, first: str, label: str, key: str, name: str) -> int | None:
-    """The same rows as a table; the number of the one that was picked. No name: nothing to pick."""
+def _narrow(name: str, key: str, values: list[str]) -> None:
+    """What was tapped in a chart, or picked in its table, whose rows are `values`, becomes a filter.
+
+    A run that is overtaken by the next one calls this twice for one tap: what the chart's key has said once is not said again.
+    """
+    chosen = st.session_state[key]["selection"]
+    tapped = [p["customdata"] for p in chosen.get("points", []) if p.get("customdata")] or [values[n] for n in chosen.get("rows", [])]
+    if tapped and tapped[0] and not filters.heard(key):
+        filters.narrow(**{name: str(tapped[0])})
+
+
+def _table(frame: pd.DataFrame, first: str, label: str, key: str, picked: Callable[[], None] | None) -> int | None:
+    """The same rows as a table; the number of the one that was picked. None: nothing to pick."""
     shares = [c for c in ("rate", "low", "high", "share", "cumulative") if c in frame]
     percent = partial(st.column_config.NumberColumn, format="%.2f %%")
     whole = partial(st.column_config.NumberColumn, format="localized")
@@ -140,9 +151,9 @@ def _table(frame: pd.DataFrame, first: str, label: str, key: str, name: str) -> 
               "share": percent("Share"), "cumulative": percent("Running share")}
     with st.expander("As a table", icon=":material/table_rows:"):
         state = st.dataframe(frame.assign(**{c: 100 * frame[c] for c in shares}), hide_index=True, column_config=config, key=key,
-                             column_order=[c for c in config if c in frame], on_select=partial(_touched, name) if name else "ignore",
+                             column_order=[c for c in config if c in frame], on_select=picked or "ignore",
                              selection_mode="single-row", alt=f"The numbers of the chart by {label.lower()}")
-    rows = state["selection"]["rows"] if name else []
+    rows = state["selection"]["rows"] if picked else []
     return int(rows[0]) if rows else None
 
 
@@ -173,6 +184,8 @@ def said(asked: jobs.Filters, picked: Picked) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", border=True, key="picked"):
         st.markdown(f":material/ads_click: **{_label(picked)}**: {_share(asked.but(**picked))}", width="content")
+        st.button("This alone", icon=":material/filter_alt:", type="tertiary", key="pick_alone", on_click=filters.narrow,
+                  kwargs={n: picked[n] for n in ("since", "until", "shift") if n in picked}, help="Narrow all of the page to it")
         st.button("Show all again", icon=":material/close:", type="tertiary", key="unpick", on_click=clear)
 
 

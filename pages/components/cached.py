@@ -4,6 +4,7 @@ Stands between pages and `jobs.results`: the key is the store's revision, so a p
 and never asks twice for the same. Knows nothing of what is asked.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -17,6 +18,12 @@ _TABLES, _PICTURES = 300, 600
 def cached(fn_name: str, *args: Any, **kwargs: Any) -> Any:
     """`jobs.results.<fn_name>(*args, **kwargs)`, asked again only after the next ingest. Errors are not kept."""
     return _answer(fn_name, jobs.results.revision(), args, kwargs)
+
+
+def lately() -> datetime:
+    """The present moment, to ten minutes: what hangs on the clock as well is asked again that often."""
+    now = datetime.now(UTC)
+    return now - timedelta(minutes=now.minute % 10, seconds=now.second, microseconds=now.microsecond)
 
 
 def picture(inspection_id: int, width: int, boxes: bool = True, threshold: float | dict[str, float] | None = None) -> bytes:

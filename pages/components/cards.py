@@ -1,4 +1,4 @@
-"""Cards of the overview: how a line stands, in one icon, one word and one sentence; and the plant's few totals.
+"""Cards of the overview: how a line stands, in one icon, one word and one sentence; and where unusual parts have risen.
 
 Takes rows of `lines_now` and `totals`. States are never told by colour alone.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.components import plant, text, undo, words
+from pages.components import annotation_marks, plant, text, undo, words
 
 STATES = {"act": ("Act", ":material/error:", "red"), "look": ("Look", ":material/visibility:", "orange"),
           "normal": ("Normal", ":material/check_circle:", "green")}
@@ -41,8 +41,8 @@ def _names(lines: list[str]) -> str:
     return ", ".join(words.plain(name, 40) for name in lines)
 
 
-def line(row: Any, days: pd.DataFrame, shown: str, day: date) -> None:
-    """One line: state, reason, rate with its n, the usual rate, the last days, how old the data is."""
+def line(row: Any, days: pd.DataFrame, shown: str, day: date, marks: pd.DataFrame) -> None:
+    """One line: state, reason, rate with its n, the usual rate, the last days, how old the data is, and the numbers of notes."""
     word, icon, color = STATES[row.state]
     with st.container(border=True, height="stretch", key=f"card_{_key(row.line)}"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -54,10 +54,14 @@ def line(row: Any, days: pd.DataFrame, shown: str, day: date) -> None:
                   delta=f"usually {text.percent(row.usual_rate)}" if pd.notna(row.usual_rate) else None,
                   delta_color="off", delta_arrow="off")
         st.caption(f"The last {'day' if len(days) == 1 else f'{len(days)} days'}. Data {data_until(row.last_captured_at)}")
+        annotation_marks.numbers(marks, row.line)
         _said(row)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             with st.container(width="content", key=f"trend_of_{_key(row.line)}"):
                 plant.link("trends", "See the trend", icon=":material/trending_up:", line=row.line)
+            if row.chart:
+                with st.container(width="content", key=f"tell_chart_{_key(row.line)}"):
+                    plant.link("control", "Control chart", icon=":material/monitoring:", chart=row.chart)
             _tell(row, shown, day)
 
 
@@ -119,16 +123,3 @@ def risen(days: pd.DataFrame, day: date) -> str:
     said = f"{text.share(now['unusual'], now['inspected'])} against usually {text.percent(usual)}"
     risen_ = float(days.loc[at, "low"].iloc[0]) > 1.5 * usual
     return f"More parts than usual look unlike good ones: {said}. They are not part of the defect rate." if risen_ else ""
-
-
-def totals(now: dict[str, Any], label: str) -> None:
-    """The whole plant: four numbers, each with what it counts."""
-    st.markdown(f"##### {label}")
-    grid = st.grid(4, min_column_width=150)
-    parts = text.count(now["units"])
-    for name, value, of in (("Defect rate", text.percent(now["rate"]), f"{text.count(now['defective'])} of {parts}"),
-                            ("Good first time", text.percent(now["good_first_time"]), f"of {parts} parts"),
-                            ("Defects per part", f"{now['defects_per_unit']:.3f}" if now["units"] else "–",
-                             f"{text.count(now['defects'])} defects"),
-                            ("Inspected", text.count(now["inspected"]), f"pictures of {parts} parts")):
-        grid.metric(name, value, of, delta_color="off", delta_arrow="off", border=True)

@@ -22,7 +22,7 @@ SERIES = (BLUE, AMBER, GREEN, VIOLET, RED, GREY)
 
 MOST_BARS = 24            # all hours of a day; more are told in the table
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}       # grows upwards, so that two rows on a phone hide no line
-_CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
+CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False, "showAxisDragHandles": False}
 
 # Plotly swallows a finger's drag wherever points can be chosen, so a phone could not scroll past a chart. Kept from Plotly, the touch
 # scrolls the page; a tap still arrives, as the mouse click that the browser makes of it.
@@ -34,9 +34,9 @@ document.addEventListener("touchstart", e => { if (e.target.closest && e.target.
 def show(figure: go.Figure, key: str, alt: str, on_select: Callable[[], None] | None = None) -> list[Any]:
     """Show a figure. With `on_select`, a tap on a bar or marker calls it and reruns the page; the `customdata` chosen comes back."""
     if on_select is None:
-        st.plotly_chart(figure, key=key, alt=alt, config=_CONFIG)
+        st.plotly_chart(figure, key=key, alt=alt, config=CONFIG)
         return []
-    state = st.plotly_chart(figure, key=key, alt=alt, config=_CONFIG, on_select=on_select, selection_mode="points")
+    state = st.plotly_chart(figure, key=key, alt=alt, config=CONFIG, on_select=on_select, selection_mode="points")
     return [p["customdata"] for p in state["selection"]["points"] if p.get("customdata") is not None]
 
 
@@ -53,8 +53,7 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
     return figure
 
 
-def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None, what: str = "defective", color: str = BLUE,
-          beside: pd.Series | None = None) -> go.Figure:
+def trend(frame: pd.DataFrame, by: str, what: str = "defective", color: str = BLUE, beside: pd.Series | None = None) -> go.Figure:
     """Share of `what` over time with its 95 % band; below it how many were inspected. `customdata`: the bucket, ISO.
 
     `beside`: buckets of another chart, to stand over the same days.
@@ -70,7 +69,6 @@ def trend(frame: pd.DataFrame, by: str, notes: pd.DataFrame | None = None, what:
                        unselected=dict(marker=dict(opacity=0.45)), selected=dict(marker=dict(size=14, color=AMBER)))
     figure.add_bar(x=frame["bucket"], y=frame["inspected"], marker_color=GREY, opacity=0.55, customdata=iso, row=2, col=1,
                    text=None, hovertext=said, hovertemplate="%{hovertext}<extra></extra>")
-    _mark(figure, notes)
     figure.update_xaxes(range=_room(frame["bucket"] if beside is None else beside, by, beside is not None))
     figure.update_yaxes(tickformat=".1~%", rangemode="tozero", nticks=5, row=1, col=1)
     figure.update_yaxes(tickformat=",~s", nticks=2, row=2, col=1)
@@ -101,46 +99,55 @@ def _band(figure: go.Figure, frame: pd.DataFrame, color: str) -> None:
     figure.add_scatter(y=frame["low"], fill="tonexty", fillcolor=f"{color}29", row=1, col=1, **edge)
 
 
-def _mark(figure: go.Figure, notes: pd.DataFrame | None) -> None:
-    for at, words in zip(notes["at"], notes["text"], strict=True) if notes is not None else ():
-        figure.add_vline(x=at, line=dict(color=AMBER, width=1.5, dash="dot"), row=1, col=1)
-        figure.add_annotation(x=at, y=1, yref="y domain", text="note", hovertext=text.html(words), showarrow=False, yanchor="top",
-                              xanchor="left", font=dict(color=AMBER, size=11), row=1, col=1)
-
-
 def bucket(when: pd.Timestamp, by: str) -> str:
     return {"day": text.day(when), "week": f"Week from {text.day(when)}"}.get(by, f"{text.day(when)}, {when:%H:%M}")
 
 
-def bars(frame: pd.DataFrame) -> go.Figure:
-    """Share of defective per value, the frame's first on top, with its 95 % interval. `customdata`: the value."""
+def bars(frame: pd.DataFrame, chosen: str = "") -> go.Figure:
+    """Share of defective per value, the frame's first on top, with its 95 % interval and its number in words. `customdata`: the value.
+
+    One that is `chosen` is marked, the others step back.
+    """
     frame = frame.head(MOST_BARS).iloc[::-1]
     said = [text.share(d, n) for d, n in zip(frame["defective"], frame["inspected"], strict=True)]
+    names = [f"{'▶ ' if chosen and str(v) == chosen else ''}{text.html(v) or '(none)'}" for v in frame["value"]]
     figure = go.Figure(go.Bar(
-        x=frame["rate"], y=[text.html(v) or "(none)" for v in frame["value"]], orientation="h", marker_color=BLUE,
-        customdata=frame["value"].astype(str), hovertext=said, hovertemplate="%{y}<br>%{hovertext}<extra></extra>",
-        unselected=dict(marker=dict(opacity=0.45)),
+        x=frame["rate"], y=names, orientation="h", customdata=frame["value"].astype(str), hovertext=said,
+        marker=dict(color=BLUE, opacity=[0.4 if chosen and str(v) != chosen else 1.0 for v in frame["value"]]),
+        hovertemplate="%{y}<br>%{hovertext}<extra></extra>", unselected=dict(marker=dict(opacity=0.45)),
         error_x=dict(array=frame["high"] - frame["rate"], arrayminus=frame["rate"] - frame["low"], color=GREY, thickness=1.5)))
-    figure.update_xaxes(tickformat=".1~%", rangemode="tozero", nticks=5)
+    most = float(frame["high"].max()) if len(frame) else 0.0
+    for name, share, high in zip(names, said, frame["high"], strict=True):
+        figure.add_annotation(x=high, y=name, text=share, showarrow=False, xanchor="left", xshift=6, font=dict(size=11))
+    figure.update_xaxes(tickformat=".1~%", rangemode="tozero", nticks=4, range=[0, (most or 0.01) * 1.75])
     figure.update_yaxes(type="category")
     return layout(figure, max(110, 50 + (34 if len(frame) <= 12 else 24) * len(frame)))
 
 
-def pareto(frame: pd.DataFrame) -> go.Figure:
-    """Kinds of defect by number, largest first, and their running share; minor ones after, hatched. `customdata`: the kind."""
+def pareto(frame: pd.DataFrame, chosen: str = "") -> go.Figure:
+    """Kinds of defect by number, largest first, and their running share; minor ones after, hatched. `customdata`: the kind.
+
+    Numbers stand below bars and at the line. One that is `chosen` is marked, the others step back.
+    """
     frame = frame.sort_values(["minor", "defects"], ascending=[True, False])
-    names = [text.html(f"{c} (minor)" if m else c) for c, m in zip(frame["class_name"], frame["minor"], strict=True)]
+    names = [f"{'▶ ' if chosen == c else ''}{text.html(f'{c} (minor)' if m else c)}"
+             for c, m in zip(frame["class_name"], frame["minor"], strict=True)]
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     figure.add_bar(x=names, y=frame["defects"], customdata=frame["class_name"], marker_color=np.where(frame["minor"], GREY, BLUE),
+                   marker_opacity=[0.4 if chosen and c != chosen else 1.0 for c in frame["class_name"]],
                    marker_pattern_shape=np.where(frame["minor"], "/", ""), unselected=dict(marker=dict(opacity=0.45)),
                    hovertext=[f"{text.count(d)} defects on {text.count(u)} parts"
                               for d, u in zip(frame["defects"], frame["units"], strict=True)],
                    hovertemplate="%{x}<br>%{hovertext}<extra></extra>")
     major = frame[~frame["minor"].astype(bool)]
-    figure.add_scatter(x=names[:len(major)], y=major["cumulative"], mode="lines+markers", line=dict(color=AMBER, width=2),
-                       marker=dict(size=5), hoverinfo="skip", secondary_y=True)
+    shares = ["", *(f"{c:.0%}" for c in major["cumulative"][1:])] if len(major) <= 8 else None
+    figure.add_scatter(x=names[:len(major)], y=major["cumulative"], mode="lines+markers+text", line=dict(color=AMBER, width=2),
+                       marker=dict(size=5), hoverinfo="skip", text=shares,
+                       textposition="top center", textfont=dict(size=11), cliponaxis=False, secondary_y=True)
+    numbered = [f"{name}<br><b>{text.count(n)}</b>" for name, n in zip(names, frame["defects"], strict=True)]
+    figure.update_xaxes(tickvals=names, ticktext=numbered)
     figure.update_yaxes(tickformat=",~s", nticks=4, secondary_y=False)
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.05], showgrid=False, tickvals=[0, 0.5, 1], secondary_y=True)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.12], showgrid=False, tickvals=[0, 0.5, 1], secondary_y=True)
     return layout(figure, 300)
 
 

@@ -17,6 +17,7 @@ PAGE = 24
 LAYOUTS = {"voc": "Pascal VOC: an XML file beside each picture", "yolo": "YOLO: a text file with boxes for each picture",
            "coco": "COCO: one JSON file with all boxes", "mvtec": "MVTec AD: folders named good and by defect, masks under ground_truth",
            "mask-beside": "a mask beside each picture; boxes were drawn around its regions", "images": "pictures without labels",
+           "class-folders": "a folder for each class; a label is of the whole picture",
            "synthetic": "images of a synthetic set with their masks"}
 DRAWN = {"lists": "The split lists that came with it were used.", "folders": "Its folders name the splits."}
 
@@ -42,6 +43,7 @@ def show(head: Any) -> None:
     """All about one dataset; `head` is its row of `results.datasets()`."""
     st.subheader(words.plain(head.name), anchor=False)
     st.caption(f"{recognized(head)} The test pictures are locked: nothing is ever chosen on them.")
+    plant.link("review", "Correct its labels", icon=":material/draw:", queue="Label", pictures=head.snapshot_id)
     grid = st.grid(4, min_column_width=130)
     for label, value in (("Pictures", head.images), ("Labels", head.labels), ("Kinds", len(head.classes)), ("Left out", head.refused)):
         grid.metric(label, text.count(value), border=True)

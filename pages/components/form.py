@@ -16,12 +16,17 @@ LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list fi
           "size": "Network size", "weights": "Start from weights", "batch": "Images per step", "backbone": "Taught backbone",
           "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
           "teach_steps": "Steps of teaching", "repository_steps": "Steps of compressing", "labels": "Labelled images",
+          "origin": "Train on", "synthetic": "Synthetic images", "shown": "Images in each pass",
           "images": "Pictures to learn from", "false_rejects": "Good parts it may call unusual (%)", "source": "Made defects are filled by",
           "teacher": "Frozen feature network", "good": "Learn from good pictures only",
           "perturbed": "Pictures perturbed beforehand", "preset": "Size of a new diffusion model",
-          "denoiser": "Diffusion model", "loss": "What is learned", "foreground": "Defects on the object only"}
+          "denoiser": "Diffusion model", "loss": "What is learned", "foreground": "Defects on the object only",
+          "real_share": "Share of real pictures in a step", "which": "Pictures of the synthetic sets",
+          "metric": "What the verdict is about",
+          "first_seed": "First seed"}
 PERCENT = {"false_rejects"}                  # shares of one that people think of in hundredths
-NONE = {"labels": "all"}                     # what an empty number means, where no preset gives it
+# what an empty number means, where no preset gives it
+NONE = {"labels": "all", "real_share": "as they come", "synthetic": "all", "shown": "as many as there are"}
 
 
 def fields(config: "type[jobs.Config]", names: Iterable[str] | None = None, key: str = "", start: dict[str, Any] | None = None,

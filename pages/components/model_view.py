@@ -1,25 +1,31 @@
 """One model, looked at: what it finds and misses on the locked test, its thresholds, its settings; and two models side by side.
 
-Compares only what was scored on the same locked test: the snapshot must be the same.
+A classifier stands among the detectors, as it does in production; what only it has is in `classifier_view`. Compares only what was
+scored on the same locked test: that of one snapshot, or of two that differ in what is learned from alone.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, text, words
+from pages.components import charts, classifier_view, text, words
+from pages.components.cached import cached
 
 FILES = ("model.onnx", "model.json")
+PROGRAM = ("infer.py", "tiles.py")           # uses the model without this product; lies beside the engine
 # label, figure, and whether more of it is good
 COMPARED: tuple[tuple[str, str, Literal["normal", "inverse"]], ...] = (
     ("Missed defects", "missed_images", "inverse"), ("False rejects", "false_rejects", "inverse"), ("mAP50", "map50", "normal"),
-    ("mAP50–95", "map50_95", "normal"))
+    ("mAP50–95", "map50_95", "normal"), ("Accuracy", "accuracy", "normal"), ("Accuracy, kinds alike", "balanced_accuracy", "normal"))
+FOUND = {"detector": ("AP50", "ap50"), "classifier": ("Recognized", "class_accuracy")}       # per kind of defect: label, figure
+UNSCORED = "It was not scored on a locked test."
 
 
 def usable(models: pd.DataFrame) -> pd.DataFrame:
@@ -45,11 +51,11 @@ def missed(figures: dict[str, Any]) -> float | None:
 
 
 def per_kind(model: Any, part: str = "test") -> pd.DataFrame:
-    """kind, AP50, missed: one row per kind."""
-    figures = block(model, part)
-    missing, found = figures.get("missed") or {}, figures.get("ap50") or {}
-    return pd.DataFrame({"kind": list(model.classes), "AP50": [found.get(k) for k in model.classes],
-                         "Missed": [missing.get(k) for k in model.classes]}).astype({"AP50": float, "Missed": float})
+    """kind, AP50 (of a classifier Recognized), missed: one row per kind."""
+    figures, (label, name) = block(model, part), FOUND[model.kind]
+    missing, found = figures.get("missed") or {}, figures.get(name) or {}
+    return pd.DataFrame({"kind": list(model.classes), label: [found.get(k) for k in model.classes],
+                         "Missed": [missing.get(k) for k in model.classes]}).astype({label: float, "Missed": float})
 
 
 def overview(models: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +64,7 @@ def overview(models: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "In use": [bool(m.promoted) for m in rows], "Name": [words.short(m.name, 30) for m in rows],
         "Dataset": [words.short(m.dataset or "–", 24) for m in rows], "Made": [words.when(m.created_at) for m in rows],
+        **classifier_view.overview(models),
         "mAP50 test": [block(m).get("map50") for m in rows], "mAP50 val": [block(m, "val").get("map50") for m in rows],
         "Missed defects": [missed(block(m)) for m in rows], "Image side": [m.imgsz for m in rows]})
 
@@ -66,10 +73,13 @@ def show(model: Any) -> None:
     """Figures on the locked test, per kind, thresholds, settings."""
     title(model)
     figures(model)
-    rows = per_kind(model)
-    if rows["AP50"].notna().any():
-        st.markdown("**Per kind:** found (AP50), and the share of pictures showing it that would pass as good")
-        bars(rows, str(model.model_id))
+    rows, found = per_kind(model), FOUND[model.kind][0]
+    if rows[found].notna().any():
+        how = "found (AP50)" if model.kind == "detector" else "the share of its pictures that are recognized"
+        st.markdown(f"**Per kind:** {how}, and the share of pictures showing it that would pass as good")
+        bars(rows, str(model.model_id), found)
+    if model.kind == "classifier":
+        classifier_view.confusion(block(model))
     with st.expander("Thresholds and settings", icon=":material/tune:"):
         settings(model)
 
@@ -88,6 +98,10 @@ def figures(model: Any) -> None:
                 help="Share of the defective test pictures that it would pass as good, at its thresholds.")
     grid.metric("False rejects", _percent(test.get("false_rejects")), border=True,
                 help="Share of the good test pictures that it would reject; known only where the test split has good pictures.")
+    if model.kind == "classifier":
+        classifier_view.accuracy(grid, test, val)
+        st.caption(classifier_view.scored(test, model.dataset) if test else UNSCORED)
+        return
     grid.metric("mAP50 on test", words.number(test.get("map50")), border=True,
                 help="Area under the precision-recall curve at half overlap, the mean over kinds, on the locked test pictures.")
     grid.metric("mAP50 on val", words.number(val.get("map50")), border=True, help="The same on the pictures its thresholds were chosen on.")
@@ -95,18 +109,18 @@ def figures(model: Any) -> None:
         st.caption(f"{text.count(test.get('images', 0))} locked test pictures with {text.count(test.get('boxes', 0))} labels, "
                    f"of the dataset {words.plain(model.dataset or '–')}. mAP50–95 {words.number(test.get('map50_95'))}.")
     else:
-        st.caption("It was not scored on a locked test.")
+        st.caption(UNSCORED)
 
 
 def _percent(value: Any) -> str:
     return "–" if value is None else text.percent(float(value))
 
 
-def bars(rows: pd.DataFrame, name: str) -> None:
+def bars(rows: pd.DataFrame, name: str, found: str = "AP50") -> None:
     long = rows.melt("kind", var_name="what", value_name="value").dropna()
     figure = charts.stacked(long, "kind", "value", "what").update_layout(barmode="group")
     figure.update_yaxes(range=[0, 1], tickformat=".0%").update_traces(hovertemplate="%{x}: %{y:.1%}")
-    charts.show(figure, f"kinds_{name}", "AP50 and share missed per kind of defect")
+    charts.show(figure, f"kinds_{name}", f"{found} and share missed per kind of defect")
 
 
 def settings(model: Any) -> None:
@@ -140,11 +154,21 @@ def comparable(new: Any, current: Any) -> str:
     if not block(new) or not block(current):
         lacking = new if not block(new) else current
         return f"{words.plain(lacking.name)} has no figures on a locked test, so the two cannot be compared."
-    if new.snapshot_id != current.snapshot_id:
+    if new.kind != current.kind:
+        finder, namer = (words.plain(m.name) for m in ((new, current) if new.kind == "detector" else (current, new)))
+        return f"{finder} says where a defect is, {namer} only what a picture shows: their figures do not compare."
+    if new.snapshot_id != current.snapshot_id and not _one_test(new, current):
         sets = [words.plain(m.dataset or "another dataset") for m in (new, current)]
         return (f"{words.plain(new.name)} was scored on the test pictures of {sets[0]}, {words.plain(current.name)} on those of {sets[1]}: "
                 "their figures do not compare. Train both on the same dataset to see which is better.")
     return ""
+
+
+def _one_test(*models: Any) -> bool:
+    """Whether detectors of several snapshots were scored on the same test pictures, as with and without synthetic ones to learn from."""
+    known = cached("scored_runs")
+    tests = [set(known.loc[known["model_id"] == m.model_id, "test_set_id"].dropna()) - {""} for m in models]
+    return all(tests) and len(set.union(*tests)) == 1
 
 
 def compare(new: Any, current: Any, place: str) -> None:
@@ -161,11 +185,12 @@ def compare(new: Any, current: Any, place: str) -> None:
         x, y = a.get(name), b.get(name)
         if x is not None and y is not None:
             grid.metric(label, *_change(float(x), float(y), better == "inverse"), delta_color=better, border=True)
-    st.markdown("**AP50 per kind**")
-    rows = pd.concat([per_kind(m)[["kind", "AP50"]].assign(model=name) for m, name in ((new, "new"), (current, "in use"))])
-    figure = charts.stacked(rows.dropna(), "kind", "AP50", "model").update_layout(barmode="group")
+    found = FOUND[new.kind][0]
+    st.markdown(f"**{found} per kind**")
+    rows = pd.concat([per_kind(m)[["kind", found]].assign(model=name) for m, name in ((new, "new"), (current, "in use"))])
+    figure = charts.stacked(rows.dropna(), "kind", found, "model").update_layout(barmode="group")
     figure.update_yaxes(range=[0, 1]).update_traces(hovertemplate="%{x}: %{y:.3f}")
-    charts.show(figure, f"compare_{place}", "AP50 per kind, new model and model in use")
+    charts.show(figure, f"compare_{place}", f"{found} per kind, new model and model in use")
     st.caption("One training with one seed: a small difference may be chance.")
 
 
@@ -175,11 +200,13 @@ def _change(new: float, old: float, share: bool) -> tuple[str, str]:
 
 
 def bundle(run_id: str) -> Callable[[], bytes]:
-    """ONNX and JSON in one zip, made when asked for."""
+    """Network, description, and the program that uses them, in one zip, made when asked for."""
     def make() -> bytes:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
             for name in FILES:
                 z.write(jobs.run_file(run_id, f"model/{name}"), name)
+            for name in PROGRAM:
+                z.write(Path(jobs.__file__).parents[1] / "inspection" / name, name)
         return packed.getvalue()
     return make

@@ -92,7 +92,10 @@ def _told(made: jobs.RunStatus) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         words.pill(made)
         st.markdown(f"New class **{words.plain(made.name, 60)}**: {kept}, {words.when(made.created_at)}", width="content")
-        plant.link("runs", "See it under Runs", icon=":material/arrow_forward:", run=made.run_id)
+        if made.state == "completed":
+            plant.link("synthesis", "Make pictures with them", icon=":material/arrow_forward:", masks=made.run_id)
+        elif made.state in FAILED:
+            plant.link("runs", "See it under Runs", icon=":material/arrow_forward:", run=made.run_id)
     if made.state == "failed":
         st.error(words.plain(made.message or "It ended without saying why; its log under Runs may tell.", 600), icon=":material/error:")
     elif said := left_out(made.result.get("left_out") or []):

@@ -21,8 +21,9 @@ STYLE = """<style>
 NAMES = {"real": "Your plant", "demo": "Demo plant"}
 
 
-def begin(title: str) -> str:
-    """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see."""
+def begin(title: str, watch: bool = True) -> str:
+    """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see. Without
+    `watch` new numbers, once all are in, do not run the page again: where somebody answers by key, each answer is one."""
     seen = jobs.results.revision()                           # before anything is read: what comes in meanwhile is new to this page
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
@@ -39,7 +40,8 @@ def begin(title: str) -> str:
         _catching_up()
     if not have.get(plant):
         _nothing(seen)
-    _watch(seen)
+    if watch or not jobs.caught_up(0):
+        _watch(seen)
     return plant
 
 
@@ -169,7 +171,7 @@ def uncounted() -> None:
 
 def _watch(seen: int) -> None:
     """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
-    st.fragment(_look, run_every=2.0 if jobs.recent(limit=1, open_only=True) else 5.0)(seen)
+    st.fragment(_look, run_every=1.0 if jobs.recent(limit=1, open_only=True) else 2.0)(seen)
 
 
 def _look(seen: int) -> None:

@@ -1,4 +1,5 @@
-"""Which model is in use, and the change from one to the next: put to use, roll back, download; detectors and anomaly models apart.
+"""Which model is in use, and the change from one to the next: look back, put to use, roll back, download; detectors and anomaly models
+apart.
 
 Every change is an event that can be taken back; results so far stay as they are.
 """
@@ -9,10 +10,14 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import ask, model_view, undo, words
+from pages.components import ask, model_view, shadow_form, shadow_view, undo, words
 from pages.components.cached import cached
 
+DOWNLOAD = ("ONNX for inference, JSON with kinds, thresholds and figures, and a small program, infer.py, that uses them without "
+            "Diffspect.")
 MEANS = {"detector": "From now on **{}** inspects every new batch. Results so far stay as they are.",
+         "classifier": "From now on **{}** says of every new batch which defect a picture shows, in place of the detector. It does not "
+                       "say where. Results so far stay as they are.",
          "anomaly": "From now on **{}** looks at every new batch beside the detector and marks what is unlike good parts. It rejects "
                     "nothing. Results so far stay as they are."}
 
@@ -23,17 +28,21 @@ def actions(model: Any, current: Any) -> None:
         if not model.promoted:
             ask.question("promote", "Put to use …", "Put this model to use?", partial(_confirm, model, current), "medium", type="primary",
                          icon=":material/publish:")
+        if model.kind != "anomaly":
+            shadow_form.button(model)
         if last := last_promotion(model.kind):
             ask.question("roll_back", "Roll back …", "Roll back?", partial(_confirm_back, last, model.kind), icon=":material/undo:")
         if model.run_id:
             stem = re.sub(r"[^\w.-]+", "-", model.name).strip("-.") or "model"
             st.download_button("Download", model_view.bundle(model.run_id), f"{stem}.zip", "application/zip", icon=":material/download:",
-                               on_click="ignore", key="bundle", help="ONNX for inference, JSON with kinds, thresholds and figures.")
+                               on_click="ignore", key="bundle", help=DOWNLOAD)
 
 
 def _confirm(model: Any, current: Any) -> None:
     st.markdown(MEANS[model.kind].format(words.plain(model.name)))
-    if current is not None and model.kind == "detector":
+    if model.kind != "anomaly":
+        shadow_view.brief(model)
+    if current is not None and model.kind != "anomaly":
         model_view.compare(model, current, "dialog")
     if st.button("Put to use", type="primary", key="promote_yes"):
         chosen = {"model_id": model.model_id, "name": model.name, "kind": model.kind}
@@ -50,5 +59,6 @@ def _confirm_back(run_id: str, kind: str) -> None:
 def last_promotion(kind: str) -> str:
     """The change that put today's model to use; '' where it came with the program."""
     rows = cached("changes", "real", 500, "promote")
-    made = [r.run_id for r in rows.itertuples() if not r.undone and r.kind == kind]
+    place = "detector" if kind == "classifier" else kind                        # one stands in the other's place
+    made = [r.run_id for r in rows.itertuples() if not r.undone and r.kind == place]
     return str(made[0]) if made else ""

@@ -14,17 +14,19 @@ from pages.components import words
 
 Body = Callable[[jobs.RunStatus], None]
 AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
+YOUNG_S, SOON_S = 6.0, 0.25     # in its first seconds a batch is looked at that often
 SETTLE_S = 300.0   # after that long a run whose rows did not come has them set aside as damaged: no use in waiting on
 
 
 def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
     """The run's head and, below it, `body(status)`; both redrawn while it is open."""
     try:
-        polling = unsettled(jobs.status(run_id))
+        status = jobs.status(run_id)
     except jobs.NotFoundError as error:
         words.sorry(error)
         return
-    st.fragment(_follow, run_every=every if polling else None)(run_id, polling, body)
+    polling, young = unsettled(status), _young(status)
+    st.fragment(_follow, run_every=(SOON_S if young else every) if polling else None)(run_id, polling, young, body)
 
 
 def unsettled(status: jobs.RunStatus) -> bool:
@@ -50,14 +52,20 @@ def _await(seen: int) -> None:
     st.caption("Reading results into the database.")
 
 
-def _follow(run_id: str, polling: bool, body: Body | None) -> None:
+def _young(status: jobs.RunStatus) -> bool:
+    """Whether a person has just asked for it and looks at the screen: its first rows come within a second."""
+    return status.is_open and status.recipe == "inspect" and \
+        (datetime.now(UTC) - datetime.fromisoformat(status.created_at)).total_seconds() < YOUNG_S
+
+
+def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
     try:
         status = jobs.status(run_id)
     except jobs.NotFoundError as error:     # the demo was removed while someone looked at it
         words.sorry(error)
         return
-    if polling and not unsettled(status):
-        st.rerun()                          # a whole run of the page ends the polling
+    if polling and (not unsettled(status) or young and not _young(status)):
+        st.rerun()                          # a whole run of the page ends the polling, or slows it
     head(status)
     if body:
         body(status)
@@ -70,7 +78,9 @@ def head(status: jobs.RunStatus) -> None:
         st.markdown(f"**{words.title_of(status)}**", width="content")
         st.caption(timing(status), width="content")
         _buttons(status)
-    if status.is_open:
+    if status.is_open and status.recipe == "watch":          # it has no end
+        st.caption(progress_text(status))
+    elif status.is_open:
         st.progress(min(1.0, status.step / status.total) if status.total else 0.0, text=progress_text(status))
     elif status.state == "failed":
         st.error(words.plain(status.message or "It ended without saying why; the log may tell.", 600), icon=":material/error:")
@@ -99,15 +109,15 @@ def progress_text(status: jobs.RunStatus) -> str:
             return f"Waiting: {ahead} other {'task' if ahead == 1 else 'tasks'} first."
         return "Starts as soon as the machine is free." if jobs.worker_alive() else "Waiting for the worker to start."
     parts = [words.plain(status.message[:1].upper() + status.message[1:])] if status.message else []
-    parts += [f"{status.step:,} of {status.total:,}"] if status.total else []
+    parts += [f"{status.step:,} of {status.total:,}"] if status.total and status.recipe != "watch" else []
     parts += [f"about {words.span(status.eta_s)} left"] if status.eta_s else []
     return " · ".join(parts) or "Getting ready."
 
 
 def _buttons(status: jobs.RunStatus) -> None:
     if status.is_open:
-        st.button("Cancel", key=f"cancel_{status.run_id}", icon=":material/stop_circle:", disabled=status.canceling,
-                  on_click=attempt, args=(jobs.cancel, status.run_id))
+        st.button("Stop" if status.recipe == "watch" else "Cancel", key=f"cancel_{status.run_id}", icon=":material/stop_circle:",
+                  disabled=status.canceling, on_click=attempt, args=(jobs.cancel, status.run_id))
     if status.state in AGAIN:
         st.button(AGAIN[status.state], key=f"resume_{status.run_id}", icon=":material/play_arrow:",
                   on_click=attempt, args=(jobs.resume, status.run_id))

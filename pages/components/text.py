@@ -11,6 +11,11 @@ def count(n: float) -> str:
     return f"{int(n):,}"
 
 
+def counted(n: float, one: str) -> str:
+    """'1 seed', '3 seeds'."""
+    return f"{count(n)} {one}{'' if n == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """As many digits as a person can use, towards either end: 0.08 %, 0.8 %, 4.3 %, 12 %, 97.3 %, 100 %."""
     if not math.isfinite(share):
@@ -19,6 +24,11 @@ def percent(share: float) -> str:
     edge = min(value, 100 - value)
     digits = 0 if edge >= 9.95 or edge <= 0 else 1 if edge >= 0.0995 else 2 if edge >= 0.00995 else 3
     return f"{value:.{digits}f} %"
+
+
+def three(n: float) -> str:
+    """Three digits that count: 49,587 is said as '49,600'."""
+    return f"{float(f'{n:.3g}'):,.0f}"
 
 
 def share(part: float, whole: float) -> str:

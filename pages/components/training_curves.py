@@ -91,7 +91,7 @@ def said_of_term(points: pd.DataFrame) -> str:
 
 
 def _latest(points: pd.DataFrame) -> pd.Series:
-    return points.dropna().sort_values("step").groupby("name")["value"].last()
+    return points.dropna(subset=["value"]).sort_values("step").groupby("name")["value"].last()
 
 
 def _named(names: dict[str, str]) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -1,5 +1,5 @@
-"""What to train: a detector, alone or with a diffusion teacher, or an anomaly model; the dataset, a preset, every setting behind
-Advanced; the time it takes first. A link may say kind and dataset.
+"""What to train: a detector, alone or with a diffusion teacher, a classifier, or an anomaly model; the dataset, a preset, every
+setting behind Advanced; the time it takes first. A link may say kind and dataset.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ from backend import jobs
 from pages.components import anomaly_form, form, stages, sweep, text, words
 from pages.components.cached import cached
 
-KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "anomaly": "Anomaly model"}
+KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "classifier": "Classifier", "anomaly": "Anomaly model"}
 ABOUT_KIND = {
     "plain": "Finds the kinds of defect that you have labelled. Learns from your labels alone.",
     "teacher": "First a diffusion model learns from the pictures without their labels, then the detector learns from it. Meant for "
                "faint defects and few labels. Takes longer to train, and inspects as fast as a plain one.",
+    "classifier": "Says which kind of defect a whole picture shows, not where. Meant for datasets with a folder for each kind; where there "
+                  "are boxes, a picture is of the kind that covers most of it. Stands in the detector's place when put to use.",
     "anomaly": "Learns what good parts look like and marks whatever is unlike them, of any kind, also what nobody has labelled yet. It "
                "works beside the detector and rejects nothing by itself."}
 
@@ -28,12 +30,13 @@ TEACHERS = {"tiny": "A small diffusion model, trained briefly. Start here; no GP
             "base": "A large diffusion model. It wants a GPU."}
 
 PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.TrainDetector) if f.metadata.get("advanced")))
+WHOLE, SETTINGS = ("network", "steps", "imgsz"), [f.name for f in dataclasses.fields(jobs.TrainClassifier) if f.metadata.get("advanced")]
 # not weights, not backbone: a guided run makes its own
 GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights", "backbone")),
           "diffusion_steps", "repository_steps", "teach_steps")
 
 
-def config() -> jobs.TrainDetector | jobs.TrainAnomaly | None:
+def config() -> jobs.TrainDetector | jobs.TrainClassifier | jobs.TrainAnomaly | None:
     """What the form says; None, with the reason shown, while it does not fit together."""
     linked = st.query_params.get("kind", "")
     kind = st.segmented_control("What to train", list(KINDS), default=linked if linked in KINDS else "plain", required=True,
@@ -76,7 +79,14 @@ def _guided(dataset: str, name: str) -> jobs.TrainDistilled | None:
     return jobs.TrainDistilled(dataset=dataset, name=name, preset=preset, **values)
 
 
-FORMS = {"plain": _plain, "teacher": _guided, "anomaly": anomaly_form.config}
+def _classifier(dataset: str, name: str) -> jobs.TrainClassifier:
+    values = form.fields(jobs.TrainClassifier, WHOLE, "whole")
+    with st.expander("Advanced", icon=":material/tune:"):
+        values |= form.fields(jobs.TrainClassifier, ("seed", *SETTINGS), "whole")
+    return jobs.TrainClassifier(dataset=dataset, name=name, **values)
+
+
+FORMS = {"plain": _plain, "teacher": _guided, "classifier": _classifier, "anomaly": anomaly_form.config}
 
 
 def suggest(dataset: str) -> str:
@@ -90,7 +100,11 @@ def promise(config: jobs.Config) -> None:
     seconds = jobs.estimate(config)
     if isinstance(config, jobs.TrainDistilled):
         stages.plan(config, "plan")
-    ahead = [r for r in jobs.recent(limit=20, open_only=True) if r.recipe not in ("inspect", "predict")]
-    wait = f" {text.count(len(ahead))} other {'task comes' if len(ahead) == 1 else 'tasks come'} first." if ahead else ""
     st.caption((f":material/timer: About {words.span(seconds)} on this machine." if seconds else
-                ":material/timer: How long it takes on this machine is known after a first run.") + wait)
+                ":material/timer: How long it takes on this machine is known after a first run.") + ahead())
+
+
+def ahead() -> str:
+    """' 2 other tasks come first.'"""
+    waiting = [r for r in jobs.recent(limit=20, open_only=True) if r.recipe not in ("inspect", "predict", "watch")]
+    return f" {text.count(len(waiting))} other {'task comes' if len(waiting) == 1 else 'tasks come'} first." if waiting else ""

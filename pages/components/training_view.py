@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import anomaly_view, fidelity, plant, run_panel, stages, sweep, training_curves, words
+from pages.components import anomaly_view, classifier_view, fidelity, plant, run_panel, stages, sweep, training_curves, words
 
 
 def live(status: jobs.RunStatus) -> None:
@@ -22,6 +22,8 @@ def live(status: jobs.RunStatus) -> None:
         _ranking(status)
     elif status.recipe == "train-anomaly":
         anomaly_view.live(status, points)
+    elif status.recipe == "train-classifier":
+        classifier_view.live(status, points)
     else:
         _curves(status, points)
     if status.state == "completed":

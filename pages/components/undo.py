@@ -16,8 +16,13 @@ _KEY = "last_change"
 
 def record(text: str, recipe: str, configs: Iterable[dict[str, Any]], plant: str) -> None:
     """Record one event for each config, offer to undo them together, run the page again. `text` is plain, not Markdown."""
+    record_all(text, [(recipe, config) for config in configs], plant)
+
+
+def record_all(text: str, events: Iterable[tuple[str, dict[str, Any]]], plant: str) -> None:
+    """The same for events of several recipes."""
     try:
-        made = [jobs.record(recipe, config, plant=plant) for config in configs]
+        made = [jobs.record(recipe, config, plant=plant) for recipe, config in events]
     except jobs.DiffspectError as error:
         st.toast(words.plain(error, 600), icon=":material/error:")
         return

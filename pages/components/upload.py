@@ -29,9 +29,9 @@ def drop_zone(name: str, what: str) -> Shelf | None:
         st.file_uploader(f"Drop a folder of {what} here", accept_multiple_files="directory", key=key, **more)
     else:
         st.file_uploader(f"Drop {what} or a zip here", accept_multiple_files=True, key=key, **more)
-    taken = shelf.of(name)
-    if taken:
-        _ready(name, taken)
+    with st.container():                   # always there, so that no field below is drawn anew and forgets what is typed into it
+        if taken := shelf.of(name):
+            _ready(name, taken)
     return taken
 
 
@@ -81,7 +81,7 @@ def last_time(plant: str) -> dict[str, Any]:
 
 
 def details(plant: str) -> dict[str, Any]:
-    """Line, product, lot, camera, time, and whether the batch counts: fields of `Inspect`."""
+    """Line, product, lot, camera, time, whether these are master parts, and whether the batch counts: fields of `Inspect`."""
     known, last = cached("choices", plant), last_time(plant)
     values: dict[str, Any] = {}
     grid = st.grid(4, min_column_width=150)
@@ -89,7 +89,8 @@ def details(plant: str) -> dict[str, Any]:
         values[name] = one_of(grid, name, known[f"{name}s"], last.get(name, ""))
     values["lot"] = grid.text_input("Lot", last.get("lot", ""), key="batch_lot").strip()
     values["captured_at"] = taken_at()
-    values["count"] = counting(values["line"])
+    values["master"] = masters(values["line"])
+    values["count"] = "auto" if values["master"] else counting(values["line"])
     return values
 
 
@@ -109,6 +110,16 @@ def taken_at() -> str | None:
         return None
     at = st.datetime_input("Taken at (plant time)", value="now", key="batch_at")
     return at.isoformat() if at else None
+
+
+def masters(line: str) -> bool:
+    """Known parts that are photographed again each shift, to watch camera and light."""
+    chosen = st.toggle("These are master parts", False, disabled=not line, key="batch_master",
+                       help="Known parts that you photograph again each shift. They never count in any rate; they tell a change of camera, "
+                            "lens or light from one of the process. See Control charts, Checks.")
+    if chosen:
+        st.caption("They never count. A unit pattern, under Advanced, tells one part from another by its file name.")
+    return bool(chosen)
 
 
 def counting(line: str) -> str:

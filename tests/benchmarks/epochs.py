@@ -25,7 +25,7 @@ from backend.config import Distill, TrainFused
 from backend.data import images
 from backend.detection import distill, export, fuse, train, trainer
 from backend.detection.network import Detector
-from backend.device import cores, torch_device
+from backend.device import REFERENCE, cores, torch_device
 from backend.diffusion import ddpm, features
 from backend.inspection.engine import Engine
 from tests.benchmarks.record import write
@@ -105,13 +105,13 @@ def inference(networks: dict[str, Detector], scratch: Path, rounds: int) -> dict
     for name, network in networks.items():
         about: dict[str, Any] = dict(classes=list(NAMES.values()), imgsz=224, snapshot_id="-", dataset="-", settings={})
         export.write_bundle(scratch / name, network, name=name, **about)
-        engines[name] = Engine(scratch / name)
-    batch = np.random.default_rng(0).random((16, 3, 224, 224), np.float32)
+        engines[name] = Engine(scratch / name, REFERENCE)
+    batch = np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), np.uint8)
     found: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(4 * rounds):
         for name, engine in engines.items():
             began = time.perf_counter()
-            engine.raw(batch)
+            list(engine.raw([batch]))
             found[name].append(time.perf_counter() - began)
     return found
 

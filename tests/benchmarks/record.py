@@ -52,6 +52,28 @@ def write(name: str, command: str, arms: dict[str, dict[str, list[float]]], seed
     return path
 
 
+def join(name: str, part: str, command: str, arms: dict[str, dict[str, list[float]]], seeds: list[int], notes: str,
+         packages: tuple[str, ...], comparisons: list[dict[str, Any]] | None = None) -> Path:
+    """Write one part of a benchmark that several programs measure. What other parts have written stays as it is.
+
+    In the file, arms are called '<part>: <arm>', in comparisons too, and `command` and `notes` have a line for each part, which begins so
+    too.
+    """
+    path = RESULTS / f"{name}.json"
+    there = json.loads(path.read_text()) if path.exists() else dict(arms={}, command="", notes="", seeds=[], versions={})
+
+    def lines(key: str, own: str) -> str:
+        others = [line for line in there[key].splitlines() if not line.startswith(f"{part}: ")]
+        return "\n".join(sorted([*others, f"{part}: {own}"]))
+
+    others = {arm: told for arm, told in there["arms"].items() if not arm.startswith(f"{part}: ")}
+    compared = [c for c in there.get("comparisons", []) if not c["a"].startswith(f"{part}: ")]
+    compared += [c | {side: f"{part}: {c[side]}" for side in ("a", "b")} for c in comparisons or []]
+    return write(name, lines("command", command), others | {f"{part}: {arm}": told for arm, told in arms.items()},
+                 sorted({*there["seeds"], *seeds}), lines("notes", notes), packages, compared,
+                 made_with=there["versions"] | versions(packages))
+
+
 def product(data: Path, *words: str, recipes: str = "") -> dict[str, Any]:
     """Run one command of the product on a data folder of its own and return its JSON. Raises CalledProcessError.
 

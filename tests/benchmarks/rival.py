@@ -15,6 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from backend import rundir
 from backend.config import TrainDetector, _f
+from backend.data.shares import Share
 from backend.detection import distill, train
 from backend.detection.network import NECK, Detector, build, full
 from backend.detection.trainer import Course
@@ -57,7 +58,7 @@ class Rival(Course):
 
 
 def run(config: TrainRival, run_dir: Path, report: Any) -> dict[str, Any]:
-    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", config.labels)
+    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", Share.of(config))
     teacher = as_ultralytics_saves(distill.find_teacher(config.teacher, material.snapshot_id), run_dir / "training" / "teacher.pt")
     return train.make(config, material, run_dir, report, Rival(teacher))
 

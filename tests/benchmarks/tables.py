@@ -5,19 +5,15 @@ In README, a table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 
 import json
 import re
-from statistics import mean, stdev
 from typing import Any
 
 from tests.benchmarks.anomaly_arms import ABLATION
+from tests.benchmarks.comparison_tables import compared
+from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
 from tests.benchmarks.record import RESULTS, ROOT
+from tests.benchmarks.synthesis_tables import made
 
 README = ROOT / "README.md"
-
-
-def cell(values: list[float]) -> str:
-    """'61.2' for one seed, '61.2 (60.1 to 62.0)' for several; shares stay as they were written."""
-    shown = f"{mean(values):.3g}"
-    return shown if len(values) == 1 else f"{shown} ({min(values):.3g} to {max(values):.3g})"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -26,16 +22,6 @@ def table(result: dict[str, Any]) -> str:
     head = ["", *metrics]
     rows = [[arm, *(cell(values[m]) if m in values else "" for m in metrics)] for arm, values in result["arms"].items()]
     return "\n".join([*markdown(head, rows), "", source(result)])
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows]]
-
-
-def source(result: dict[str, Any]) -> str:
-    """Where the figures come from."""
-    seeds = f", seeds {', '.join(map(str, result['seeds']))}" if result["seeds"] else ""
-    return f"`{result['command']}`{seeds}; {result['machine']}. {result['notes']}"
 
 
 def distilled(result: dict[str, Any]) -> str:
@@ -47,16 +33,6 @@ def distilled(result: dict[str, Any]) -> str:
             for arm, told in arms.items()]
     others = [f"- `{a}` against `{b}`, map50: {difference(c)}" for (a, b), c in against.items() if b != "plain"]
     return "\n".join([*markdown(head, rows), *(["", *others] if others else []), "", source(result)])
-
-
-def spread(values: list[float]) -> str:
-    """'0.612', or '0.612 ± 0.011': mean and standard deviation over seeds."""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
-
-
-def difference(c: dict[str, Any] | None) -> str:
-    """'+0.052 (+0.031 to +0.074)'; nothing where nothing was compared."""
-    return f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f})" + (", 1 seed" if c["seeds"] == 1 else "") if c else ""
 
 
 def unusual(result: dict[str, Any]) -> str:
@@ -79,16 +55,6 @@ def figured(arms: dict[str, dict[str, list[float]]], groups: tuple[str, ...]) ->
     return markdown(head, rows) if rows else []
 
 
-def percent(values: list[float]) -> str:
-    """'93.5', or '93.5 ± 0.4'; nothing where there is nothing."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "") if values else ""
-
-
-def points(c: dict[str, Any]) -> str:
-    """'+4.5 (+3.1 to +6.0)'."""
-    return f"{c['difference']:+.1f} ({c['low']:+.1f} to {c['high']:+.1f})"
-
-
 def grouped(comparisons: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
     """By both arms and the set; a metric's name is the set's and the figure's."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
@@ -101,7 +67,8 @@ ANOMALY = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap
 # NEU-DET's two hard classes; all of magnetic-tile's
 DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale",
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
-FORMS = {"distillation": distilled, "distillation-tile": distilled, "anomaly": unusual}          # those that `table` does not fit
+# those that `table` does not fit
+FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made}
 
 
 def rewritten(text: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             if CHROMIUM is None:
                 item.add_marker(pytest.mark.skip(reason="no Chromium here: apt-get install chromium"))
+
+
+def settled(page: Page) -> None:
+    """Wait until the server has nothing left to draw: what is clicked while it draws may move under the pointer."""
+    page.wait_for_timeout(300)
+    expect(page.get_by_test_id("stApp").and_(page.locator('[data-test-script-state="notRunning"]'))).to_be_attached(timeout=60_000)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
 
 
 @dataclass
@@ -75,7 +82,7 @@ def app(tmp_path: Path) -> Iterator[App]:
     log = open(tmp_path / "server.log", "wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT, env={**os.environ, "DIFFSPECT_DATA": str(data)}, stdout=log, stderr=subprocess.STDOUT)
+        cwd=ROOT, env={**os.environ, "DIFFSPECT_DATA": str(data), "DIFFSPECT_MESSENGER": "off"}, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_healthy(f"http://127.0.0.1:{port}", process)
         yield App(f"http://127.0.0.1:{port}", data, process)

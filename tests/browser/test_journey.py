@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import App
+from conftest import App, settled
 from playwright.sync_api import Locator, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +20,7 @@ def numbers(text: str) -> list[int]:
 
 def choose(page: Page, label: str, value: str) -> None:
     """Type a new value into a select box; Enter counts only once the list offers what was typed."""
+    settled(page)                               # a page drawn anew forgets what was typed meanwhile
     box = page.get_by_role("combobox", name=re.compile(label)).first
     box.click()
     box.fill(value)
@@ -27,12 +28,6 @@ def choose(page: Page, label: str, value: str) -> None:
     box.press("Enter")
     expect(box).to_have_value(value)
     settled(page)
-
-
-def settled(page: Page) -> None:
-    """Wait until the server has nothing left to draw."""
-    page.wait_for_timeout(300)
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=MINUTE)
 
 
 def inspect(page: Page, app: App, files: list[Path], line: str) -> str:
@@ -92,6 +87,7 @@ def test_a_batch_reaches_the_trend(app: App, page: Page) -> None:
     # the trend has moved; from its newest point down to a picture with its boxes
     page.goto(f"{app.url}/trends?plant=real")
     expect(rate_card(page)).to_contain_text(f"{after} of 20", timeout=MINUTE)
+    settled(page)
     page.locator(".stPlotlyChart .scatterlayer .point").first.click(force=True)
     expect(page.locator(".st-key-picked")).to_contain_text(f"{after} of 20", timeout=MINUTE)
     page.get_by_role("button", name=re.compile("Open plate-")).first.click()
@@ -113,6 +109,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(app: App, page: Page, tmp_path
     twin.write_bytes(SAMPLES[1].read_bytes())
     page.goto(f"{app.url}/inspection")
     page.locator("input[type=file]").first.set_input_files([str(f) for f in (broken, SAMPLES[1], twin, SAMPLES[2])])
+    expect(page.get_by_text("4 files ready")).to_be_visible(timeout=MINUTE)
     choose(page, "Line", "Line B")
     page.get_by_role("button", name=re.compile("Inspect 4 files")).click()
     expect(page.get_by_role("heading", name=re.compile(r"of 2 defective · 2 not usable"))).to_be_visible(timeout=3 * MINUTE)
@@ -155,4 +152,4 @@ def test_real_images_from_import_to_model(app: App, page: Page, tmp_path: Path) 
     page.get_by_role("button", name=re.compile("Start training")).click()
     expect(page.get_by_text(re.compile("See the model and put it to use"))).to_be_visible(timeout=6 * MINUTE)
     page.goto(f"{app.url}/models")
-    expect(page.get_by_text(re.compile("mAP50", re.I)).first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_test_id("stMetricLabel").filter(has_text="mAP50 on test")).to_be_visible(timeout=MINUTE)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import App
+from conftest import App, settled
 from playwright.sync_api import Page, expect
 
 from tests import test_pages_engineering as pages
@@ -26,6 +26,7 @@ def test_unknown_defects_are_looked_at(app: App, page: Page, monkeypatch: pytest
     # the queue, and the key that takes the colours off
     page.goto(f"{app.url}/review?plant=real&queue=Unknown+defects")
     expect(page.get_by_text("2 to look at")).to_be_visible(timeout=2 * MINUTE)
+    settled(page)
     colours = picture_of(page)
     page.keyboard.press("h")
     expect(page.get_by_role("button", name=re.compile("Show the colours"))).to_be_visible(timeout=MINUTE)
@@ -35,6 +36,7 @@ def test_unknown_defects_are_looked_at(app: App, page: Page, monkeypatch: pytest
     page.goto(f"{app.url}/trends?plant=real")
     card = page.locator(".st-key-unusual_card")
     expect(card).to_be_visible(timeout=MINUTE)
+    settled(page)
     card.locator(".scatterlayer .point").first.click(force=True)
     expect(page.locator(".st-key-picked")).to_contain_text("50 % (3 of 6) unusual", timeout=MINUTE)
     expect(page.get_by_role("button", name=re.compile("Open odd-"))).to_have_count(3)

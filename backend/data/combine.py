@@ -1,0 +1,180 @@
+"""The recipe `combine`: a dataset and pictures of synthetic sets that a person accepted become a new snapshot.
+
+The dataset's own pictures stay as they are, val and test above all; made ones go to train, with parent and donor, and with the run
+that made them. One that tells of val or test is refused with its reason: made of a picture there, or nearly equal to one. What was
+chosen is written down before the first part: a killed run goes on with it, though people have judged more pictures since. Knows
+nothing of how a picture was made; needs no torch.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import rundir
+from backend.config import Combine
+from backend.data import alike, snapshot
+from backend.data.chosen import Chosen, read
+from backend.data.files import Refusal
+from backend.data.leaks import Held
+from backend.data.snapshot import Picture, Snapshot
+from backend.errors import ConfigError, NotFoundError
+from backend.verdicts import verdicts
+
+LEAK = "It was made of a picture of val or test."
+NEAR = "It nearly equals a picture of val or test."
+CHOSEN = "chosen.json"
+
+
+def run(config: Combine, run_dir: Path, report: Callable[..., None]) -> dict[str, Any]:
+    """Returns what stands in snapshot.json. Raises ConfigError, NotFoundError."""
+    if not config.name.strip():
+        raise ConfigError("Give the new dataset a name.")
+    if done := snapshot.written(run_dir):
+        return done
+
+    # Which pictures a person wants, and which of these may be.
+    data, chosen = _taken_up(run_dir / CHOSEN) or _asked(config)
+    folders = list(dict.fromkeys(c.folder for c in chosen))
+    refused = list[Refusal]()
+    made = list(read(chosen, data, refused, report))
+    made = _without_leaks(made, data, refused)
+    made = _drawn(made, config.limit, config.seed)
+    if not made:
+        raise ConfigError(f"None of the {len(chosen)} chosen pictures can be used. {refused[0].name}: {refused[0].reason}")
+
+    # The new snapshot: what was there, and these.
+    rundir.write_json(run_dir / CHOSEN, dict(snapshot_id=data.snapshot_id, files={
+        folder.parent.name: [c.item["file"] for c in chosen if c.folder == folder] for folder in folders}))
+    classes = list(dict.fromkeys([*data.classes, *sorted({b.class_name for p in made for b in p.boxes})]))
+    base = {k: data.head[k] for k in ("layout", "seed", "splits_from")}
+    head = snapshot.write(run_dir, data.pictures + made, classes, refused, dict(
+        **base, name=config.name.strip(), grouped_by=data.head.get("grouped_by", []), explanation=_explained(data, folders, made),
+        notes=[*data.head.get("notes", []), *_notes(data, classes, refused)], combined_from=data.snapshot_id, synthetic=len(made),
+        sets=[dict(run=f.parent.name, name=rundir.read_json(f / "head.json")["name"], images=_count(made, f)) for f in folders]))
+    report(step=len(chosen), total=len(chosen), message=f"added {len(made)} of {len(chosen)}")
+    return head
+
+
+def _folders(sets: str) -> list[Path]:
+    names = list(dict.fromkeys(n.strip() for n in sets.split(",") if n.strip()))
+    if not names:
+        raise ConfigError("Name at least one synthetic set.")
+    found = [rundir.find_artifact("synthetic", n) for n in names]
+    if missing := [n for n, folder in zip(names, found, strict=True) if folder is None]:
+        raise NotFoundError(f"There is no synthetic set called {missing[0]!r}.")
+    return list(dict.fromkeys(f for f in found if f is not None))
+
+
+# ---- what is wanted
+
+def _asked(config: Combine) -> tuple[Snapshot, list[Chosen]]:
+    data = snapshot.read(rundir.find_snapshot(config.dataset))
+    return data, [c for folder in _folders(config.sets) for c in _wanted(folder, data, config.which)]
+
+
+def _taken_up(file: Path) -> tuple[Snapshot, list[Chosen]] | None:
+    """What an attempt that was killed had chosen: the store may have taken in a part of it already."""
+    if not file.exists():
+        return None
+    said, chosen = rundir.read_json(file), list[Chosen]()
+    for run_id, files in said["files"].items():
+        folder = rundir.run_path(run_id) / "synthetic"
+        head, wanted = rundir.read_json(folder / "head.json"), set(files)
+        chosen += [Chosen(folder, head, item) for item in head["items"] if item["file"] in wanted]
+    return snapshot.read(rundir.find_snapshot(said["snapshot_id"])), chosen
+
+
+def _wanted(folder: Path, data: Snapshot, which: str) -> list[Chosen]:
+    """Items that somebody accepted; with 'all' those that nobody has put aside, be it for good or to be made again."""
+    head, said = rundir.read_json(folder / "head.json"), verdicts(folder.parent.name)
+    _refuse_stranger(head, data)
+    keep = {"accept"} if which == "accepted" else {"accept", ""}
+    found = [Chosen(folder, head, item) for item in head["items"] if said.get(item["file"], "") in keep]
+    if not found and which == "accepted":
+        raise ConfigError(f"Nobody has accepted a picture of {head['name']!r} yet. Accept some on the page Synthesis, or choose 'all'.")
+    if not found:
+        raise ConfigError(f"Every picture of {head['name']!r} was put aside.")
+    return found
+
+
+def _refuse_stranger(head: dict[str, Any], data: Snapshot) -> None:
+    """A set of another snapshot may be used where all that it was made of is train here, and nothing of what its generator may have
+    learned from is val or test here. Raises ConfigError."""
+    if head["snapshot_id"] == data.snapshot_id:
+        return
+    train = {p.image_id for p in data.pictures if p.split == "train" and p.origin == "real"}
+    sources = {i for item in head["items"] for i in (item["parent"], item.get("donor", "")) if i}
+    if strange := len(sources - train):
+        raise ConfigError(f"The set {head['name']!r} belongs to another snapshot, of {head['dataset']!r}: {strange} of the pictures it was "
+                          f"made of are no train images of {data.head['name']!r}. Make it anew from this dataset.")
+    try:
+        other = snapshot.read(rundir.find_snapshot(head["snapshot_id"]))
+    except NotFoundError as problem:
+        raise ConfigError(f"The set {head['name']!r} was made of a dataset that is gone, so nobody can tell what its generator has learned "
+                          "from. Make it anew from this dataset.") from problem
+    held = [p for p in data.pictures if p.split != "train"]
+    own = train - {p.image_id for p in held}
+    learned = [p for p in other.pictures if p.split == "train" and p.origin == "real" and p.image_id not in own]
+    leaked = {p.image_id for p in held} & (_learned(head) | {p.image_id for p in learned})
+    leaked |= alike.near([(p.image_id, p.phash) for p in held], [p.phash for p in learned])
+    if leaked:
+        raise ConfigError(f"The set {head['name']!r} was made of {head['dataset']!r}: its generator may have learned from {len(leaked)} of "
+                          f"the val and test images of {data.head['name']!r}, or from near copies. Make it anew from this dataset.")
+
+
+def _learned(head: dict[str, Any]) -> set[str]:
+    """Ids of pictures that the prior which drew a set, and the one that this was adapted from, have learned from, where they are here."""
+    about = head.get("prior") or {}
+    adapter = rundir.find_artifact("adapter", about["adapter"]) if about.get("adapter") else None
+    said = rundir.read_json(adapter / "head.json") if adapter else {}
+    prior = rundir.find_artifact("prior", str(said["base"]["where"] if said else about["name"])) if about else None
+    return {*said.get("learned", ()), *(rundir.read_json(prior / "head.json").get("learned", ()) if prior else ())}
+
+
+def _drawn(made: list[Picture], limit: int | None, seed: int) -> list[Picture]:
+    if limit is None or len(made) <= limit:
+        return made
+    kept = np.random.default_rng(seed).choice(len(made), limit, replace=False)
+    return [made[i] for i in sorted(kept)]
+
+
+# ---- leaks
+
+def _without_leaks(made: list[Picture], data: Snapshot, refused: list[Refusal]) -> list[Picture]:
+    """Made pictures with their near-duplicate group; those that tell of val or test are refused. Groups of real ones stay as they are."""
+    held = Held.of(data.pictures)
+    everything = data.pictures + made
+    joint = alike.groups([p.image_id for p in everything], [p.phash for p in everything])
+    near = defaultdict[str, list[Picture]](list)
+    for picture, group in zip(data.pictures, joint, strict=False):
+        near[group].append(picture)
+    kept = []
+    for picture, group in zip(made, joint[len(data.pictures):], strict=True):
+        if held.made_of(picture):
+            refused.append(Refusal(picture.file_name, LEAK))
+        elif any(p.image_id in held.ids for p in near[group]):
+            refused.append(Refusal(picture.file_name, NEAR))
+        else:
+            kept.append(replace(picture, group_id=min((p.group_id for p in near[group]), default=group)))
+    return kept
+
+
+# ---- words
+
+def _explained(data: Snapshot, folders: list[Path], made: list[Picture]) -> str:
+    names = ", ".join(f"{_count(made, f):,} of {rundir.read_json(f / 'head.json')['name']!r}" for f in folders)
+    return f"The dataset {data.head['name']!r} with {len(made):,} synthetic pictures in train: {names}. Val and test are its own."
+
+
+def _count(made: list[Picture], folder: Path) -> int:
+    return sum(p.generator_run == folder.parent.name for p in made)
+
+
+def _notes(data: Snapshot, classes: list[str], refused: list[Refusal]) -> list[str]:
+    new = [c for c in classes if c not in data.classes]
+    said = [f"Classes that only synthetic pictures show: {', '.join(new)}."] if new else []
+    return said + [f"Synthetic pictures left out, {n:,}: {reason}" for reason, n in Counter(r.reason for r in refused).most_common()]

@@ -1,0 +1,195 @@
+"""What a plant is to be told of at this moment: each kind of rule looks where its facts are and says what it finds, as conditions.
+
+    silence    store.arrivals: lines that are planned now and send nothing
+    target     the newest shift that is over, against each target
+    chart      control charts that speak at their newest point
+    rise       lines whose last shifts are far above what is usual, as Overview has it
+    software, imaging     the inspector's own checks; they need no rule
+
+A condition that is not `on` keeps an alarm open that is there: a shift that chance may explain, a rise that is not gone, a change that a
+model was put to use in the midst of. Which of them become alarms is `lookout`'s.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from backend.jobs import alarms, checks, control, signals, software
+from backend.jobs.alarms import Alarm
+from backend.quality import targets
+from backend.quality.alertness import AlertRule, Condition, cause, rule_for
+from backend.quality.targets import Outcome, Target
+from backend.records import Filters
+from backend.store import alerts, arrivals, lines
+from backend.store import spc as counts
+from backend.store.database import Database
+
+STILL_UP = 1.2                         # a rise is gone below this many times the usual rate: it does not come and go with each batch
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What all kinds of rules ask of. `at` is the present moment."""
+
+    db: Database
+    name: str
+    rules: list[AlertRule]
+    open: list[Alarm]
+    clock: counts.Clock
+    at: datetime | None
+
+    @property
+    def now(self) -> datetime:
+        """The present moment in UTC; the demo plant's stands still for two days."""
+        return self.clock.now
+
+    def utc(self, local: datetime) -> datetime:
+        return local.replace(tzinfo=ZoneInfo(self.clock.plan.time_zone)).astimezone(UTC)
+
+    def opened(self, kind: str) -> list[Alarm]:
+        return [a for a in self.open if a.kind == kind]
+
+    def rule(self, kind: str, line: str) -> AlertRule | None:
+        return rule_for(self.rules, kind, line)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A target and the newest shift that is over; None where there was none of late."""
+
+    target: Target
+    bucket: datetime | None
+    outcome: Outcome | None
+
+
+def conditions(db: Database, plant: str, at: datetime | None = None) -> tuple[list[Condition], set[str]]:
+    """Conditions, and the kinds that could not be looked at: of these nothing is known, so none of their alarms is over."""
+    asked = Plant(db, plant, alarms.rules(db, plant), [a for a in alarms.alarms(db, plant) if a.is_open], counts.clock(db, plant, at), at)
+    found: list[Condition] = []
+    unknown: set[str] = set()
+    for kind, look in KINDS.items():
+        try:
+            found += look(asked)
+        except Exception:                                        # one damaged chart must not silence the rest
+            _log.exception("What alarms of the kind %s rest on could not be looked at.", kind)
+            unknown.add(kind)
+    return found, unknown
+
+
+# ---- one kind after the other
+
+
+def _silence(asked: Plant) -> Iterator[Condition]:
+    """Open ones last until a newer picture comes, also after the shift is over; or until somebody says that the line stands still."""
+    still = alarms.standstills(asked.db, asked.name)
+    came = alerts.came(asked.db, asked.name, asked.clock.until)
+    rules = {line: rule for line in came if (rule := asked.rule("silence", line))}
+
+    def stands_still(line: str, at: datetime) -> bool:
+        return any(s["line"] in ("", line) and s["since"] <= at < s["until"] for s in still)
+
+    if not rules:
+        return
+    plans = {line: rule.planned for line, rule in rules.items()}
+    for quiet in arrivals.silences(asked.db, asked.name, asked.clock, lambda line: plans.get(line, {}), stands_still):
+        rule = rules.get(quiet.line)
+        if rule and quiet.minutes >= rule.minutes:
+            yield Condition("silence", cause("silence", quiet.line), quiet.words, asked.utc(quiet.since), True, quiet.line, page="trends",
+                            query=(("line", quiet.line),), send=rule.send)
+    for alarm in asked.opened("silence"):
+        if alarm.line in rules and came[alarm.line] <= alarm.since and not stands_still(alarm.line, asked.now):
+            yield _held(alarm)
+
+
+def _target(asked: Plant) -> Iterator[Condition]:
+    for target in alarms.targets(asked.db, asked.name):
+        rule = asked.rule("target", target.line)
+        if rule is None:
+            continue
+        why, (bucket, outcome) = cause("target", target.target_id), _judged(asked.db, asked.name, asked.clock, target, rule.least)
+        if bucket is None or outcome is None:
+            yield from (_held(a) for a in asked.opened("target") if a.cause == why)
+            continue
+        if outcome.state == "met":
+            continue
+        on = outcome.state == "missed" or (outcome.state == "near" and not rule.sure)
+        text = f"{target.where[:1].upper()}{target.where[1:]}: {outcome.words}, in the shift from {signals.when(bucket.isoformat())}"
+        query = [("line", target.line), ("product", target.product), ("kind", target.class_name),
+                 ("since", bucket.date().isoformat())]
+        yield Condition("target", why, text, asked.utc(bucket), on, target.line, target.product, target.class_name, "trends",
+                        tuple((k, v) for k, v in query if v), rule.send)
+
+
+def _judged(db: Database, plant: str, clock: counts.Clock, target: Target, least: int) -> tuple[datetime | None, Outcome | None]:
+    """When the newest shift began that is over (plant time), and how it stands against a target."""
+    filters = Filters(plant, target.line, target.product, class_name=target.class_name)
+    shift = alerts.newest_shift(db, filters, clock.plan, clock.local)
+    return (None, None) if shift is None else (shift["bucket"], targets.judge(target, shift["defective"], shift["units"], least))
+
+
+def judged(db: Database, plant: str, at: datetime | None = None) -> list[Judged]:
+    """Every target, as a page shows it."""
+    clock = counts.clock(db, plant, at)
+    return [Judged(target, *_judged(db, plant, clock, target, 1)) for target in alarms.targets(db, plant)]
+
+
+def _chart(asked: Plant) -> Iterator[Condition]:
+    """A chart speaks at its newest point. Once its stage was ended by another model, nobody knows whether the process is back: the alarm
+    stays until a person has seen it."""
+    if not any(r.kind == "chart" for r in asked.rules):
+        return
+    for watched in control.charts(asked.db, asked.name, asked.at):
+        rule, chart, now = asked.rule("chart", watched.chart.line), watched.chart, watched.now
+        if rule is None:
+            continue
+        if now:
+            query = (("chart", watched.chart_id),)
+            yield Condition("chart", cause("chart", watched.chart_id, now.side), f"{chart.line}: {signals.sentence(watched)}"
+                            + (f" ({chart.characteristic.replace('_', ' ')})" if chart.characteristic else ""),
+                            asked.utc(datetime.fromisoformat(now.at)), now.open, chart.line, chart.product, chart.characteristic,
+                            "control", query, rule.send, now.at)
+        for alarm in asked.opened("chart"):
+            if alarm.cause.startswith(cause("chart", watched.chart_id)) and not alarm.seen_at \
+                    and any(p.at > alarm.key for p in watched.promotions):
+                yield _held(alarm)
+
+
+def _rise(asked: Plant) -> Iterator[Condition]:
+    if not any(r.kind == "rise" for r in asked.rules):
+        return
+    for row in lines.lines_now(asked.db, asked.name, asked.at).to_dict("records"):
+        rule = asked.rule("rise", row["line"])
+        up = bool(row["usual_rate"]) and row["rate"] >= STILL_UP * row["usual_rate"]
+        if rule and (row["state"] == "act" or up):
+            query = (("line", row["line"]), *((("kind", row["class_name"]),) if row["class_name"] else ()))
+            yield Condition("rise", cause("rise", row["line"]), f"{row['line']}: {row['reason']}", asked.now, row["state"] == "act",
+                            row["line"], class_name=row["class_name"], page="trends", query=query, send=rule.send)
+
+
+def _software(asked: Plant) -> Iterator[Condition]:
+    """Of the plant that is real: the demo's own model is the one that comes with the program."""
+    if asked.name == "real" and (checked := software.now()) and checked.passed is False:
+        yield Condition("software", cause("software"), f"Software check of {checked.model or 'the model in use'}: {checked.words}",
+                        checked.at, page="control", query=(("charts_view", "Checks"),))
+
+
+def _imaging(asked: Plant) -> Iterator[Condition]:
+    """Two shifts in a row: one point in a hundred lies outside by chance, and three measures are looked at each shift."""
+    for imaging in checks.imaging(asked.db, asked.name):
+        for steady in imaging.moved:
+            buckets = imaging.measured.dropna(subset=[steady.measure])["bucket"]
+            yield Condition("imaging", cause("imaging", imaging.line, steady.measure), f"{imaging.line}: {steady.words}",
+                            asked.utc(buckets.iloc[steady.now[-1].at].to_pydatetime()),
+                            any(v.rule == "beyond" and v.last > v.first for v in steady.now), imaging.line, page="control",
+                            query=(("charts_view", "Checks"),))
+
+
+def _held(alarm: Alarm) -> Condition:
+    return Condition(alarm.kind, alarm.cause, alarm.text, alarm.since, on=False)
+
+
+KINDS: dict[str, Callable[[Plant], Iterator[Condition]]] = {
+    "silence": _silence, "target": _target, "chart": _chart, "rise": _rise, "software": _software, "imaging": _imaging}

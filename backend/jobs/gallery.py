@@ -1,0 +1,119 @@
+"""A synthetic set as pages show it: its head, its pictures with what people said of them, and each picture encoded for the browser.
+
+From the run's own files, so that a verdict shows at once; pictures by Pillow alone. Knows nothing of DuckDB, of how a picture was
+made, or of pages.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend import rundir, verdicts
+from backend.errors import ConfigError, NotFoundError
+from backend.jobs import events
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+WHATS = ("result", "mask", "original", "outlined")
+# What an item of an older set does not say: those were all made by perturbation.
+_SILENT: dict[str, Any] = dict(mask="", boxes=[], boxes_from="mask", parent="", donor="", method="perturb", source="", seed=None,
+                               attempt=None, opacity=None, area=None, prompt="", adapter="", strength=None, guidance=None, steps=None)
+
+
+def synthetic(run_id: str) -> dict[str, Any]:
+    """What stands in the set's head.json, each item with all keys and its `verdict` ('' where nobody has said); and `run_id`, `verdicts`
+    ({file: verdict}) and `verdict_counts` ({verdict: how many}). Raises NotFoundError."""
+    head, said = _head(run_id), verdicts.verdicts(run_id)
+    unnamed = _SILENT | {"class_name": (head.get("classes") or [""])[0]}
+    items = [{**unnamed, **item, "verdict": said.get(item["file"], "")} for item in head["items"]]
+    counts = dict.fromkeys(verdicts.VERDICTS, 0)
+    for item in items:
+        counts[item["verdict"]] += 1
+    return {**head, "run_id": run_id, "items": items, "verdicts": said, "verdict_counts": counts}
+
+
+def judge(run_id: str, given: dict[str, str], by: str = "") -> str:
+    """Write down what a person said of pictures of a set. Raises ConfigError, NotFoundError. Returns the id to undo it by."""
+    verdicts.check(given, {item["file"] for item in _head(run_id)["items"]})
+    plant = rundir.read_json(rundir.run_path(run_id) / "job.json")["plant"]
+    return events.record(verdicts.RECIPE, {"run_id": run_id, "verdicts": given}, plant, by)
+
+
+def picture(run_id: str, file: str, width: int | None, what: str) -> "Image":
+    """One of a made picture's views, `width` pixels wide if given. Raises NotFoundError, ConfigError, ImageError."""
+    from backend.inspection import annotate
+
+    if what not in WHATS:
+        raise ConfigError(f"A made picture is shown as {', '.join(WHATS)}, not as {what!r}.")
+    item = next((i for i in _head(run_id)["items"] if i["file"] == file), None)
+    if item is None:
+        raise NotFoundError(f"The set has no picture {file!r}.")
+    folder = rundir.run_path(run_id) / "synthetic"
+    if what == "original":
+        return annotate.draw(_original(item), [], width)
+    if what == "mask":
+        return annotate.draw(_mask(folder, item), [], width)
+    result = _opened(folder / item["file"])
+    return annotate.draw(result, [], width) if what == "result" else _outlined(folder, item, result, width)
+
+
+def _original(item: dict[str, Any]) -> "Image":
+    from backend.data import images
+
+    if not item.get("parent"):
+        raise NotFoundError("This picture was drawn without a real one to start from.")
+    return images.load(item["parent"])
+
+
+def _mask(folder: Path, item: dict[str, Any]) -> "Image":
+    """White where the defect is; of a picture without a mask, its boxes filled."""
+    from PIL import Image, ImageDraw
+
+    if item.get("mask"):
+        return _opened(folder / item["mask"]).convert("L")
+    drawn = Image.new("L", (item["width"], item["height"]))
+    for _, x1, y1, x2, y2 in item.get("boxes", []):
+        ImageDraw.Draw(drawn).rectangle((x1, y1, x2 - 1, y2 - 1), fill=255)
+    return drawn
+
+
+def _outlined(folder: Path, item: dict[str, Any], result: "Image", width: int | None) -> "Image":
+    """The result with its boxes; the outline of its mask is drawn too, dark beside the class's colour, so that it is seen on any ground."""
+    from PIL import Image, ImageFilter
+
+    from backend.inspection import annotate
+
+    boxes = [dict(class_name=name, confidence=None, x1=x1, y1=y1, x2=x2, y2=y2) for name, x1, y1, x2, y2 in item.get("boxes", [])]
+    shown = annotate.draw(result, boxes, width)
+    if item.get("mask"):
+        inside = _mask(folder, item).resize(shown.size, Image.Resampling.BOX).point(lambda v: 255 * (v > 63))
+        for reach, tone in ((5, "#101010"), (3, annotate.colour(item.get("class_name", "")))):
+            ring = inside.filter(ImageFilter.MaxFilter(reach))
+            ring.paste(0, mask=inside)
+            shown.paste(tone, mask=ring)
+    return shown
+
+
+def _opened(path: Path) -> "Image":
+    from backend.data import images
+
+    try:
+        return images.decode(path.read_bytes(), path.name)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"The picture {path.name} of this set is missing from its folder.") from error
+
+
+def _head(run_id: str) -> dict[str, Any]:
+    """The set's head.json; not for changing. Raises NotFoundError."""
+    path = rundir.run_path(run_id) / "synthetic" / "head.json"
+    if not path.exists():
+        raise NotFoundError("This run has made no set of synthetic pictures yet.")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, written_ns: int) -> dict[str, Any]:
+    """Two thousand items are a megabyte: read once, not for every picture."""
+    head: dict[str, Any] = rundir.read_json(path)
+    return head

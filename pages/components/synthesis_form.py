@@ -1,0 +1,202 @@
+"""The form of a synthetic set: a dataset, a way of making pictures, what that way needs to know; every other setting behind Advanced.
+
+A link may say dataset, preset, and masks (the run that collected the outlines of a new defect). Knows nothing of sets already made.
+"""
+
+import dataclasses
+from typing import Any
+
+import streamlit as st
+
+from backend import jobs
+from pages.components import form, plant, synthesis_cards, synthesis_priors, synthesis_search, text, training_form, words
+from pages.components import synthesis_means as means_of
+from pages.components.cached import cached
+from pages.components.synthesis_means import PRESETS, Means
+
+FILLS = {"prior": "The prior draws it", "ddpm": "A diffusion model", "texture": "Another surface", "noise": "Noise"}
+ABOUT_FILL = {
+    "prior": "A place on a good picture, with the outline of a real defect, is drawn anew by the prior as the kind you choose.",
+    "ddpm": "A random shape is disturbed by a diffusion model that has learned this dataset: an irregularity in the surface's own manner.",
+    "texture": "A random shape is filled from another surface. Quick; good for finding anything unusual, not for a certain kind.",
+    "noise": "A random shape is filled with grain. Quickest and plainest."}
+SHAPES = ("low_area", "high_area", "foreground")
+ADVANCED = {"like": ("prompt", "steps", "seed"), "free": ("prompt", "steps", "seed"), "paste": ("seed", "foreground"),
+            "prior": ("prompt", "steps", "seed", "foreground"),
+            "ddpm": ("steps", "depth", "variance", "low_opacity", "high_opacity", *SHAPES, "imgsz", "seed")}
+PLAIN = ("low_opacity", "high_opacity", *SHAPES, "imgsz", "seed")          # filled by another surface or noise
+
+
+def show() -> None:
+    """The form; Make goes on to the set."""
+    means = _dataset()
+    linked = "good" if st.query_params.get("masks") else st.query_params.get("preset", "")
+    preset = synthesis_cards.choose(means, linked)
+    _lacking(means)
+    above = st.container()
+    fill = _fill(means) if preset == "good" else ""
+    drawn = preset in ("like", "free") or fill == "prior"
+    with above:
+        synthesis_priors.offer(means, preset, drawn)
+    if not preset:
+        return
+    try:
+        config = jobs.Synthesize(**_asked(means, preset, fill, drawn))
+    except jobs.ConfigError as error:
+        words.sorry(error)
+        return
+    training_form.promise(config)
+    if st.button(f"Make {text.count(config.count)} {'picture' if config.count == 1 else 'pictures'}", type="primary",
+                 icon=":material/auto_awesome:", disabled=not config.name, key="make_go"):
+        submit(config)
+
+
+def _dataset() -> Means:
+    sets = cached("datasets")
+    names = {r.snapshot_id: f"{words.short(r.name)} · {r.images:,} pictures · {words.when(r.created_at)}" for r in sets.itertuples()}
+    asked = st.query_params.get("dataset", "")
+    chosen = str(st.selectbox("Dataset to learn from", list(names), list(names).index(asked) if asked in names else 0, names.__getitem__,
+                              key="make_dataset", width=420))
+    return means_of.of(chosen, str(sets.set_index("snapshot_id").loc[chosen, "name"]))
+
+
+def _lacking(means: Means) -> None:
+    """Where to get what a way of making pictures lacks; of the prior `synthesis_priors` speaks."""
+    if not means.good:
+        said = "Every picture to learn from carries a defect. Defects on good parts need pictures of good parts, imported with the others."
+    elif not means.kinds:
+        said = "No defect is labelled among the pictures to learn from. To draw or paste defects of a kind, label some."
+    else:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f":material/info: {said}", width="content")
+        plant.link("datasets", "Import pictures", icon=":material/arrow_forward:")
+
+
+# ---- what one way asks
+
+def _asked(means: Means, preset: str, fill: str, drawn: bool) -> dict[str, Any]:
+    """Fields of `Synthesize`."""
+    values: dict[str, Any] = dict(dataset=means.snapshot_id, **PRESETS[preset].settings)
+    if preset == "good":
+        values |= dict(method="prior", start="inpaint") if fill == "prior" else dict(method="perturb", source=fill)
+    grid = st.grid(3, min_column_width=200)
+    if preset == "good":
+        values |= _shapes(grid, means, fill)
+    values["class_name"] = _kind(grid, means, fill, "" if drawn else str(values.get("masks", "")))
+    values["count"] = int(grid.number_input("How many", 1, 100_000, 60, key="make_count"))
+    values["name"] = _name(grid, means, preset)
+    if drawn:
+        values |= _sliders(preset)
+        values["prior"] = synthesis_priors.choose(means)
+    with st.expander("Advanced", icon=":material/tune:", key=f"make_more_{preset}"):
+        values |= _advanced(preset, fill, means)
+        if drawn:
+            values["prior"] = synthesis_priors.elsewhere() or values["prior"]
+            synthesis_search.ask(means, values["prior"], values["class_name"])
+    return values
+
+
+def _kind(place: Any, means: Means, fill: str, masks: str) -> str:
+    """Of the defects: known ones to choose from; where a shape is filled with something else, a name may be given."""
+    if masks:
+        named = next(m.name for m in means.masks if m.run_id == masks)
+        place.selectbox("Kind of defect", [words.short(named)], key="make_kind_masks", disabled=True, help="That of the outlines.")
+        return named
+    names = {k: f"{words.short(k)} · {text.count(n)} {'picture' if n == 1 else 'pictures'}" for k, n in means.kinds.items()}
+    if fill in ("", "prior"):
+        return str(place.selectbox("Kind of defect", ["", *names], format_func=lambda k: names.get(k, "All kinds in turn"),
+                                   key=f"make_kind_{means.snapshot_id}"))
+    chosen = place.selectbox("Name of the defect", list(means.kinds), None, key=f"make_kind_new_{means.snapshot_id}",
+                             accept_new_options=True, placeholder="defect", help="The shapes are of no kind of their own.")
+    return (chosen or "").strip()
+
+
+def _shapes(place: Any, means: Means, fill: str) -> dict[str, str]:
+    """Outlines collected in production, where there are some."""
+    usual = "Like real defects of the kind" if fill == "prior" else "Random shapes"
+    names = {"": usual} | {m.run_id: f"Outlines of {words.short(m.name)}" for m in means.masks}
+    if len(names) == 1:
+        return {}
+    linked = st.query_params.get("masks", "")
+    return {"masks": str(place.selectbox("Shapes", list(names), list(names).index(linked) if linked in names else 0, names.__getitem__,
+                                         key="make_masks"))}
+
+
+def _fill(means: Means) -> str:
+    """What fills the shape: the best that is there comes first."""
+    there = [*(["prior"] if means.adapters else []), *(["ddpm"] if means.denoisers else []), "texture", "noise",
+             *(["prior"] if means.priors and not means.adapters else [])]
+    chosen = st.segmented_control("What fills the shape", there, default=there[0], required=True, format_func=FILLS.get, key="make_fill")
+    st.caption(ABOUT_FILL[chosen])
+    return str(chosen)
+
+
+def _sliders(preset: str) -> dict[str, float]:
+    """How far from the picture, how close to the words. From noise there is no picture to stay near."""
+    grid, values, found = st.grid(2, min_column_width=260), {}, st.session_state.get("searched", {})
+    if preset != "free":
+        start = PRESETS[preset].settings.get("strength", 1.0)          # in a masked part nothing need be kept
+        start = found.get("strength", start) if preset == "like" else start
+        values["strength"] = grid.slider("Strength", 0.05, 1.0, start, 0.05, key=f"make_strength_{preset}_{start}",
+                                         help="How far the picture is noised before it is drawn again. Little keeps the defect nearly as "
+                                              "it is; much leaves only where it lay.")
+    start = found.get("guidance", 2.0)
+    values["guidance"] = grid.slider("Guidance", 1.0, 10.0, start, 0.5, key=f"make_guidance_{start}",
+                                     help="How strictly it keeps to the kind of defect. Much of it makes pictures hard and alike.")
+    return values
+
+
+def _advanced(preset: str, fill: str, means: Means) -> dict[str, Any]:
+    names = ADVANCED.get(fill or preset, PLAIN)
+    start = dict(steps=st.session_state.get("searched", {}).get("steps", 20)) if "prompt" in names else {}
+    values = form.fields(jobs.Synthesize, names, f"make_{fill or preset}_{start.get('steps', '')}", start)
+    if fill == "ddpm":
+        models = {m.run_id: words.short(m.name) for m in means.denoisers}
+        values["denoiser"] = str(st.selectbox("Diffusion model", list(models), format_func=models.__getitem__, key="make_denoiser"))
+        if st.toggle("Start from pure noise", key="make_from_noise", help="Else from the good picture, partly noised."):
+            values["start"] = "noise"
+    return values
+
+
+def _name(place: Any, means: Means, preset: str) -> str:
+    suggested = suggest(f"{means.name} {PRESETS[preset].title.lower()}")
+    return str(place.text_input("Name of the set", suggested, key=f"make_name_{suggested}", max_chars=80)).strip()
+
+
+def suggest(stem: str) -> str:
+    """'tiles pasted', then 'tiles pasted 2': the first that no set has."""
+    taken = {run.name for run in jobs.recent(limit=200, recipes=("synthesize",))}
+    return next(name for n in range(1, 1000) if (name := f"{stem} {n}" if n > 1 else stem) not in taken)
+
+
+# ---- handing over
+
+def submit(config: jobs.Synthesize) -> None:
+    """Queue it and look at it."""
+    try:
+        run_id = jobs.submit(config)
+    except jobs.DiffspectError as error:
+        words.sorry(error)
+        return
+    st.session_state.pop("view", None)
+    st.query_params.from_dict({"set": run_id})
+    st.rerun()
+
+
+def again(made: dict[str, Any], items: list[dict[str, Any]]) -> jobs.Synthesize:
+    """What makes as many as `items` once more: the set's own settings, and a seed that none of its kind had. Where they are all of one
+    kind, of that kind."""
+    settings = {k: v for k, v in made["settings"].items() if k in {f.name for f in dataclasses.fields(jobs.Synthesize)}}
+    before = [r.config for r in jobs.recent(limit=200, recipes=("synthesize",)) if _alike(r.config, settings)]
+    seed = 1 + max([int(settings.get("seed", 0)), *(int(c.get("seed", 0)) for c in before)])
+    kinds = {item["class_name"] for item in items}
+    one = {"class_name": kinds.pop()} if len(kinds) == 1 and settings.get("method", "perturb") != "perturb" else {}
+    name = suggest(f"{str(made['name']).removesuffix(' again')} again")
+    return jobs.Synthesize(**{**settings, **one, "count": len(items), "seed": seed, "name": name[:80], "dataset": made["snapshot_id"]})
+
+
+def _alike(config: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """The same but for what a set is called, how many it holds, of which kind, and its seed; and for how the dataset was named."""
+    apart = ("seed", "count", "name", "class_name", "dataset")
+    return all(config.get(k) == v for k, v in settings.items() if k not in apart)

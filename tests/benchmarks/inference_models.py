@@ -1,0 +1,58 @@
+"""One detector in every form that `inference` lets run: our bundle, Ultralytics' own checkpoint, its own OpenVINO export.
+
+All from the network inside a deployed bundle: the weights that `model.onnx` holds are named as in the network they came from, so it is
+built again and filled with them. So the committed demo model, and any other, can be measured at any input size.
+"""
+
+import json
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+
+from backend.detection.export import write_bundle
+
+
+def network_of(bundle: Path) -> Any:
+    """The fused network of a bundle, float32. Raises KeyError where its weights are named otherwise."""
+    head = json.loads((bundle / "model.json").read_text())
+    network = DetectionModel(f"yolo11{head['settings'].get('size', 'n')}.yaml", nc=len(head["classes"]), verbose=False).eval()
+    network.fuse(verbose=False)
+    held = {i.name: numpy_helper.to_array(i) for i in onnx.load(bundle / "model.onnx").graph.initializer}
+    for name, value in network.state_dict().items():
+        if "dfl" not in name:                                       # 0 to 15: the same in every network
+            value.copy_(torch.from_numpy(np.array(held[name])))
+    network.names = dict(enumerate(head["classes"]))
+    return network
+
+
+def forms(bundle: Path, imgsz: int, folder: Path) -> dict[str, Path]:
+    """Folder of a bundle of this input size, checkpoint, folder of the OpenVINO export; made where they are not there yet."""
+    made = {"bundle": folder / f"{imgsz}" / "model", "torch": folder / f"{imgsz}" / "best.pt",
+            "openvino": folder / f"{imgsz}" / "best_openvino_model"}
+    if find_spec("openvino") is None:                                # a GPU machine: its export has no place there
+        del made["openvino"]
+    if all(path.exists() for path in made.values()):
+        return made
+    shutil.rmtree(folder / f"{imgsz}", ignore_errors=True)
+    network, head = network_of(bundle), json.loads((bundle / "model.json").read_text())
+    about = {k: head[k] for k in ("name", "classes", "snapshot_id", "dataset", "settings")}
+    written = write_bundle(made["bundle"], network, imgsz=imgsz, **about)
+    (made["bundle"] / "model.json").write_text(json.dumps(written | dict(thresholds=head["thresholds"])))
+    torch.save({"model": network, "train_args": {}}, made["torch"])
+    if "openvino" in made:
+        YOLO(made["torch"]).export(format="openvino", imgsz=imgsz, verbose=False)
+    return made
+
+
+def offline() -> None:
+    """Ultralytics without a network, fonts or installations, as the product's own workers run it."""
+    os.environ.update(YOLO_OFFLINE="1", YOLO_AUTOINSTALL="0", ULTRALYTICS_SAFE_LOAD="0")      # the checkpoint is our own

@@ -1,0 +1,103 @@
+"""What the table of the synthesis benchmark says of itself: what it was made with, whether the aims are met, what is not run yet.
+
+Knows nothing of how arms are made or compared.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.benchmarks.synthesis_arms import HELD, INPAINT, PARTS, RATIO, REAL_SHARE, TENTH
+from tests.benchmarks.synthesis_compare import Row, Runs
+from tests.benchmarks.synthesis_data import LEFT, TAIL
+from tests.benchmarks.synthesis_lab import BATCH, GUIDANCE, STRENGTH, Shape, steps_of
+
+Seeds = dict[str, dict[int, Row]]                                                  # arm -> seed -> its file
+
+# part, arm, the one it is to beat, metric, by how much, in what
+AIMS = (("recognition", "10-prior", "10-aug", "accuracy", 5.0, "points of accuracy"),
+        ("detection", "prior", "plain", "map50", 0.03, "of map50"))
+
+
+def notes(runs: Runs, compared: list[dict[str, Any]], shape: Shape) -> str:
+    rows = [row for arms in runs.values() for seeds in arms.values() for row in seeds.values()]
+    (coder, prior), (tokens, lora) = shape.prior, shape.adapter
+    return " ".join(filter(None, [
+        f"Surface priors of the preset {shape.preset}, {coder:,} and {prior:,} steps of {shape.batch} crops, from {shape.drawn:,} drawn "
+        "surfaces, PIPED's good paper and the train list of the other dataset: never of the one they are for. Adapters: "
+        f"{tokens:,} steps of tokens, {lora:,} of low rank.",
+        *(ABOUT[part](runs[part], shape) for part in PARTS if runs[part]),
+        "Differences: 95 %, of a paired bootstrap over seeds and images where there is a test; of KID from both sides' own intervals, "
+        "which is rather too wide. One prior serves all seeds, so they leave out how another one would have come out.",
+        *(aimed(compared, *aim) for aim in AIMS), _missing(runs),
+        f"Runs made at {', '.join(sorted({row['commit'] for row in rows}))}." if rows else ""]))
+
+
+def aimed(compared: list[dict[str, Any]], part: str, arm: str, other: str, metric: str, aim: float, what: str) -> str:
+    told = next((c for c in compared if (c["a"], c["b"], c["metric"]) == (f"{part} {arm}", f"{part} {other}", metric)), None)
+    if told is None:
+        return f"Aim of {part}: {arm} above {other} by {aim:g} {what}; not measured yet."
+    said = f"{told['difference']:+.3g} ({told['low']:+.3g} to {told['high']:+.3g}), {told['seeds']} seed{'s' * (told['seeds'] > 1)}"
+    return f"Aim of {part}: {arm} above {other} by {aim:g} {what}; {'reached' if told['difference'] >= aim else 'not reached'}: {said}."
+
+
+def _missing(runs: Runs) -> str:
+    left = [f"{part} {arm} {', '.join(map(str, seeds))}" for part, of in PARTS.items() for arm in of.all
+            if (seeds := [s for s in of.seeds if s not in runs[part].get(arm, {})])]
+    return f"Not run yet (part, arm, seeds): {'; '.join(left)}." if left else ""
+
+
+# ---- part by part
+
+def _kid(arms: Seeds, shape: Shape) -> str:
+    best = {f"strength {t['best']['strength']:g}, guidance {t['best']['guidance']:g}" for seeds in arms.values() for row in seeds.values()
+            for t in row["told"].values() if t.get("best")}
+    return (f"kid: NEU-DET's train images by class, {HELD:.0%} of each kept apart from adapters; {shape.made} pictures a class and seed of "
+            "the generator, against the images that nothing was learned from or drawn over; times 1,000, features of EfficientNet-Lite0. "
+            "copied: share nearer to an image learned from than 99 % of real ones are; by chance 0.01. One search on train found the "
+            f"settings of all arms: {'; '.join(sorted(best))}.")
+
+
+def _recognition(arms: Seeds, shape: Shape) -> str:
+    return (f"recognition: NEU-DET, so many train images of each class, drawn by seed; ResNet-18 from scratch, {shape.classifier:,} steps "
+            f"of 32 at {shape.side} px in every arm; percent of the locked test list, each class alike; val sets thresholds, which "
+            f"accuracy does not ask. real: without augmentation; all others with. {RATIO} made pictures for each real one, or as many as "
+            f"the name ends in; {REAL_SHARE:.0%} of a step is real. prior: image start, strength {STRENGTH:g} and guidance {GUIDANCE:g}, "
+            "chosen beforehand. paste: the same images with their boxes, since a label of the whole picture does not say what to cut out. "
+            "ddpm: perturbation needs good images, which NEU-DET has not, so it is a diffusion model from scratch of these images alone "
+            f"({shape.scratch[0]:,} and {shape.scratch[1]:,} steps), told of classes by words, drawing from noise.{_short(arms)}")
+
+
+def _tail(arms: Seeds, shape: Shape) -> str:
+    return (f"tail: magnetic-tile's det- lists with {LEFT} train images of {TAIL}, drawn by seed; YOLO11n from scratch, {_steps(arms)}; "
+            f"{shape.added} made pictures of {TAIL}, on good train tiles (prior: strength {INPAINT:g} inside a mask); 17 of 401 test "
+            f"images show it; none of these models is scored on the anomaly list.{_short(arms)}")
+
+
+def _detection(arms: Seeds, shape: Shape) -> str:
+    return (f"detection: NEU-DET, {TENTH} train images of each class, drawn by seed; YOLO11n from scratch, {_steps(arms)}; {RATIO} made "
+            "pictures for each real one; the prior draws over them and keeps their boxes; weights chosen on val epoch by epoch, of which "
+            f"arms with made pictures have fewer; locked test by the published scorer.{_short(arms)}")
+
+
+ABOUT: dict[str, Callable[[Seeds, Shape], str]] = {"kid": _kid, "recognition": _recognition, "tail": _tail, "detection": _detection}
+
+
+def _steps(arms: Seeds) -> str:
+    counted = {t["epochs"] * steps_of(t["images"]) for seeds in arms.values() for row in seeds.values() for run, t in row["told"].items()
+               if run.startswith("train-detector")}
+    least, most = min(counted), max(counted)
+    return f"{least:,} steps of {BATCH} in every arm" if least == most else f"{least:,} to {most:,} steps of {BATCH}, as whole epochs allow"
+
+
+def _short(arms: Seeds) -> str:
+    """Where fewer pictures were added than were to be: they could not be made, or nearly equal a picture of val or test."""
+    few = {arm: [n for row in seeds.values() for run, t in row["told"].items() if run.startswith("combine")
+                 and (n := t["synthetic"]) < _wanted(row["settings"], run)] for arm, seeds in arms.items()}
+    told = [f"{arm} {min(n)}{f' to {max(n)}' if max(n) > min(n) else ''}" for arm, n in few.items() if n]
+    return f" Fewer made pictures than asked for, in some seeds: {'; '.join(told)}." if told else ""
+
+
+def _wanted(settings: dict[str, Any], run: str) -> int:
+    """How many made pictures a dataset was to have."""
+    limit = settings[run]["limit"]
+    return next(c["count"] for r, c in settings.items() if r.startswith("synthesize")) if limit is None else limit
