@@ -171,6 +171,14 @@ def test_a_run_leaves_no_child_behind(supervised: Path) -> None:
     assert jobs.status(run_id).state == "completed"
 
 
+def test_a_run_of_the_command_line_leaves_no_child_behind(data_folder: Path) -> None:
+    environment = {**os.environ, "DIFFSPECT_RECIPES": "tests.recipes", "DIFFSPECT_DATA": str(data_folder)}
+    subprocess.run([sys.executable, "-m", "backend", "trial", "--do", "leave"], cwd=ROOT, env=environment, check=True, timeout=60)
+    run_dir, = rundir.find("trial")                              # no supervisor has ever looked
+    assert not (data_folder / "supervisor.lock").exists()
+    wait_for(lambda: gone(int((run_dir / "child").read_text())))
+
+
 def test_interrupted_then_resumed_from_its_checkpoint(supervised: Path) -> None:
     run_id = jobs.submit(Trial(do="write", steps=40, pause=0.05))
     run_dir = rundir.run_path(run_id)

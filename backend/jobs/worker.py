@@ -8,6 +8,7 @@ whoever dies in between. Knows recipes by name only; an import error is a failed
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ def foreground(config: Config, plant: str, echo: Echo, run_id: str = "") -> Path
         rundir.set_state(staged, "running", pid=os.getpid(), started_at=rundir.now())
         run_dir = rundir.publish(staged)
         carry_out(run_dir, echo)
+        executor.signal_remaining(run_dir, signal.SIGKILL)       # what it forked: no supervisor may have seen it
     return run_dir
 
 
@@ -72,6 +74,7 @@ def again(run_id: str, echo: Echo, waiting: bool = False) -> Path:
         (run_dir / "cancel").unlink(missing_ok=True)
         rundir.set_state(run_dir, "running", attempt=now["attempt"] + (not pending))
         carry_out(run_dir, echo)
+        executor.signal_remaining(run_dir, signal.SIGKILL)
     return run_dir
 
 
