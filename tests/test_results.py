@@ -109,6 +109,22 @@ def test_pictures_show_what_passes(batch: str) -> None:
     assert [d["class_name"] for d in pictures.passing(boxes, {"pits": 0.95, "stain": 0.4})] == ["stain"]
 
 
+def test_small_pictures_are_drawn_once_and_follow_their_boxes(batch: str) -> None:
+    pictures._small.cache_clear()
+    first = take_in()[0]["inspection_id"]
+    small = [results.picture(inspection_id=first, width=200, format="png") for _ in range(2)]
+    assert small[0] == small[1] and pictures._small.cache_info()[:2] == (1, 1)
+    full = pictures.drawn(results.inspection(first)["image_id"], pictures.passing(pictures.rows(results.detections([first]))), 200)
+    assert (opened(small[0]) == np.asarray(full)).all(), "drawn from what is kept of each box"
+    plant.decide("policy", product="", class_name="pits", action="reject", threshold=0.95, min_side=0)
+    take_in()
+    other = results.picture(inspection_id=first, width=200, format="png")
+    assert other != small[0], "another box passes"
+    images.path_of(results.inspection(first)["image_id"]).unlink()
+    with pytest.raises(NotFoundError, match="not kept"):
+        results.picture(inspection_id=first, width=200, format="png")
+
+
 def test_dataset_pictures_show_labels(data_folder: Path) -> None:
     run, image_id = rundir.create("import", {}), kept()
     rundir.write_part(run, "snapshots", [dict(snapshot_id="s1", name="Steel", created_at=plant.NOON, classes=["pits"])])
