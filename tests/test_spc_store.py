@@ -24,7 +24,7 @@ from backend.quality import alarms, rules, spc, stages
 from backend.quality.episodes import episodes
 from backend.quality.stages import SavedChart, watch
 from backend.records import Filters
-from backend.store import calendar, decisions, facts, lines, queries, scan
+from backend.store import calendar, decisions, facts, lines, queries
 from backend.store import spc as counts
 from backend.store.database import Database
 from backend.store.ingest import ingest, rebuild
@@ -45,13 +45,10 @@ def _false_alarms_roughly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
+def db(db: Database) -> Database:
+    """The store that tests share, of a plant with one model."""
     plant.model("m1")
-    db = Database()
-    yield db
-    db.close()
+    return db
 
 
 def shifts(bad: Sequence[int], first: int = 0, size: int = SIZE, confidence: float = 0.9, **more: Any) -> Path:
@@ -382,7 +379,7 @@ def test_the_step_between_two_models_comes_from_a_look_back(db: Database) -> Non
 
 
 def rows(**states: str) -> pd.DataFrame:
-    return pd.DataFrame([dict.fromkeys(lines.COLUMNS) | dict(line=line, state=state, reason=f"{line} is {state}")
+    return pd.DataFrame([dict.fromkeys(lines.COLUMNS) | dict(line=line, state=state, reason=f"{line} is {state}", excess=2.5)
                          for line, state in states.items()], columns=list(lines.COLUMNS))
 
 
@@ -400,6 +397,8 @@ def test_a_chart_can_only_make_a_line_worse(db: Database) -> None:
     assert found["chart"].tolist() == [watched[0].chart_id, ""]
     found = signals.raised(rows(L2="act", L1="look"), watched)
     assert found[["line", "reason"]].values.tolist() == [["L2", "L2 is act"], ["L1", f"L1 is look. {said}"]]
+    found = signals.raised(rows(A="look", L1="look"), watched)
+    assert found["line"].tolist() == ["L1", "A"] and found["excess"][0] == pytest.approx((0.28 - 0.04) / (0.04 * 0.96 / SIZE) ** 0.5)
     assert signals.raised(rows(), watched).empty and list(signals.raised(rows(), [])) == [*lines.COLUMNS, "chart"]
 
 

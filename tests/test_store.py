@@ -13,12 +13,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from scipy import stats
 
 from backend import rundir
 from backend.errors import ConfigError, NotFoundError, StoreError
 from backend.inspection import capture
 from backend.records import Filters
-from backend.store import calendar, decisions, engineering, facts, lines, queries
+from backend.store import calendar, decisions, engineering, facts, lines, queries, rises
 from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
@@ -676,6 +677,27 @@ def test_lines_now(db: Database) -> None:
     assert found.loc["act", "acknowledged"] == "Known: roll 3."
     assert found["note"].to_dict() == {**dict.fromkeys(found.index, ""), "calm": "New supplier."}
     assert found.index[0] == "act", "the worst first"
+
+
+def test_the_line_with_most_behind_it_comes_first(db: Database) -> None:
+    """Two cracks in three shifts are as rare a sight as chance makes them, and lie further above usual in standard errors than six pits
+    in a hundred instead of two."""
+    rare = [p | dict(boxes=[("crack", 0.9)] if i in (0, 100, 500) else p["boxes"]) for i, p in enumerate(_weeks("A", 2))]
+    plant.batch([*rare, *_weeks("Z", 6), *_weeks("B", 2), *_weeks("Y", 4)])
+    ingest(db)
+    found = lines.lines_now(db, "real", NOW)
+    assert found[["line", "state"]].values.tolist() == [["Z", "act"], ["A", "act"], ["Y", "look"], ["B", "normal"]]
+    assert found["class_name"].tolist()[:2] == ["pits", "crack"] and found["excess"].is_monotonic_decreasing
+    cracks, pits = rises.Rise("crack", 300, 2, 2800, 1), rises.Rise("pits", 300, 18, 2800, 56)
+    assert cracks.errors > pits.errors and found["excess"].tolist()[::3] == [pits.excess, 0] and found["excess"][1] == cracks.excess
+
+
+@pytest.mark.parametrize(("k", "k0", "errors"), [(2, 9, 3.05), (20, 300, 3.15), (10, 300, 0), (0, 0, 0), (400, 0, 0)])
+def test_what_is_behind_a_rise_is_its_likelihood_ratio(k: int, k0: int, errors: float) -> None:
+    rise = rises.Rise("", 400, k, 12_000, k0)
+    told = stats.chi2_contingency([[k, 400 - k], [k0, 12_000 - k0]], False, lambda_="log-likelihood").statistic if k or k0 else 0
+    assert rise.excess == pytest.approx(told ** 0.5 if rise.rate > rise.usual else 0)
+    assert not errors or rise.errors == pytest.approx(errors, abs=0.005)
 
 
 def test_a_kind_of_defect_that_rises_in_the_noise_of_others(db: Database) -> None:

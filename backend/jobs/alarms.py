@@ -14,7 +14,7 @@ import pandas as pd
 from backend.errors import ConfigError
 from backend.quality.alertness import ALWAYS, KINDS, AlertRule
 from backend.quality.targets import MEASURES, Target, short
-from backend.store import lines
+from backend.store import rises
 from backend.store.alerts import events
 from backend.store.database import Database
 
@@ -124,8 +124,7 @@ def raised(rows: pd.DataFrame, known: list[Alarm], now: datetime) -> pd.DataFram
         if alarm and row["state"] == "normal":
             row |= dict(state="look", reason=f"{alarm.text.rstrip('.')}. {row['reason']}",
                         acknowledged=row["acknowledged"] or (f"{alarm.seen_text} ({alarm.seen_by})" if alarm.seen_at else ""))
-    found.sort(key=lambda r: (lines.STATES.index(r["state"]), r["line"]))
-    return pd.DataFrame(found, columns=rows.columns)
+    return pd.DataFrame(rises.worst_first(found), columns=rows.columns)
 
 
 def _opened(row: dict[str, Any]) -> Alarm:

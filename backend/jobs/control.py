@@ -23,7 +23,7 @@ from backend.errors import ConfigError
 from backend.jobs import points as at_points
 from backend.jobs.points import Points
 from backend.quality import spc, stages
-from backend.quality.episodes import Episode, episodes
+from backend.quality.episodes import SIGN, Episode, episodes
 from backend.quality.stages import Promotion, SavedChart, Stage
 from backend.records import Filters
 from backend.store import spc as counts
@@ -87,6 +87,12 @@ class Watched:
         """What speaks at the newest point: the worse side before the other."""
         current = [a for a in self.alarms if a.current]
         return min(current, key=lambda a: (a.side != self.worse, a.first), default=None)
+
+    @property
+    def excess(self) -> float:
+        """How far the newest point lies beyond the centre on the worse side, in standard errors; 0 where it does not."""
+        chart = self.stages[-1].chart if self.stages else None
+        return max(0.0, SIGN[self.worse] * float(chart.z[-1])) if chart is not None else 0.0
 
     @property
     def waiting(self) -> list[Alarm]:

@@ -2,7 +2,7 @@
 
     store.shifts, queries, control charts ─► facts (a JSON document) ─► quality.report, which makes the HTML of it
 
-A line is compared with what it showed in the 28 days before, by the rules of `store.lines`. Pictures are named here and drawn later, by
+A line is compared with what it showed in the 28 days before, by the rules of `store.rises`. Pictures are named here and drawn later, by
 whoever makes the HTML: the process that has the database has others waiting. Times are the plant's.
 """
 
@@ -16,14 +16,14 @@ from backend.jobs import shift_events as events
 from backend.jobs.shift_events import iso
 from backend.quality import periods, rates
 from backend.records import Filters
-from backend.store import lines, queries, shifts
+from backend.store import lines, queries, rises, shifts
 from backend.store.calendar import Calendar, Span
 from backend.store.database import Database
 
 PICTURES, EACH = 12, 3                 # pictures in all, and of one kind on one line as long as there are others
 CANDIDATES = 200                       # of the surest ones, from which they are chosen
 BEFORE_DAYS = 7                        # of the chart of shifts
-FEWEST = lines.LOOK_DEFECTIVE          # parts with a kind of defect, below which it does not speak: one rare defect in a shift is chance
+FEWEST = rises.LOOK_DEFECTIVE          # parts with a kind of defect, below which it does not speak: one rare defect in a shift is chance
 Row = dict[str, Any]
 
 
@@ -87,8 +87,7 @@ def _lines(counts: pd.DataFrame, kinds: pd.DataFrame, plan: Calendar, sparks: di
         last = rows.loc[rows["recent"], "last"].max()
         found.append(row | _called(row, str(name), charts) | dict(
             name=str(name), last=None if pd.isna(last) else iso(plan, last.to_pydatetime()), recent=sparks.get(str(name), [])))
-    order = [*lines.STATES, "none"]
-    return sorted(found, key=lambda r: (order.index(r["state"]), r["name"]))
+    return rises.worst_first(found, "name")
 
 
 def _called(row: Row, name: str, charts: list[Row]) -> Row:
@@ -107,12 +106,14 @@ def _judged(rows: pd.DataFrame, kinds: pd.DataFrame) -> Row:
     now, before = rows[rows["recent"]], rows[~rows["recent"]]
     n, bad, n0, bad0 = (int(r[c].sum()) for r in (now, before) for c in ("units", "defective"))
     units = {(str(r["class_name"]), bool(r["recent"])): int(r["units"]) for r in pictures.rows(kinds)}
-    rises = [lines.Rise(c, n, k, n0, units.get((c, False), 0)) for c, of_now in sorted(units) if of_now and (k := units[c, True]) >= FEWEST]
-    said = lines.judge(lines.Rise("", n, bad, n0, bad0), rises, "")
+    of_kinds = [rises.Rise(c, n, k, n0, units.get((c, False), 0)) for c, of_now in sorted(units)
+                if of_now and (k := units[c, True]) >= FEWEST]
+    said = rises.judge(rises.Rise("", n, bad, n0, bad0), of_kinds, "")
     rate = rates.share(bad, n)
     empty = dict(state="none", reason="Sent nothing in this shift") if not n else {}
-    return dict(state=said["state"], reason=said["reason"], units=n, defective=bad, defects=int(now["defects"].sum()), rate=rate.rate,
-                low=rate.low, high=rate.high, usual=bad0 / n0 if n0 else None, usual_units=n0) | empty
+    return dict(state=said["state"], reason=said["reason"], excess=said["excess"], units=n, defective=bad,
+                defects=int(now["defects"].sum()), rate=rate.rate, low=rate.low, high=rate.high, usual=bad0 / n0 if n0 else None,
+                usual_units=n0) | empty
 
 
 def _products(counts: pd.DataFrame) -> list[Row]:
@@ -132,7 +133,7 @@ def _kinds(counts: pd.DataFrame, kinds: pd.DataFrame) -> list[Row]:
     for r in now:
         name, minor, defects = str(r["class_name"]), bool(r["minor"]), int(r["defects"])
         running += 0 if minor else defects
-        rise = lines.Rise(name, n, int(r["units"]), n0, before.get((name, minor), 0))
+        rise = rises.Rise(name, n, int(r["units"]), n0, before.get((name, minor), 0))
         act = rise.act and rise.defective >= FEWEST
         found.append(dict(name=name, minor=minor, defects=defects, units=rise.defective, rate=rise.rate, usual=rise.usual if n0 else None,
                           state="minor" if minor else "act" if act else "normal",

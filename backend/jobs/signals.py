@@ -13,7 +13,7 @@ import pandas as pd
 from backend.jobs.control import Watched
 from backend.quality import spc
 from backend.quality.stages import SUBGROUPS
-from backend.store import lines
+from backend.store import rises
 
 COUNTED = {"p": "", "u": "defects per part", "i": "as single values", "g": "good parts between", "t": "hours between"}
 
@@ -77,8 +77,7 @@ def raised(rows: pd.DataFrame, watched: Sequence[Watched]) -> pd.DataFrame:
     names = [str(c) for c in rows]
     found = [(row := dict(zip(names, values, strict=True))) | _both(row, speaking.get(row["line"]))
              for values in rows.itertuples(index=False, name=None)]
-    found.sort(key=lambda r: (lines.STATES.index(r["state"]), r["line"]))
-    return pd.DataFrame(found, columns=[*names, "chart"])
+    return pd.DataFrame(rises.worst_first(found), columns=[*names, "chart"])
 
 
 def _both(row: dict[str, Any], watched: Watched | None) -> dict[str, Any]:
@@ -87,4 +86,5 @@ def _both(row: dict[str, Any], watched: Watched | None) -> dict[str, Any]:
     kind = watched.chart.characteristic.replace("_", " ")
     said = sentence(watched) + (f" ({kind})" if kind else "")
     normal = row["state"] == "normal"
-    return dict(chart=watched.chart_id, state="look" if normal else row["state"], reason=said if normal else f"{row['reason']}. {said}")
+    return dict(chart=watched.chart_id, state="look" if normal else row["state"], excess=max(row["excess"], watched.excess),
+                reason=said if normal else f"{row['reason']}. {said}")

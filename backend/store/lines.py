@@ -1,35 +1,26 @@
 """Each line at a glance: normal, look or act, and why, in a sentence for somebody who runs a plant.
 
-The rule. What is new is the line's last three shifts with data; usual is what the 28 days before them showed. In units:
+What is new is the line's last three shifts with data; usual is what the 28 days before them showed; `rises` judges one by the other. A line
+is worth a look too where nothing came for 24 hours, or where a shift that ended within 24 hours brought nothing, though it worked on that
+weekday in at least three of the four weeks before.
 
-    act    the rate of the line, or of one kind of defect, is more than 3 standard errors above usual and at least 1.5 times
-           it, with 50 units or more
-    look   the rate of the line is more than 2 standard errors above usual, with 3 defective units or more; or nothing
-           came for 24 hours; or a shift that ended within 24 hours brought nothing, though it worked on that weekday in
-           at least three of the four weeks before
-    normal otherwise, also with fewer than 50 units to compare with
-
-The standard error is that of a difference between two shares, both at the usual rate. An acknowledgement stands beside
-the state and does not hide it. Pictures from the future, by a camera clock that runs ahead, are left out: one of them would
-silence "nothing came" for years. Control charts that know drift and overdispersion are another matter (quality).
+An acknowledgement stands beside the state and does not hide it. Pictures from the future, by a camera clock that runs ahead, are left out:
+one of them would silence "nothing came" for years. Control charts that know drift and overdispersion are another matter (quality).
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from backend.store import annotations, calendar
+from backend.store import annotations, calendar, rises
 from backend.store.database import Cursor, Database
+from backend.store.rises import Rise
 
 SHIFTS, USUAL_DAYS, OLD = 3, 28, timedelta(hours=24)
-ACT_SE, ACT_TIMES, ACT_UNITS, LOOK_SE, LOOK_DEFECTIVE = 3.0, 1.5, 50, 2.0, 3
 AHEAD = timedelta(hours=1)                  # a camera clock may run ahead of ours by this much
 DEMO_STANDS_STILL = timedelta(days=2)       # the demo plant ends on the day it was made: no alarm about its age at first
-STATES = ("act", "look", "normal")                 # the worst first
-COLUMNS = ("line", "state", "reason", "inspected", "defective", "rate", "usual_rate", "last_captured_at", "class_name", "note",
+COLUMNS = ("line", "state", "reason", "inspected", "defective", "rate", "usual_rate", "excess", "last_captured_at", "class_name", "note",
            "acknowledged")
 
 # Hours that are surely past by $settled (plant time) are read from roll-ups, what came later from rows: a camera clock may run ahead.
@@ -84,48 +75,6 @@ HAVING sum(n) > 0 OR sum(k) > 0
 _SETTLED_H = 3                # longer than a clock is set back, and than the cell that `until` lies in
 
 
-@dataclass(frozen=True)
-class Rise:
-    """Recent against usual; class_name '' is the line's own rate."""
-
-    class_name: str
-    units: int
-    defective: int
-    usual_units: int
-    usual_defective: int
-
-    @property
-    def rate(self) -> float:
-        return self.defective / self.units if self.units else 0.0
-
-    @property
-    def usual(self) -> float:
-        return self.usual_defective / self.usual_units if self.usual_units else 0.0
-
-    @property
-    def errors(self) -> float:
-        """Standard errors above usual; a usual rate of 0 counts as one in all units seen, or anything would be infinitely far."""
-        share = max(self.usual, 1 / max(self.usual_units, 1))
-        return (self.rate - self.usual) / float(np.sqrt(share * (1 - min(share, 0.999)) * (1 / self.units + 1 / self.usual_units)))
-
-    @property
-    def comparable(self) -> bool:
-        return self.units > 0 and self.usual_units >= ACT_UNITS
-
-    @property
-    def act(self) -> bool:
-        return self.comparable and self.units >= ACT_UNITS and self.errors > ACT_SE and self.rate >= ACT_TIMES * self.usual
-
-    @property
-    def look(self) -> bool:
-        return self.comparable and self.defective >= LOOK_DEFECTIVE and self.errors > LOOK_SE
-
-    def sentence(self) -> str:
-        name = self.class_name.replace("_", " ").strip() or "defects"
-        are = "are" if name.endswith("s") and not name.endswith("ss") else "is"
-        return f"{name[:1].upper()}{name[1:]} {are} up: {percent(self.rate)} against usually {percent(self.usual)}"
-
-
 def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFrame:
     """One row per line, the worst first. `at` is the present moment."""
     with db.cursor() as cursor:
@@ -141,10 +90,9 @@ def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFr
         line = row["line"]
         missing = _age(row, now, local) or _missed(line, complete, came)
         note, acknowledged = _note(notes, line, row["since_day"])
-        found.append(judge(*_rises([c for c in counts if c["line"] == line]), missing)
+        found.append(rises.judge(*_rises([c for c in counts if c["line"] == line]), missing)
                      | dict(line=line, last_captured_at=row["last"], note=note, acknowledged=acknowledged))
-    found.sort(key=lambda r: (STATES.index(r["state"]), r["line"]))
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(rises.worst_first(found), columns=list(COLUMNS))
 
 
 def _asked(cursor: Cursor, plant: str, zone: str, until: datetime) -> dict[str, Any]:
@@ -167,19 +115,6 @@ def _counted(cursor: Cursor, asked: dict[str, Any], zone: str) -> tuple[list[dic
     return [row | newest[row["line"]] for row in edges.to_pylist()], counts
 
 
-def judge(whole: Rise, kinds: list[Rise], missing: str) -> dict[str, Any]:
-    """State, reason and figures of a line. The kind of defect that drives a rise speaks for it where it explains most of it."""
-    acting = [r for r in kinds if r.act]
-    driving = max(acting or kinds, key=lambda r: r.rate - r.usual, default=whole)
-    up = bool(whole.act or acting or whole.look)
-    explains = bool(acting) or driving.rate - driving.usual > (whole.rate - whole.usual) / 2
-    reasons = [(driving if explains else whole).sentence()] if up else []
-    state = "act" if whole.act or acting else "look" if up or missing or not whole.comparable else "normal"     # unjudged is not normal
-    reason = ". ".join([*reasons, missing] if missing else reasons) or _calm(whole)
-    return dict(state=state, reason=reason, inspected=whole.units, defective=whole.defective, rate=whole.rate,
-                usual_rate=whole.usual if whole.usual_units else None, class_name=driving.class_name if up and explains else "")
-
-
 def _age(row: dict[str, Any], now: datetime, local: datetime) -> str:
     return f"Nothing has arrived since {_when(row['last_local'], local)}" if now - row["last"] > OLD else ""
 
@@ -190,12 +125,6 @@ def _rises(counts: list[dict[str, Any]]) -> tuple[Rise, list[Rise]]:
     (n, k), (n0, k0) = (got.get(("", recent), (0, 0)) for recent in (True, False))
     names = sorted({name for name, _ in got} - {""})
     return Rise("", n, k, n0, k0), [Rise(c, n, got.get((c, True), (0, 0))[1], n0, got.get((c, False), (0, 0))[1]) for c in names]
-
-
-def _calm(whole: Rise) -> str:
-    if not whole.comparable:
-        return f"Too little to compare with so far: {percent(whole.rate)} of {whole.units:,} inspected"
-    return f"As usual: {percent(whole.rate)} against usually {percent(whole.usual)}"
 
 
 def present(cursor: Cursor, zone: str, newest: datetime | None, plant: str, at: datetime | None) -> tuple[datetime, datetime]:
@@ -235,11 +164,6 @@ def _note(notes: list[dict[str, Any]], line: str, since: Any) -> tuple[str, str]
     ours = [n for n in notes if n["line"] == line and n["day"] is not None and n["day"] >= since]
     note, acknowledged = (next((n["text"] or "" for n in ours if n["recipe"] == kind), "") for kind in ("note", "acknowledge"))
     return note, acknowledged
-
-
-def percent(share: float) -> str:
-    """5.8 %; two places below 1 %, where one would hide what matters."""
-    return f"{share * 100:.2f} %" if 0 < share < 0.01 else f"{share * 100:.1f} %"
 
 
 def _when(then: datetime, now: datetime) -> str:
