@@ -5,9 +5,9 @@
     scan         what is new in run directories
     ingest       takes it in, exactly once; rebuild; forget
     calendar     the plant's time zone and shifts: from a moment to production day and shift
-    facts        raw rows + decisions -> the verdict on each inspection
+    facts        raw rows + decisions -> the verdict on each inspection; judging: by which rules; touched: which are judged again
     queries      what the plant's pages ask
-    lines        normal, look or act, line by line
+    lines        normal, look or act, line by line; rises: by how much more than chance
     shifts       what a shift report is made of
     alerts       targets, rules and alarms as events; the newest shift that is over
     arrivals     lines that are planned to work and send nothing

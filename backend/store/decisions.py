@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from backend import rundir
-from backend.store import alerts, calendar, facts
+from backend.store import alerts, calendar, judging
 from backend.store.database import Cursor, Database
 from backend.store.engineering import MODELS, PROMOTED, frame
 
@@ -22,7 +22,7 @@ def rules(db: Database, plant: str, product: str = "") -> pd.DataFrame:
     with db.cursor() as cursor:
         keys = ("SELECT $plant AS plant, $product AS product, model_id, unnest(classes) AS class_name "
                 f"FROM ({MODELS}) WHERE model_id = ({PROMOTED['detector']})")
-        return cursor.execute(f"SELECT class_name, action, threshold, min_side, source FROM ({facts.rules(keys)}) ORDER BY class_name",
+        return cursor.execute(f"SELECT class_name, action, threshold, min_side, source FROM ({judging.rules(keys)}) ORDER BY class_name",
                               {"plant": plant, "product": product}).frame()
 
 
@@ -31,7 +31,7 @@ def unusual_rule(db: Database, plant: str, product: str = "") -> dict[str, Any] 
     None where none is."""
     with db.cursor() as cursor:
         keys = f"SELECT $plant AS plant, $product AS product, model_id FROM ({MODELS}) WHERE model_id = ({PROMOTED['anomaly']})"
-        rows = cursor.execute(f"SELECT model_id, m.name AS model, action, threshold, source FROM ({facts.unusual_rules(keys)}) "
+        rows = cursor.execute(f"SELECT model_id, m.name AS model, action, threshold, source FROM ({judging.unusual_rules(keys)}) "
                               f"JOIN ({MODELS}) m USING (model_id)", {"plant": plant, "product": product}).dicts()
     return rows[0] if rows else None
 

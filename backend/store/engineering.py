@@ -10,7 +10,7 @@ import pandas as pd
 
 from backend import rundir
 from backend.errors import NotFoundError
-from backend.store import facts
+from backend.store import judging
 from backend.store.database import Cursor, Database
 
 # A dataset or model that two runs delivered alike is one.
@@ -91,7 +91,7 @@ def anomaly_scores(db: Database, run_id: str) -> pd.DataFrame:
         WITH batch AS (SELECT inspection_id, plant, product, is_defective FROM facts WHERE run_id = ?)
         SELECT u.inspection_id, u.model_id, coalesce(m.name, '') AS model, u.anomaly_score,
                CASE WHEN u.action <> 'ignore' THEN u.threshold END AS threshold, u.is_unusual, batch.is_defective
-        FROM ({facts.looked('batch')}) u JOIN batch USING (inspection_id)
+        FROM ({judging.looked('batch')}) u JOIN batch USING (inspection_id)
         LEFT JOIN (SELECT model_id, min(name) AS name FROM models GROUP BY model_id) m USING (model_id)
         ORDER BY u.inspection_id""", [run_id])
 

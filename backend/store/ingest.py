@@ -17,7 +17,7 @@ import pyarrow as pa
 from backend import rundir
 from backend.errors import StoreError
 from backend.records import SCHEMAS
-from backend.store import facts, scan
+from backend.store import facts, scan, touched
 from backend.store.database import Cursor, Database
 from backend.store.scan import Item, Memory
 
@@ -59,11 +59,11 @@ def forget(db: Database, run_ids: Iterable[str]) -> None:
         return
     with db.lock:
         with db.write() as cursor:
-            facts.begin(cursor)
-            facts.touch_gone(cursor, gone)
+            touched.begin(cursor)
+            touched.by_gone(cursor, gone)
             for table in _TABLES:
                 cursor.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT unnest(?))", [gone])
-            facts.mark_undone(cursor)
+            touched.mark_undone(cursor)
             facts.derive(cursor)
         db.memory.clear()
 
@@ -98,7 +98,7 @@ def _take(db: Database, lot: list[Item], memory: Memory) -> int:
     """One transaction. Where the database refuses a lot, each of it goes in alone, and what is refused alone is set aside."""
     try:
         with db.write() as cursor:
-            facts.begin(cursor)
+            touched.begin(cursor)
             _put_events(cursor, [i for i in lot if i.kind == "event"])
             _put_many(cursor, [i for i in lot if _is_large(i)])
             for item in lot:
@@ -170,7 +170,7 @@ def _put_rows(cursor: Cursor, table: str, rows: pa.Table) -> None:
                            "WHERE model_id IN (SELECT model_id FROM part_rows) "
                            "UNION ALL SELECT inspection_id FROM anomalies WHERE model_id IN (SELECT model_id FROM part_rows)")
     if table == "events":
-        facts.touch_events(cursor, rows["event_id"].to_pylist())
+        touched.by_events(cursor, rows["event_id"].to_pylist())
 
 
 def _history(item: Item) -> pa.Table:

@@ -13,7 +13,7 @@ import pandas as pd
 from backend import rundir
 from backend.errors import NotFoundError
 from backend.records import Filters, unpack_map
-from backend.store import calendar, counting, facts, listed
+from backend.store import calendar, counting, judging, listed
 from backend.store.counting import BUCKETS, GROUPS, pick
 from backend.store.database import Database
 
@@ -192,7 +192,7 @@ def _detections(db: Database, inspection_ids: list[int]) -> pd.DataFrame:
         cursor.execute("CREATE OR REPLACE TEMP TABLE asked AS SELECT inspection_id, plant, product, model_id FROM facts "
                        "WHERE inspection_id IN (SELECT unnest(?::BIGINT[]))", [inspection_ids])
         return cursor.execute("SELECT inspection_id, class_name, confidence, x1, y1, x2, y2, side, action, threshold, min_side, passes "
-                              f"FROM ({facts.judged('asked')}) ORDER BY inspection_id, confidence DESC, class_name, x1, y1").frame()
+                              f"FROM ({judging.judged('asked')}) ORDER BY inspection_id, confidence DESC, class_name, x1, y1").frame()
 
 
 def anomaly_map(db: Database, inspection_id: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from backend import rundir
 from backend.errors import ConfigError, NotFoundError
-from backend.store import facts, queries
+from backend.store import judging, queries
 from backend.store.database import Cursor, Database
 from backend.store.engineering import MODELS
 from backend.store.lines import AHEAD
@@ -40,13 +40,13 @@ WHERE s.run_id = $run AND s.why = '' AND {_COUNTED} AND ($only::BIGINT IS NULL O
 """
 _ANEW = f"""
 CREATE OR REPLACE TEMP TABLE anew AS
-{facts.judged("looked", "(SELECT inspection_id, unnest(boxes, recursive := true) FROM looked)")}
+{judging.judged("looked", "(SELECT inspection_id, unnest(boxes, recursive := true) FROM looked)")}
 """
 _PAIRED = f"""
 SELECT f.*, 1 / i.kept_share::DOUBLE AS weight, f.is_defective AS was, coalesce(n.defects, 0) > 0 AS would,
        coalesce(n.top_class, '') AS would_class, n.class_confidence AS would_confidence
 FROM looked JOIN facts f USING (inspection_id) JOIN inspections i USING (inspection_id)
-LEFT JOIN ({facts.summed("anew")}) n USING (inspection_id)
+LEFT JOIN ({judging.summed("anew")}) n USING (inspection_id)
 """
 _KINDS = """
 SELECT inspection_id, class_name, bool_or(was) AS was, bool_or(would) AS would FROM (
@@ -237,7 +237,7 @@ def _about(cursor: Cursor, head: dict[str, Any]) -> dict[str, Any]:
                             f"LEFT JOIN ({MODELS}) m ON m.model_id = f.model_id GROUP BY 1 ORDER BY 2 DESC, 1").dicts()
     keys = (f"SELECT DISTINCT l.plant, l.product, l.model_id, k.class_name FROM looked l, (SELECT unnest(classes) AS class_name "
             f"FROM ({MODELS}) WHERE model_id = $model) k")
-    by_hand = cursor.execute(f"SELECT DISTINCT class_name FROM ({facts.rules(keys)}) WHERE source = 'policy' ORDER BY 1",
+    by_hand = cursor.execute(f"SELECT DISTINCT class_name FROM ({judging.rules(keys)}) WHERE source = 'policy' ORDER BY 1",
                              {"model": head["model_id"]}).column()
     return found | {"gone": head["gone"] + whys["gone"], "damaged": whys["damaged"], "lot": lot, "by_hand": by_hand,
                     "models": {m["name"]: m["n"] for m in models}}

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from backend.records import Filters
-from backend.store import calendar, facts, lines, queries, shadow
+from backend.store import calendar, judging, lines, queries, shadow
 from backend.store.counting import BUCKETS
 from backend.store.database import Cursor, Database
 from backend.store.decisions import tell
@@ -207,7 +207,7 @@ def step(db: Database, filters: Filters, old: str, new: str) -> dict[str, Any] |
             return None
         cursor.execute(_LOOKED, values | {"run": run})
         cursor.execute(f"CREATE OR REPLACE TEMP TABLE anew AS "
-                       f"{facts.judged('looked', '(SELECT inspection_id, unnest(boxes, recursive := true) FROM looked)')}")
+                       f"{judging.judged('looked', '(SELECT inspection_id, unnest(boxes, recursive := true) FROM looked)')}")
         rows = cursor.execute(_BOTH, {"class_name": filters.class_name}).frame()
     for name in ("unit", "lot"):
         rows[name] = pd.factorize(rows[name])[0]
