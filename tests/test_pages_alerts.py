@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -114,7 +115,7 @@ def test_from_a_target_to_an_alarm_that_somebody_has_seen(folder: Path) -> None:
     jobs.record("target", Target(line="Line 1", removed=True).to_json())
     look()
     at = page()
-    assert "No open alarm" in words(at) and at.dataframe[0].value["How it ended"].tolist() == ["The newest shift meets the target."]
+    assert "No open alarm" in words(at) and at.dataframe[0].value["How it ended"].tolist() == ["The target was taken away."]
 
     # Lines whose names no ASCII letter tells apart are alarms beside each other.
     for line in ("一线", "二线"):
@@ -137,6 +138,7 @@ def test_a_line_is_planned_by_shift_and_weekday_and_stands_still(folder: Path) -
 
 
 def test_channels_are_set_tested_and_logged_without_a_secret(folder: Path) -> None:
+    jobs.record("calendar", dict(time_zone="Asia/Kolkata", day_start="06:00", shifts=[]))
     at = page(alarms_view="Messages")
     assert "Add a channel, and they are sent too" in words(at) and "Nothing was sent yet" in words(at)
     at.segmented_control(key="channel_kind").set_value("file").run()
@@ -152,6 +154,8 @@ def test_channels_are_set_tested_and_logged_without_a_secret(folder: Path) -> No
     assert "1 test on the way" in words(at)
     delivery.deliver()
     at = page(alarms_view="Messages")
+    local = delivery.log()[0].at.astimezone(ZoneInfo("Asia/Kolkata"))
+    assert at.dataframe[0].value["When"].tolist() == [f"{local.day} {local:%b %H:%M}"], "the plant's clock, not the visitor's"
     assert at.dataframe[0].value["State"].tolist() == [["Sent"]] and len(list((folder / "alerts" / "mes").iterdir())) == 1
     at.segmented_control(key="channel_kind").set_value("mail").run()
     for label, value in (("Name", "Chiefs"), ("The plant's relay", "relay"), ("From", "a@b"), ("To, separated by commas", "c@d, e@f"),
@@ -210,6 +214,18 @@ def test_a_note_is_a_number_on_every_chart_and_a_row_beside(folder: Path) -> Non
     assert jobs.results.annotations("real").empty
     press(at, at.button(key="undo_last"))
     assert len(jobs.results.annotations("real")) == 1
+
+
+def test_many_notes_are_all_told_and_few_have_forms(folder: Path) -> None:
+    for n in range(20):
+        jobs.record("note", {"line": "Line 1", "at": (datetime.now(UTC) - timedelta(days=3, minutes=n)).isoformat(), "text": f"Roll {n} changed"})
+    at = page("overview")
+    assert all(f"**Roll {n} changed**" in words(at) for n in range(20))
+    assert len([b for b in at.button if b.label == "Take it away"]) == annotation_marks.SHOWN
+    older = at.selectbox(key="earlier_note_overview")
+    assert len(older.options) == 20 - annotation_marks.SHOWN
+    older.select_index(0).run()
+    assert len([b for b in at.button if b.label == "Take it away"]) == annotation_marks.SHOWN + 1
 
 
 def test_a_target_is_a_line_of_just_its_selection(folder: Path) -> None:

@@ -5,7 +5,6 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pytest
 
 from backend import rundir
 from backend.records import Filters
-from backend.store import lines, named, queries, scan, spc
+from backend.store import lines, named, queries, shifts, spc
 from backend.store.database import Database
 from backend.store.ingest import ingest, rebuild
 from tests import small_plant as plant
@@ -24,15 +23,6 @@ BUCKETS: dict[str, Callable[[Row], Any]] = {
     "hour": lambda r: r["captured_local"].replace(minute=0, second=0, microsecond=0),
     "week": lambda r: r["production_day"] - timedelta(days=r["production_day"].weekday())}
 CLASSES, SIDES = ("pits", "scratch", "stain"), ("cam1", "cam2")
-
-
-@pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "bundle")
-    db = Database()
-    yield db
-    db.close()
 
 
 # ---- a plant's past, drawn at random
@@ -268,6 +258,47 @@ def compare_lines(db: Database, rows: Rows, at: datetime) -> None:
     assert dict(zip(now["line"], told, strict=True)) == rows.lines(at + lines.AHEAD), at
 
 
+def compare_shifts(db: Database, rows: Rows, day: date, shift: str) -> None:
+    """What a shift report is made of."""
+    def of(rows: list[Row]) -> dict[int, list[Row]]:
+        by: dict[int, list[Row]] = defaultdict(list)
+        for row in rows:
+            by[row["unit"]].append(row)
+        return by
+
+    near = [r for r in rows.fitting(Filters()) if day - timedelta(days=lines.USUAL_DAYS) <= r["production_day"] <= day
+            and (r["production_day"] < day or r["shift"] == shift)]
+    counted, kinds = shifts.counts(db, "real", day, shift)
+    expected: dict[tuple[str, str, bool], list[Row]] = defaultdict(list)
+    for row in near:
+        expected[row["line"], row["product"], row["production_day"] == day].append(row)
+    assert len(counted) == len(expected)
+    for told in counted.to_dict("records"):
+        seen = expected[told["line"], told["product"], told["recent"]]
+        units = of(seen)
+        bad, own = ({u for u, views in units.items() if any(is_so(v) for v in views)} for is_so in (
+            lambda v: v["is_defective"], lambda v: v["unit_id"] != str(v["inspection_id"])))
+        assert [told[n] for n in ("units", "defective", "defects", "pictures", "named", "named_defective")] == [
+            len(units), len(bad), sum(r["defects"] for r in seen), len(seen), len(own), len(own & bad)], (day, shift, told)
+        assert told["last"] == max(r["captured_at"] for r in seen)
+    boxes: Counter[Any] = Counter()
+    whose: dict[Any, set[int]] = defaultdict(set)
+    for row in near:
+        for name, action in rows.defects[row["inspection_id"]]:
+            key = row["line"], row["production_day"] == day, name, action == "minor"
+            boxes[key] += 1
+            whose[key].add(row["unit"])
+    assert {tuple(k): (d, u) for *k, d, u in kinds.itertuples(index=False, name=None)} == {k: (n, len(whose[k])) for k, n in boxes.items()}
+    each: dict[tuple[date, str], list[Row]] = defaultdict(list)
+    for row in rows.fitting(Filters()):
+        each[row["production_day"], row["shift"]].append(row)
+    listed = shifts.shifts(db, "real", days=1000, at=datetime(2027, 1, 1, tzinfo=UTC))
+    assert {(r["day"].date() if isinstance(r["day"], datetime) else r["day"], r["shift"]): (r["start"], r["units"], r["defective"], r["defects"])
+            for r in listed.to_dict("records")} == {
+        k: (min(r["shift_start"] for r in seen), len(of(seen)), len({r["unit"] for r in seen if r["is_defective"]}),
+            sum(r["defects"] for r in seen)) for k, seen in each.items() if k[1]}
+
+
 def test_per_million_is_of_a_selection_whose_pictures_carry_numbers(db: Database) -> None:
     """Whatever its last day is like."""
     def pictures(days: range, of: int, numbers: bool) -> list[Row]:
@@ -297,6 +328,8 @@ def test_roll_ups_say_what_rows_say(db: Database, seed: int) -> None:
             for _ in range(2):
                 compare(db, rows, asked(rng), rng)
             compare_lines(db, rows, datetime(2026, 10, 19, tzinfo=UTC) + timedelta(minutes=rng.randrange(12 * 24 * 60)))
+            some = rng.choice(rows.facts)
+            compare_shifts(db, rows, some["production_day"], some["shift"])
             if step % 4 == 0:
                 compare(db, rows, asked(rng).but(run_id=rng.choice(rows.facts)["run_id"]), rng)
     ingest(db)

@@ -37,12 +37,13 @@ def _edge(of: date | datetime | None, clock: time) -> datetime | None:
     return of if of is None or isinstance(of, datetime) else datetime.combine(of, clock)
 
 
-def draw(figure: go.Figure, frame: pd.DataFrame, row: int = 1) -> None:
-    """A dotted line at each moment, its number in a box at its top; `at` is plant time, and so must the axis be."""
-    for at, number in zip(frame["at"], frame["number"], strict=True):
-        figure.add_vline(x=at, line=dict(color=charts.AMBER, width=1.5, dash="dot"), row=row, col=1)
-        figure.add_annotation(x=at, y=1, yref="y domain", text=f"<b>{number}</b>", showarrow=False, yanchor="top", row=row, col=1,
-                              font=dict(color="white", size=11), bgcolor="#8A5B00", borderpad=2)
+def draw(figure: go.Figure, frame: pd.DataFrame) -> None:
+    """A dotted line at each moment, its number in a box at its top; `at` is plant time, and so must the first axis be."""
+    place = dict(xref="x", yref="y domain")
+    line, box = dict(color=charts.AMBER, width=1.5, dash="dot"), dict(font=dict(color="white", size=11), bgcolor="#8A5B00", borderpad=2)
+    charts.mark(figure, [dict(type="line", x0=at, x1=at, y0=0, y1=1, line=line, **place) for at in frame["at"]],
+                [dict(x=at, y=1, text=f"<b>{number}</b>", showarrow=False, yanchor="top", **box, **place)
+                 for at, number in zip(frame["at"], frame["number"], strict=True)])
 
 
 def numbers(frame: pd.DataFrame, line: str) -> None:
@@ -61,19 +62,32 @@ def table(frame: pd.DataFrame, shown: str, line: str, key: str, title: str = "")
         for row in rows[:SHOWN]:
             _row(row, shown, key)
         if rows[SHOWN:]:
-            with st.expander(f"{len(rows) - SHOWN} earlier notes"):
-                for row in rows[SHOWN:]:
-                    _row(row, shown, key)
+            _earlier(rows[SHOWN:], shown, key)
         with st.popover("Note something on the charts", type="tertiary", icon=":material/add_comment:", key=f"add_note_{key}"):
             _form(shown, line, f"{key}_new", None)
 
 
+def _earlier(rows: list[Any], shown: str, key: str) -> None:
+    """In one piece, and one of them to change: a form for each of a hundred takes longer than all else on a page."""
+    with st.expander("1 earlier note" if len(rows) == 1 else f"{len(rows)} earlier notes"):
+        st.markdown("\n\n".join(map(_said, rows)))
+        known = {row.note_id: row for row in rows}
+        chosen = st.selectbox("Change an earlier note", list(known), None, key=f"earlier_note_{key}", placeholder="Choose one",
+                              format_func=lambda note: f"{known[note].number}: {words.short(known[note].text, 60)}")
+        if chosen in known:
+            _row(known[chosen], shown, key)
+
+
+def _said(row: Any) -> str:
+    where, by = words.plain(row.line, 40) or "All lines", f" · {words.plain(row.by, 40)}" if row.by else ""
+    changed = " · changed" if row.edited else ""
+    return (f":orange-badge[{row.number}] **{words.plain(row.text, MOST_SAID)}**  \n"
+            f":small[{text.day(row.at)}, {row.at:%H:%M} · {where}{by}{changed}]")
+
+
 def _row(row: Any, shown: str, key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        where, by = words.plain(row.line, 40) or "All lines", f" · {words.plain(row.by, 40)}" if row.by else ""
-        changed = " · changed" if row.edited else ""
-        st.markdown(f":orange-badge[{row.number}] **{words.plain(row.text, MOST_SAID)}**  \n"
-                    f":small[{text.day(row.at)}, {row.at:%H:%M} · {where}{by}{changed}]", width="stretch")
+        st.markdown(_said(row), width="stretch")
         with st.popover("Change", type="tertiary", icon=":material/edit:", key=f"edit_note_{key}_{row.note_id}"):
             _form(shown, row.line, f"{key}_{row.note_id}", row)
 

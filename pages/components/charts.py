@@ -5,7 +5,7 @@ Plotly reads names as HTML, so what is shown of them passes `text.html`; `custom
 Only bars and markers are selectable (lines and heat maps return nothing), so every figure here carries one of the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,11 @@ def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
     return figure
+
+
+def mark(figure: go.Figure, lines: Iterable[dict[str, Any]] = (), words: Iterable[dict[str, Any]] = ()) -> None:
+    """Add many shapes and annotations at once. One by one, each is checked against all that are there: 60 notes took a second."""
+    figure.update_layout(shapes=[*figure.layout.shapes, *lines], annotations=[*figure.layout.annotations, *words])
 
 
 def trend(frame: pd.DataFrame, by: str, what: str = "defective", color: str = BLUE, beside: pd.Series | None = None) -> go.Figure:
@@ -117,8 +122,8 @@ def bars(frame: pd.DataFrame, chosen: str = "") -> go.Figure:
         hovertemplate="%{y}<br>%{hovertext}<extra></extra>", unselected=dict(marker=dict(opacity=0.45)),
         error_x=dict(array=frame["high"] - frame["rate"], arrayminus=frame["rate"] - frame["low"], color=GREY, thickness=1.5)))
     most = float(frame["high"].max()) if len(frame) else 0.0
-    for name, share, high in zip(names, said, frame["high"], strict=True):
-        figure.add_annotation(x=high, y=name, text=share, showarrow=False, xanchor="left", xshift=6, font=dict(size=11))
+    mark(figure, words=(dict(x=high, y=name, text=share, showarrow=False, xanchor="left", xshift=6, font=dict(size=11))
+                        for name, share, high in zip(names, said, frame["high"], strict=True)))
     figure.update_xaxes(tickformat=".1~%", rangemode="tozero", nticks=4, range=[0, (most or 0.01) * 1.75])
     figure.update_yaxes(type="category")
     return layout(figure, max(110, 50 + (34 if len(frame) <= 12 else 24) * len(frame)))
