@@ -103,7 +103,8 @@ class TrainDetector(Config):
     seed: int = _f(0, "Seed of weights, order and augmentation.", low=0, high=2**31 - 1)
     batch: int = _f(16, "Images per optimiser step.", low=1, high=512, advanced=True)
     size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
-    weights: str | None = _f(None, "Local weights to start from (.pt by Ultralytics); none: from scratch.", advanced=True)
+    weights: str | None = _f(None, "Start from an earlier model, by name or run, or from a local .pt by Ultralytics; none: from "
+                                           "scratch.", advanced=True)
     backbone: str = _f("", "Taught backbone to start from, by name or run; empty: none.", advanced=True)
     labels: int | None = _f(None, "Use only so many labelled real train images, each shown more often, so that the steps stay the same; "
                                   "none: all.", low=1, high=10_000_000, advanced=True)

@@ -207,7 +207,7 @@ class Trap:
 def test_weights_run_no_code(tmp_path: Path) -> None:
     import torch
 
-    from backend.detection import network
+    from backend.detection import start
 
     sprung = tmp_path / "sprung"
     torch.save({"model": Trap(sprung)}, tmp_path / "trap.pt")
@@ -215,10 +215,10 @@ def test_weights_run_no_code(tmp_path: Path) -> None:
     (tmp_path / "noise.pt").write_bytes(b"no weights at all")
     for name in ("trap.pt", "plain.pt", "noise.pt"):
         with pytest.raises(InputError, match=f"{name} cannot be used"):
-            network.load_weights(tmp_path / name)
+            start.from_file(tmp_path / name)
     assert not sprung.exists()
-    with pytest.raises(ConfigError, match="no file"):
-        network.load_weights(tmp_path / "absent.pt")
+    with pytest.raises(ConfigError, match="neither a model"):
+        start.from_file(tmp_path / "absent.pt")
 
 
 def test_weights_are_taken_up(tmp_path: Path) -> None:

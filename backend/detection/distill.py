@@ -139,7 +139,7 @@ def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     report(step=0, total=config.epochs, message="laying out the images")
     material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", Share.of(config))
     teacher = find_teacher(config.teacher, material.snapshot_id)
-    return make(train.with_backbone(config, material.snapshot_id), material, teacher, run_dir, report)
+    return make(train.settled(config, material), material, teacher, run_dir, report)
 
 
 def find_teacher(name: str, snapshot_id: str) -> Path:

@@ -6,7 +6,6 @@ Latents are decoded and filtered as they were stored, then carried along by the 
 Knows nothing of distillation.
 """
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from backend import rundir
 from backend.config import LATER, TrainFused
 from backend.data.shares import Share
-from backend.detection import train, trainer
+from backend.detection import start, train, trainer
 from backend.detection.features import Features, Recent
 from backend.detection.network import BACKBONE, Detector, build
 from backend.detection.trainer import Boxes, Course
@@ -128,7 +127,7 @@ def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     snapshot_run = rundir.find_snapshot(config.dataset)
     material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", Share.of(config))
     repository = find_repository(config.repository, material.snapshot_id)
-    return make(train.with_backbone(config, material.snapshot_id), material, repository, run_dir, report)
+    return make(train.settled(config, material), material, repository, run_dir, report)
 
 
 def find_repository(name: str, snapshot_id: str) -> Path:
@@ -144,12 +143,8 @@ def key(config: TrainFused, snapshot_id: str, repository_key: str) -> str:
     """What a teacher follows from; names do not count."""
     pointers = ("name", "dataset", "repository", "backbone", "weights")
     settings = {k: v for k, v in config.to_json().items() if k not in pointers and (k, v) not in LATER}
-    made_of = dict(repository=repository_key, backbone=_backbone_key(config.backbone), weights=_content(config.weights))
+    made_of = dict(repository=repository_key, backbone=_backbone_key(config.backbone), weights=start.key(config.weights))
     return rundir.key_of(kind="fused", format=FORMAT, snapshot_id=snapshot_id, **made_of, **settings)
-
-
-def _content(weights: str | None) -> str:
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest() if weights and Path(weights).is_file() else ""
 
 
 def _backbone_key(name: str) -> str:

@@ -16,7 +16,7 @@ from backend import rundir
 from backend.config import BuildRepository, Distill, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
 from backend.data import leaks, shares, snapshot
 from backend.data.shares import Share
-from backend.detection import distill, fidelity, fuse, teach, train
+from backend.detection import distill, fidelity, fuse, start, teach, train
 from backend.diffusion import ddpm
 from backend.errors import ConfigError, DiffspectError
 from backend.teacher import repository
@@ -102,6 +102,7 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     if not config.teach and not config.distill:
         raise ConfigError("Without teaching and without distilling nothing of the diffusion model reaches the detector.")
     leaks.refuse(data.pictures)                                            # before hours of work, not after
+    config = start.settle(config, data.snapshot_id, {p.image_id: p.split for p in data.pictures})
     share = Share.of(config)
     train.refuse_few(data, share)
     shown = shares.tally(data.by_split("train"), share).shown

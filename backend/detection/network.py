@@ -1,4 +1,4 @@
-"""The network before training: YOLO11 from its description, random, with a taught backbone, or from a local weights file.
+"""The network before training: YOLO11 from its description, random, with a taught backbone, or from an earlier network (`start`).
 
 Nothing is ever fetched. Knows nothing of data or of how the network is trained.
 """
@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import intersect_dicts
 
 from backend import rundir
 from backend.config import TrainDetector
+from backend.detection import start
 from backend.device import computes_bf16
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError
 
 BACKBONE = (4, 6, 10)          # layers of YOLO11 whose outputs the neck takes: strides 8, 16, 32
 NECK = (16, 19, 22)            # layers whose outputs the head takes, same strides
@@ -91,7 +92,7 @@ def build(config: TrainDetector, names: dict[int, str], kind: type[Any] = Detect
     model = kind(f"yolo11{config.size}.yaml", ch=3, nc=len(names), verbose=False)
     model.names, model.bf16 = names, in_bf16(config.precision)
     if config.weights:
-        weights = load_weights(Path(config.weights))
+        weights = start.given(config.weights)
         fits = len(intersect_dicts(weights.state_dict(), model.state_dict())) / len(model.state_dict())
         if fits < 0.5:
             raise ConfigError(f"The weights to start from are of another network: only {fits:.0%} of their parts fit.")
@@ -112,17 +113,3 @@ def take_backbone(model: Detector, config: TrainDetector) -> None:
     taught = load_file(folder / "backbone.safetensors")
     assert {k.split(".")[1] for k in taught} == {str(i) for i in range(BACKBONE[-1] + 1)}, "layers 0 to 10, whole"
     model.load_state_dict(taught, strict=False)
-
-
-def load_weights(path: Path) -> nn.Module:
-    """A network from a local .pt, through Ultralytics' safe-only load: known classes, no code from the file."""
-    if not path.is_file():
-        raise ConfigError(f"There is no file {path} to start from.")
-    try:
-        saved, _ = torch_safe_load(path, safe_only=True)
-        network = saved.get("ema") or saved["model"]
-    except Exception as problem:      # many kinds: TypeError, KeyError, ModuleNotFoundError, RuntimeError, …
-        raise InputError(f"{path.name} cannot be used: it is no plain Ultralytics weights file.") from problem
-    if not isinstance(network, DetectionModel):
-        raise InputError(f"{path.name} cannot be used: it holds no Ultralytics detector.")
-    return network.float()

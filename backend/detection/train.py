@@ -20,7 +20,7 @@ from backend.data import images, leaks, shares, snapshot
 from backend.data.dataset import yolo_folder
 from backend.data.shares import ALL, Share
 from backend.data.splits import SPLITS
-from backend.detection import export, trainer
+from backend.detection import export, start, trainer
 from backend.detection.network import Detector, build
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
@@ -51,7 +51,7 @@ def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
     material = from_snapshot(snapshot_run, run_dir / "training" / "data", Share.of(config))
-    return make(with_backbone(config, material.snapshot_id), material, run_dir, report)
+    return make(settled(config, material), material, run_dir, report)
 
 
 def check_settings(config: TrainDetector) -> None:
@@ -89,15 +89,10 @@ def refuse_few(data: snapshot.Snapshot, share: Share) -> None:
                                           "val": sum(1 for p in data.by_split("val") if p.boxes)})
 
 
-def with_backbone(config: Any, snapshot_id: str) -> Any:
-    """The config with its backbone named by run: one that was taught on this very snapshot, since another's train images may be
-    test images here. Raises ConfigError."""
-    if not config.backbone:
-        return config
-    folder = rundir.find_artifact("backbone", config.backbone, snapshot_id=snapshot_id)
-    if folder is None:
-        raise ConfigError(f"There is no backbone called {config.backbone!r} that was taught on this dataset.")
-    return replace(config, backbone=folder.parent.name)
+def settled(config: Any, material: Material) -> Any:
+    """The config with what it starts from named by run. Raises ConfigError where that would not be honest."""
+    split_of = {material.keys[name]: split for split in SPLITS for name in material.truth[split] if name in material.keys}
+    return start.settle(config, material.snapshot_id, split_of)
 
 
 def refuse_unlabelled(dataset: str, counts: dict[str, int]) -> None:

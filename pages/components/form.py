@@ -13,7 +13,7 @@ from backend import jobs
 LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list files", "splits": "Folder with split lists",
           "group_pattern": "Pattern of the lot or unit in a file name",
           "unit_pattern": "Pattern of the unit in a file name", "captured_pattern": "Pattern of the time in a file name",
-          "size": "Network size", "weights": "Start from weights", "batch": "Images per step", "backbone": "Taught backbone",
+          "size": "Network size", "weights": "Start from", "batch": "Images per step", "backbone": "Taught backbone",
           "teach": "Teach the backbone first", "distill": "Distil from a fused teacher", "diffusion_steps": "Steps of the diffusion model",
           "teach_steps": "Steps of teaching", "repository_steps": "Steps of compressing", "labels": "Labelled images",
           "origin": "Train on", "synthetic": "Synthetic images", "shown": "Images in each pass",

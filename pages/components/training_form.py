@@ -29,10 +29,12 @@ TEACHERS = {"tiny": "A small diffusion model, trained briefly. Start here; no GP
             "small": "The same model, trained four times as long.",
             "base": "A large diffusion model. It wants a GPU."}
 
-PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.TrainDetector) if f.metadata.get("advanced")))
+# weights are chosen from the models that there are
+PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.TrainDetector) if f.metadata.get("advanced") and
+                                      f.name != "weights"))
 WHOLE, SETTINGS = ("network", "steps", "imgsz"), [f.name for f in dataclasses.fields(jobs.TrainClassifier) if f.metadata.get("advanced")]
-# not weights, not backbone: a guided run makes its own
-GUIDED = ("teach", "distill", *(name for name in PLAIN if name not in ("weights", "backbone")),
+# no backbone: a guided run makes its own
+GUIDED = ("teach", "distill", *(name for name in PLAIN if name != "backbone"),
           "diffusion_steps", "repository_steps", "teach_steps")
 
 
@@ -61,8 +63,20 @@ def _plain(dataset: str, name: str) -> jobs.TrainDetector:
     preset = st.segmented_control("How long", list(PRESETS), default="Standard", required=True, key="train_preset")
     st.caption(ABOUT[preset])
     with st.expander("Advanced", icon=":material/tune:"):
+        weights = _start()
         values = form.fields(jobs.TrainDetector, PLAIN, f"train_{preset}", PRESETS[preset])
-    return jobs.TrainDetector(dataset=dataset, name=name, **values)
+    return jobs.TrainDetector(dataset=dataset, name=name, weights=weights, **values)
+
+
+def _start() -> str | None:
+    """The earlier model to go on from, by run; or what a person typed: the path of a weights file."""
+    models = cached("models", "detector")
+    names = {r.run_id: f"{words.short(r.name, 40)} · {words.when(r.created_at)}"
+             for r in models[(models["kind"] == "detector") & (models["run_id"] != "")].itertuples()}
+    help = next(f.metadata["help"] for f in dataclasses.fields(jobs.TrainDetector) if f.name == "weights")
+    chosen: str | None = st.selectbox("Start from", list(names), None, lambda run_id: names.get(run_id, run_id), help=help,
+                                      placeholder="Nothing: learn from scratch", accept_new_options=True, key="train_start")
+    return chosen
 
 
 def _guided(dataset: str, name: str) -> jobs.TrainDistilled | None:

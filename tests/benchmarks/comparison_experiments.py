@@ -7,6 +7,7 @@ the published scorer is asked too, where the set's true boxes are Pascal VOC fil
 """
 
 import argparse
+import json
 import os
 import shlex
 from dataclasses import fields
@@ -70,9 +71,19 @@ def notes(asked: Experiment, found: dict[str, Any]) -> str:
     steps = {(r["steps"], r["images_seen"]) for told in found["arms"].values() for r in told["runs"]}
     (each, seen), = steps
     warned = " ".join(w["text"] for w in found["warnings"])
-    return (f"{counts}. Every training {each:,} steps, {seen:,} images seen, {asked.imgsz} px, from scratch, weights chosen on val; "
+    return (f"{counts}. Every training {each:,} steps, {seen:,} images seen, {asked.imgsz} px, {begun(asked)}, weights chosen on val; "
             f"{found['images']} test images, {found['good_images']} of them good, in {found['groups']} groups. Best on val: "
             f"{found['best_on_val']}. {warned}").strip().replace("\n", " ")
+
+
+def begun(asked: Experiment) -> str:
+    """From what the trainings began."""
+    own = json.loads(asked.arms) if asked.arms.lstrip().startswith("{") else {}
+    starts = {arm.get("weights") for arm in own.values()} or {None}
+    if starts == {None}:
+        return "from scratch"
+    (common,) = starts
+    return f"all from the same detector ({rundir.read_json(rundir.run_path(common) / 'job.json')['config']['name']})"
 
 
 def agreed(found: dict[str, Any], data: Path) -> str:
