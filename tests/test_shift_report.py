@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,11 +29,11 @@ from backend.jobs import (
     shift_report,
     worker,
 )
-from backend.quality import periods
+from backend.quality import drawings, periods
 from backend.quality import report as paper
 from backend.quality.stages import SavedChart
 from backend.records import Filters
-from backend.store import queries, scan, shifts
+from backend.store import queries, shifts
 from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
@@ -50,13 +49,10 @@ KIND, PRODUCT = "pits<img src=x>", "</script><script>alert(1)</script>"
 
 
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
+def db(db: Database) -> Database:
+    """The store that tests share, of a plant whose nights end in the morning."""
     plant.decide("calendar", **CALENDAR)
-    db = Database()
-    yield db
-    db.close()
+    return db
 
 
 def shift(line: str, back: int, n: int, bad: int, **more: Any) -> list[dict[str, Any]]:
@@ -105,6 +101,21 @@ def test_it_says_what_happened_in_the_shift(db: Database) -> None:
     # self-contained, and nothing that people typed is markup
     assert not re.search(r"<script|<img src=x|<i>|<b>&|https?://|\son\w+=", html) and "default-src 'none'" in html
     assert "@page" in html and html.count("<svg") == 6                                        # four charts, a small one for each line
+
+
+def test_a_bar_of_another_shift_does_not_pass_for_this_one(db: Database) -> None:
+    """L2 sent nothing in this night and in one four before; its last bar is the night before's."""
+    usual = [row for back in range(1, 29) for line in (BAD, "L2") if (line, back) != ("L2", 4) for row in shift(line, back, 20, 1)]
+    plant.batch([*usual, *shift(BAD, 0, 60, 24)])
+    ingest(db)
+    found = json.loads(json.dumps(shift_facts.facts(db, "real", DAY, "Night", AFTER)))
+    recent = {r["name"]: r["recent"] for r in found["lines"]}
+    assert [p["at"] for p in recent[BAD]] == [f"2026-06-{d:02d}T22:00:00" for d in range(2, 10)]
+    assert [p and p["at"][8:10] for p in recent["L2"]] == ["02", "03", "04", None, "06", "07", "08", None]
+    frame, html = f'stroke="{drawings.INK}" stroke-dasharray="2 2"', paper.html(found)
+    assert html.count(frame) == html.count("Rates of the last shifts; nothing came in this one") == 1
+    dark = [re.findall(f'fill="{drawings.INK}"', drawings.spark(r, "")) for r in recent.values()]
+    assert [len(d) for d in dark] == [1, 0] and html.count("Rates of the last shifts") == 2
 
 
 @pytest.mark.parametrize(("day", "missing"), [(DAY, 2), (date(2026, 3, 1), 0)])

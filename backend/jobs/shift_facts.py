@@ -79,7 +79,7 @@ def _compared(db: Database, asked: Filters, counts: pd.DataFrame) -> str:
     return periods.sentence(periods.difference(now, before, (), days), "usual")
 
 
-def _lines(counts: pd.DataFrame, kinds: pd.DataFrame, plan: Calendar, sparks: dict[str, list[Row]], charts: list[Row]) -> list[Row]:
+def _lines(counts: pd.DataFrame, kinds: pd.DataFrame, plan: Calendar, sparks: dict[str, list[Row | None]], charts: list[Row]) -> list[Row]:
     """Every line of the shift, and those that had worked in the days before; the worst first."""
     found = []
     for name, rows in counts.groupby("line", sort=True):
@@ -151,10 +151,12 @@ def _before(db: Database, asked: Filters, start: datetime) -> list[Row]:
     return [p for p in _points(queries.trend(db, _recently(asked), "shift")) if p["at"] <= start.isoformat()]
 
 
-def _sparks(db: Database, asked: Filters, start: datetime) -> dict[str, list[Row]]:
-    """The same of every line."""
+def _sparks(db: Database, asked: Filters, start: datetime) -> dict[str, list[Row | None]]:
+    """The same of every line, in slots that all share; None where a line sent nothing. The last slot is this shift."""
     frame = queries.trend(db, _recently(asked), "shift", "line")
-    return {str(name): [p for p in _points(rows) if p["at"] <= start.isoformat()] for name, rows in frame.groupby("group")}
+    of_lines = {str(name): {p["at"]: p for p in _points(rows)} for name, rows in frame.groupby("group")}
+    slots = sorted({at for points in of_lines.values() for at in points if at <= start.isoformat()} | {start.isoformat()})
+    return {name: [points.get(at) for at in slots] for name, points in of_lines.items()}
 
 
 def _recently(asked: Filters) -> Filters:

@@ -76,13 +76,20 @@ def pareto(rows: Sequence[Row], alt: str) -> str:
     return _svg(parts, bottom + 34, alt)
 
 
-def spark(points: Sequence[Row], alt: str) -> str:
-    """A line's last shifts as tiny bars, this one dark."""
-    most = max([p["rate"] for p in points] + [1e-9])
+def spark(points: Sequence[Row | None], alt: str) -> str:
+    """A line's last shifts as tiny bars, this one dark. Where nothing came a gap; in this one an empty frame, or the bar of the one before
+    would pass for it."""
     shown = points[-21:]
-    step = 84 / max(len(shown), 1)
-    heights = [18 * p["rate"] / most for p in shown]
-    parts = [_rect(i * step, 20 - h, step * 0.7, h + 1, INK if i == len(shown) - 1 else "#9db6c8") for i, h in enumerate(heights)]
+    most, step = max([p["rate"] for p in shown if p] + [1e-9]), 84 / max(len(shown), 1)
+    parts = []
+    for i, p in enumerate(shown):
+        this = i == len(shown) - 1
+        if p:
+            height = 18 * p["rate"] / most
+            parts.append(_rect(i * step, 20 - height, step * 0.7, height + 1, INK if this else "#9db6c8"))
+        elif this:
+            parts.append(f'<rect x="{i * step:.1f}" y="2.5" width="{step * 0.7:.1f}" height="18" fill="none" stroke="{INK}" '
+                         'stroke-dasharray="2 2"/>')
     return f'<svg class="spark" viewBox="0 0 84 22" width="84" height="22" role="img" aria-label="{escape(alt)}">{"".join(parts)}</svg>'
 
 

@@ -183,7 +183,8 @@ def _foot() -> str:
     return ("<footer class='small soft'>How to read this. Usual: what the same line or product showed in the 28 days before, in all "
             "shifts. Act: more than three standard errors above it and at least half as much again, of 50 parts or more. Look: more than "
             "two, or too little to compare with, or a control chart calls. A part that several cameras saw counts once, as defective if "
-            "any picture of it is.</footer>")
+            "any picture of it is. Last shifts: a bar for each rate, this one dark; a gap, or in this one an empty frame, where nothing "
+            "came.</footer>")
 
 
 # small pieces ---------------------------------------------------------------------------------------------------------------

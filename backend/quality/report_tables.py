@@ -25,9 +25,14 @@ def targets(facts: Row) -> str:
 
 def lines(facts: Row) -> str:
     rows = [[cell("Line", r["name"]), state(r["state"]), cell("Why", "As usual" if r["state"] == "normal" else r["reason"], "wide"),
-             *amounts(r), f"<td data-l='Last shifts'>{drawings.spark(r['recent'], 'Last shifts') if r['recent'] else ''}</td>"]
+             *amounts(r), f"<td data-l='Last shifts'>{_spark(r['recent'])}</td>"]
             for r in facts["lines"]]
     return table("Lines", ["Line", "State", "Why", "Defective", "Parts", "Rate", "Usually", "Last shifts"], rows, {3, 4, 5, 6})
+
+
+def _spark(recent: Sequence[Row | None]) -> str:
+    silent = "" if not recent or recent[-1] else "; nothing came in this one"
+    return drawings.spark(recent, f"Rates of the last shifts{silent}") if recent else ""
 
 
 def products(facts: Row) -> str:
