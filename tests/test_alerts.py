@@ -3,10 +3,9 @@
 The plant: line L1, three shifts of eight hours a day from Monday 1 June on, 20 plates each, one with pits; the present moment is given.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from backend.quality import alarms as false_alarms
 from backend.quality.alertness import AlertRule, Condition, rule_for, to_open
 from backend.quality.stages import SavedChart
 from backend.quality.targets import Target, judge
-from backend.store import annotations, arrivals, calendar, decisions, lines, scan
+from backend.store import annotations, arrivals, calendar, decisions, lines
 from backend.store.database import Database
 from backend.store.ingest import ingest, rebuild
 from tests import small_plant as plant
@@ -29,13 +28,10 @@ SIZE = 20
 
 
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
+def db(db: Database) -> Database:
+    """The store that tests share, of a plant with one model."""
     plant.model("m1")
-    db = Database()
-    yield db
-    db.close()
+    return db
 
 
 def shifts(bad: Sequence[int], first: int = 0, size: int = SIZE, **more: object) -> None:

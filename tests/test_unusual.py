@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from backend.inspection import anomaly_engine, heat, inspect
 from backend.inspection.keeping import Keeper
 from backend.jobs import house, results
 from backend.records import Filters, inspection_ids, pack_map, unpack_map
-from backend.store import decisions, engineering, queries, scan
+from backend.store import decisions, engineering, queries
 from backend.store.database import Database
 from backend.store.ingest import forget, ingest, rebuild
 from tests import small_anomaly, tiny_model
@@ -36,14 +35,10 @@ PATCH = (6, 6, 30, 24)
 
 
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """An empty store of an empty data folder; the program brings no model."""
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
-    monkeypatch.setattr(scan, "demo_assets", lambda: tmp_path / "no-bundle")
+def db(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """The store that tests share; recipes find no model of the program either."""
     monkeypatch.setattr(rundir, "demo_assets", lambda: tmp_path / "no-bundle")
-    db = Database()
-    yield db
-    db.close()
+    return db
 
 
 def scored(scores: list[float | None], boxes: dict[int, list[Any]] | None = None, model_id: str = "a1", **more: Any) -> Path:
