@@ -1,5 +1,6 @@
 """The inspector inspected in the product: stored pictures scored again, master parts that never count, and where to look first."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,11 @@ def test_master_parts_are_measured_and_never_count(db: Database, tmp_path: Path)
     assert line.found[0].words == "Score of the master parts needs 20 shifts; 1 so far."
 
 
-def photographed(n: int, dim: int = 0, model_id: str = "m1", first: int = 0) -> None:
+def photographed(n: int, dim: int = 0, model_id: str = "m1", first: int = 0, pieces: Sequence[str] = "AB") -> None:
     """Two master parts in so many shifts, the last ones under a dim lamp."""
     rng, rows, masters = np.random.default_rng(3), list[dict[str, Any]](), list[dict[str, Any]]()
     for shift in range(n):
-        for piece in "AB":
+        for piece in pieces:
             rows.append(dict(captured_at=SHIFT + timedelta(hours=8 * (first + shift)), model_id=model_id, counted=False,
                              not_counted_why="master part", boxes=[("pits", 0.9 + rng.normal(0, 0.004))]))
             masters.append(dict(piece=piece, brightness=120 + rng.normal(0, 1) - 30 * (shift >= n - dim),
@@ -191,6 +192,39 @@ def test_scores_begin_anew_with_another_model(db: Database) -> None:
     line, = checks.imaging(db, "real")
     assert [s.note for s in line.found] == ["needs 20 shifts; 2 so far.", "", ""] and not line.moved
     assert line.measured["score"].notna().sum() == 2 and len(line.measured) == 24
+
+
+def test_a_part_in_anothers_place_begins_a_chart_of_its_own(db: Database) -> None:
+    photographed(22)
+    photographed(21, first=22, pieces="AC")
+    ingest(db)
+    line, = checks.imaging(db, "real")
+    assert line.pieces == 2 and len(line.measured) == 21 and all(s.chart for s in line.found)
+
+
+def test_a_name_mistyped_once_ends_no_chart(db: Database) -> None:
+    photographed(22)
+    photographed(1, first=22, pieces=("A", "B", "Bb"))
+    photographed(3, first=23)
+    ingest(db)
+    line, = checks.imaging(db, "real")
+    assert line.pieces == 2 and len(line.measured) == 26 and all(s.chart for s in line.found)
+
+
+def test_parts_that_are_watched_anew_are_not_called_steady(db: Database) -> None:
+    photographed(24, dim=2)
+    ingest(db)
+    lookout.look(db)
+    photographed(1, first=24, pieces="AC")
+    ingest(db)
+    lookout.look(db)
+    alarm, = alarms.alarms(db, "real")
+    assert alarm.is_open, "nobody knows whether the lamp is dim, and nobody has seen the alarm"
+    events.record("alarm-seen", dict(alarm=alarm.alarm_id, text="A new lamp", by="Kim"))
+    ingest(db)
+    lookout.look(db)
+    alarm, = alarms.alarms(db, "real")
+    assert alarm.over_text == "The parts are watched anew, so nobody knows whether it went on."
 
 
 # ---- a model that is put to use

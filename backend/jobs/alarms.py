@@ -104,14 +104,16 @@ def alarms(db: Database, plant: str) -> list[Alarm]:
         config = row["config"]
         match row["recipe"]:
             case "alarm":
-                found.setdefault(str(config.get("id") or row["event_id"]), _opened(row))
+                new = _opened(row)
+                known = found.get(new.alarm_id)                  # told again, once its cause rests no more
+                found[new.alarm_id] = replace(known, quiet=known.quiet and new.quiet) if known else new
             case "alarm-rest":
                 rests[str(config.get("cause"))] = dict(rests_until=_moment(config.get("until")), rests_by=_by(row), rest_run=row["run_id"])
             case _ if str(config.get("alarm")) in found:
                 alarm = found[str(config["alarm"])]
                 found[alarm.alarm_id] = _over(alarm, row) if row["recipe"] == "alarm-over" else _seen(alarm, row)
-    known = [replace(a, **rests.get(a.cause, {})) for a in found.values()]
-    return sorted(known, key=lambda a: (not a.is_open, -a.opened.timestamp()))
+    every = [replace(a, **rests.get(a.cause, {})) for a in found.values()]
+    return sorted(every, key=lambda a: (not a.is_open, -a.opened.timestamp()))
 
 
 def raised(rows: pd.DataFrame, known: list[Alarm], now: datetime) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from backend.store.engineering import MODELS
 
 MOST = 60                              # shifts that limits of master parts come from, at most
 
+
 @dataclass(frozen=True)
 class Imaging:
     """Master parts of one line. `measured`: bucket and the three measures, a shift in which a part was missing left out."""
@@ -53,6 +54,7 @@ def _imaging(db: Database, plant: str, revision: int) -> list[Imaging]:
 
 def _line(line: str, rows: pd.DataFrame) -> Imaging:
     """Scores are those of the newest model alone: another inspector sees the same parts otherwise."""
+    rows = _in_use(rows)
     measured: dict[str, pd.Series[float]] = {}
     for measure in reference.MEASURES:
         own = rows[rows["model_id"] == rows["model_id"].iloc[-1]] if measure == "score" else rows
@@ -62,6 +64,13 @@ def _line(line: str, rows: pd.DataFrame) -> Imaging:
     found = reference.imaging_check(readings, {name: limits for name, values in readings.items() if (limits := _limits(values))})
     frame = pd.DataFrame(measured).rename_axis("bucket").reset_index()
     return Imaging(line, rows["piece"].nunique(), frame, found, rows["captured_at"].max().to_pydatetime())
+
+
+def _in_use(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of the parts that were photographed in the last shifts. A shift is whole where all parts were: one that was put away, or a name
+    mistyped once, would leave none whole for ever. A part in another's place, under a name of its own, begins a new chart."""
+    newest = rows["bucket"].drop_duplicates().nlargest(reference.RECENT)
+    return rows[rows["piece"].isin(rows.loc[rows["bucket"].isin(newest), "piece"])]
 
 
 def _limits(values: Array) -> Limits | None:

@@ -7,18 +7,20 @@
     software, imaging     the inspector's own checks; they need no rule
 
 A condition that is not `on` keeps an alarm open that is there: a shift that chance may explain, a rise that is not gone, a change that a
-model was put to use in the midst of. Which of them become alarms is `lookout`'s.
+model was put to use in the midst of, master parts that are watched anew. Which of them become alarms is `lookout`'s; why nothing speaks of
+one any more, `why_over` says.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from backend.jobs import alarms, checks, control, signals, software
 from backend.jobs.alarms import Alarm
-from backend.quality import targets
+from backend.jobs.control import Watched
+from backend.quality import alertness, targets
 from backend.quality.alertness import AlertRule, Condition, cause, rule_for
 from backend.quality.targets import Outcome, Target
 from backend.records import Filters
@@ -67,7 +69,7 @@ class Judged:
 
 def conditions(db: Database, plant: str, at: datetime | None = None) -> tuple[list[Condition], set[str]]:
     """Conditions, and the kinds that could not be looked at: of these nothing is known, so none of their alarms is over."""
-    asked = Plant(db, plant, alarms.rules(db, plant), [a for a in alarms.alarms(db, plant) if a.is_open], counts.clock(db, plant, at), at)
+    asked = _asked(db, plant, at)
     found: list[Condition] = []
     unknown: set[str] = set()
     for kind, look in KINDS.items():
@@ -77,6 +79,20 @@ def conditions(db: Database, plant: str, at: datetime | None = None) -> tuple[li
             _log.exception("What alarms of the kind %s rest on could not be looked at.", kind)
             unknown.add(kind)
     return found, unknown
+
+
+def _asked(db: Database, plant: str, at: datetime | None) -> Plant:
+    open_ = [a for a in alarms.alarms(db, plant) if a.is_open]
+    return Plant(db, plant, alarms.rules(db, plant), open_, counts.clock(db, plant, at), at)
+
+
+def why_over(db: Database, plant: str, alarm: Alarm, at: datetime | None = None) -> str:
+    """Of an open alarm that no condition speaks of any more: that all is well again, or that nobody asks, or can know."""
+    asked = _asked(db, plant, at)
+    if alarm.kind in alertness.KINDS and asked.rule(alarm.kind, alarm.line) is None:
+        return alertness.GONE
+    other = _OTHERWISE[alarm.kind](asked, alarm) if alarm.kind in _OTHERWISE else ""
+    return other or alertness.OVER.get(alarm.kind, alertness.GONE)
 
 
 # ---- one kind after the other
@@ -118,7 +134,7 @@ def _target(asked: Plant) -> Iterator[Condition]:
         on = outcome.state == "missed" or (outcome.state == "near" and not rule.sure)
         text = f"{target.where[:1].upper()}{target.where[1:]}: {outcome.words}, in the shift from {signals.when(bucket.isoformat())}"
         query = [("line", target.line), ("product", target.product), ("kind", target.class_name),
-                 ("since", bucket.date().isoformat())]
+                 ("since", (bucket - timedelta(minutes=asked.clock.plan.day_start)).date().isoformat())]         # its production day
         yield Condition("target", why, text, asked.utc(bucket), on, target.line, target.product, target.class_name, "trends",
                         tuple((k, v) for k, v in query if v), rule.send)
 
@@ -141,7 +157,7 @@ def _chart(asked: Plant) -> Iterator[Condition]:
     stays until a person has seen it."""
     if not any(r.kind == "chart" for r in asked.rules):
         return
-    for watched in control.charts(asked.db, asked.name, asked.at):
+    for watched in _charts(asked):
         rule, chart, now = asked.rule("chart", watched.chart.line), watched.chart, watched.now
         if rule is None:
             continue
@@ -152,9 +168,22 @@ def _chart(asked: Plant) -> Iterator[Condition]:
                             asked.utc(datetime.fromisoformat(now.at)), now.open, chart.line, chart.product, chart.characteristic,
                             "control", query, rule.send, now.at)
         for alarm in asked.opened("chart"):
-            if alarm.cause.startswith(cause("chart", watched.chart_id)) and not alarm.seen_at \
-                    and any(p.at > alarm.key for p in watched.promotions):
+            if _is_of(alarm, watched) and not alarm.seen_at and _taken_over(alarm, watched):
                 yield _held(alarm)
+
+
+def _charts(asked: Plant) -> list[Watched]:
+    """As of this minute. Without a moment they stay as they were until something comes in, and a shift ends though nothing does."""
+    return control.charts(asked.db, asked.name, asked.at or datetime.now(UTC).replace(second=0, microsecond=0))
+
+
+def _is_of(alarm: Alarm, watched: Watched) -> bool:
+    return alarm.cause.startswith(cause("chart", watched.chart_id))
+
+
+def _taken_over(alarm: Alarm, watched: Watched) -> bool:
+    """Whether another model judges since it spoke."""
+    return any(p.at > alarm.key for p in watched.promotions)
 
 
 def _rise(asked: Plant) -> Iterator[Condition]:
@@ -177,7 +206,11 @@ def _software(asked: Plant) -> Iterator[Condition]:
 
 
 def _imaging(asked: Plant) -> Iterator[Condition]:
-    """Two shifts in a row: one point in a hundred lies outside by chance, and three measures are looked at each shift."""
+    """Two shifts in a row: one point in a hundred lies outside by chance, and three measures are looked at each shift. What is no more
+    judged, as where a part was replaced, keeps its alarm until a person has seen it."""
+    for alarm in asked.opened("imaging"):
+        if not alarm.seen_at and _watched_anew(asked, alarm):
+            yield _held(alarm)
     for imaging in checks.imaging(asked.db, asked.name):
         for steady in imaging.moved:
             buckets = imaging.measured.dropna(subset=[steady.measure])["bucket"]
@@ -191,5 +224,30 @@ def _held(alarm: Alarm) -> Condition:
     return Condition(alarm.kind, alarm.cause, alarm.text, alarm.since, on=False)
 
 
+# ---- over, but not because all is well again
+
+
+def _still(asked: Plant, alarm: Alarm) -> str:
+    newest = alerts.came(asked.db, asked.name, asked.clock.until).get(alarm.line)
+    return "" if newest and newest > alarm.since else alertness.STILL
+
+
+def _no_target(asked: Plant, alarm: Alarm) -> str:
+    there = {cause("target", t.target_id) for t in alarms.targets(asked.db, asked.name)}
+    return "" if alarm.cause in there else alertness.NO_TARGET
+
+
+def _no_chart(asked: Plant, alarm: Alarm) -> str:
+    own = next((w for w in _charts(asked) if _is_of(alarm, w)), None)
+    return alertness.NO_CHART if own is None else alertness.OTHER_MODEL if _taken_over(alarm, own) else ""
+
+
+def _watched_anew(asked: Plant, alarm: Alarm) -> str:
+    judged = {cause("imaging", i.line, s.measure) for i in checks.imaging(asked.db, asked.name) for s in i.found if s.chart}
+    return "" if alarm.cause in judged else alertness.ANEW
+
+
+_OTHERWISE: dict[str, Callable[[Plant, Alarm], str]] = {
+    "silence": _still, "target": _no_target, "chart": _no_chart, "imaging": _watched_anew}
 KINDS: dict[str, Callable[[Plant], Iterator[Condition]]] = {
     "silence": _silence, "target": _target, "chart": _chart, "rise": _rise, "software": _software, "imaging": _imaging}

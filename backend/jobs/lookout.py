@@ -2,7 +2,8 @@
 
 Whoever has the database looks: the app's process while there is one, page open or not, else the messenger, a child of the supervisor
 (`messenger`). Both take in what is new first, so an alarm that was opened before a kill is known and not opened again; DuckDB lets one
-process have the file, so nobody opens one beside. An alarm and its end are inline runs, and what is sent of them is `delivery`'s.
+process have the file, so nobody opens one beside. An alarm and its end are inline runs, and what is sent of them is `delivery`'s. One that
+opened while its cause rested, and goes on unseen when the rest is over, is written down again, to be sent then.
 """
 
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 
 from backend import rundir
 from backend.jobs import alarms, checks, conditions, events, runs
-from backend.quality.alertness import GONE, OVER, Condition, to_open
+from backend.quality.alertness import Condition, to_open
 from backend.store import ingest, queries
 from backend.store.database import Database
 
@@ -39,20 +40,26 @@ def _plants(db: Database) -> list[str]:
 
 
 def evaluate(db: Database, plant: str, at: datetime | None = None) -> list[str]:
-    """Open what is new, close what is over."""
+    """Open what is new, tell of what rests no more, close what is over."""
     known = alarms.alarms(db, plant)
     open_alarms = {a.cause: a for a in known if a.is_open}
     found, unknown = conditions.conditions(db, plant, at)
     now = at or datetime.now(UTC)
     made = [events.record("alarm", _config(db, plant, c, known, now), plant, "lookout") for c in to_open(found, open_alarms)]
+    made += [events.record("alarm", _config(db, plant, c, known, now) | dict(id=open_alarms[c.cause].alarm_id), plant, "lookout")
+             for c in found if _woken(c, open_alarms.get(c.cause), now)]
     there = {c.cause for c in found}
-    asked = {r.kind for r in alarms.rules(db, plant)} | {"software", "imaging"}
     for cause, alarm in open_alarms.items():
         if cause not in there and alarm.kind not in unknown:
-            text = OVER.get(alarm.kind, "") if alarm.kind in asked else GONE
-            made.append(events.record("alarm-over", dict(alarm=alarm.alarm_id, cause=cause, kind=alarm.kind, line=alarm.line, text=text,
-                                                         was=alarm.text, quiet=alarm.quiet or alarm.rests(now)), plant, "lookout"))
+            made.append(events.record("alarm-over", dict(
+                alarm=alarm.alarm_id, cause=cause, kind=alarm.kind, line=alarm.line, text=conditions.why_over(db, plant, alarm, at),
+                was=alarm.text, quiet=alarm.quiet or alarm.rests(now)), plant, "lookout"))
     return made
+
+
+def _woken(condition: Condition, alarm: alarms.Alarm | None, now: datetime) -> bool:
+    """Whether something is to be sent of an open alarm of which nothing was."""
+    return alarm is not None and alarm.quiet and condition.on and condition.send and not alarm.rests(now) and not alarm.seen_at
 
 
 def _config(db: Database, plant: str, condition: Condition, known: list[alarms.Alarm], now: datetime) -> dict[str, Any]:

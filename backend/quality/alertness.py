@@ -24,7 +24,10 @@ KINDS = {"silence": "Nothing arrives", "target": "A target is missed for a shift
 ALWAYS = {"software": "The software check fails", "imaging": "Master parts look different"}
 OVER = {"silence": "Pictures arrive again.", "target": "The newest shift meets the target.", "chart": "Nothing but chance again.",
         "rise": "Back near what is usual.", "software": "The check passes again.", "imaging": "Steady again."}
-GONE = "Nobody asks for this any more."
+GONE = "Nobody asks for this any more."                                # over for other reasons than that all is well again
+STILL, NO_TARGET, NO_CHART = "The line is said to stand still.", "The target was taken away.", "The chart was put away."
+OTHER_MODEL = "Another model judges since, so nobody knows whether it went on."
+ANEW = "The parts are watched anew, so nobody knows whether it went on."
 
 
 @dataclass(frozen=True)

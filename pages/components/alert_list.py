@@ -92,7 +92,7 @@ def _rest(alarm: Alarm, shown: str) -> None:
         return
     with st.popover("Let it rest", type="tertiary", icon=":material/snooze:", key=f"rest_{alarm.short}"), \
             st.form(f"resting_{alarm.short}", border=False):
-        st.caption("It stays on the page, out of the way; nothing is sent of this cause meanwhile.")
+        st.caption("It stays on the page, out of the way; nothing is sent of this cause until the rest is over.")
         hours = RESTS[st.selectbox("For", list(RESTS), 1)]
         who = st.text_input("Your name", st.session_state.get("who", ""), key=f"rest_by_{alarm.short}", max_chars=60).strip()
         if st.form_submit_button("Let it rest", type="primary"):

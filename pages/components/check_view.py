@@ -105,6 +105,9 @@ def _line(line: Any) -> None:
             mark = ":red[:material/error:]" if steady.now else ":material/check:" if steady.chart else ":material/hourglass_empty:"
             st.markdown(f"{mark} {words.plain(steady.words, 200)}")
         st.caption(f"{text.counted(line.pieces, 'master part')}, the last picture {text.ago(line.last)}. ◆ beyond the limits.")
+        if line.moved:
+            st.caption("Was it changed on purpose, a lamp, a lens, a part? Give the parts new names, such as A2 for A: their charts begin "
+                       "anew.")
         charts.show(figure(line), f"imaging_chart_{line.line}",
                     f"Score, brightness and sharpness of the master parts of {line.line} by shift")
         with st.expander("As a table", icon=":material/table_rows:"):
