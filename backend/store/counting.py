@@ -5,6 +5,7 @@ same numbers: a test takes a plant through a random past and compares them. Cond
 Every value from outside is a bound parameter; column names come from the tables below.
 """
 
+from datetime import date
 from typing import Any, TypeVar
 
 from backend.errors import ConfigError
@@ -125,6 +126,16 @@ def days(cursor: Cursor, filters: Filters) -> dict[str, Any]:
                            values).dicts()[0]
     newest = f"SELECT max(captured_at) FROM facts f WHERE {condition} AND production_day >= $last::DATE - 2"
     return found | {"last_captured_at": cursor.execute(newest, values | {"last": found["last_day"]}).one()}
+
+
+def days_so_far(cursor: Cursor, filters: Filters, today: date) -> dict[str, Any]:
+    """As `days`, without what lies in the future: by a camera clock that runs ahead one picture would be the newest for years. Of nothing
+    else that."""
+    found = days(cursor, filters)
+    if found["last_day"] is None or found["last_day"] <= today:
+        return found
+    past = days(cursor, filters.but(until=today))
+    return found if past["last_day"] is None else past
 
 
 def pick(table: dict[str, _Chosen], name: str) -> _Chosen:

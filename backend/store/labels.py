@@ -36,13 +36,13 @@ def waiting(db: Database, plant: str, kind: str, limit: int, again: bool = False
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is none of {', '.join(KINDS)}.")
     which, order = KINDS[kind]
-    lately = "TRUE" if kind == "missed" else "captured_at > (SELECT max(captured_at) FROM facts WHERE plant = $plant) - INTERVAL 7 DAY"
+    lately = f"captured_at > $last::TIMESTAMPTZ - INTERVAL 7 DAY{' OR TRUE' if kind == 'missed' else ''}"
     with db.cursor() as cursor:
         return cursor.execute(
             _SAID + f"SELECT image_id, file_name, width, height, inspection_id, unit_id AS unit FROM facts WHERE plant = $plant AND kept "
-            f"AND {which} AND {lately} AND ($again OR image_id NOT IN ({_LABELLED})) "
+            f"AND {which} AND ({lately}) AND ($again OR image_id NOT IN ({_LABELLED})) "
             f"QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY inspection_id) = 1 ORDER BY {order}, inspection_id LIMIT $limit",
-            {"plant": plant, "again": again, "limit": limit}).frame()
+            {"plant": plant, "again": again, "limit": limit, "last": queries.last(cursor, plant)}).frame()
 
 
 def of_dataset(db: Database, plant: str, snapshot_id: str, limit: int, again: bool = False) -> pd.DataFrame:

@@ -5,6 +5,7 @@ defect among all units; `verdict` narrows lists of pictures only. Every value fr
 names come from the tables below. Times in `bucket` and `captured_local` are plant time, `captured_at` is UTC.
 """
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from backend.errors import NotFoundError
 from backend.records import Filters, unpack_map
 from backend.store import calendar, counting, judging, listed
 from backend.store.counting import BUCKETS, GROUPS, pick
-from backend.store.database import Database
+from backend.store.database import Cursor, Database
+from backend.store.lines import AHEAD
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ORDERS = {"newest": "captured_at DESC", "surest": "top_confidence DESC NULLS LAST, captured_at DESC",
@@ -59,11 +61,22 @@ def choices(db: Database, plant: str) -> dict[str, Any]:
     with db.cursor() as cursor:
         found = cursor.execute("SELECT " + ", ".join(f"list_sort(list(DISTINCT {n}) FILTER ({n} <> '')) AS {n}s" for n in names)
                                + f" FROM (SELECT DISTINCT {', '.join(names)} FROM tallies WHERE plant = ?)", [plant]).dicts()[0]
-        found = {n: values or [] for n, values in found.items()} | counting.days(cursor, Filters(plant))
-        order = [s.name for s in calendar.current(cursor).shifts]
+        plan = calendar.current(cursor)
+        found = {n: values or [] for n, values in found.items()} | counting.days_so_far(cursor, Filters(plant), _today(plan))
+        order = [s.name for s in plan.shifts]
         found["shifts"].sort(key=lambda s: (order.index(s) if s in order else len(order), s))
         found["classes"] = sorted(cursor.execute("SELECT DISTINCT class_name FROM kind_tallies WHERE plant = ?", [plant]).column())
     return found
+
+
+def _today(plan: calendar.Calendar) -> date:
+    return plan.local(datetime.now(UTC) + AHEAD).date()
+
+
+def last(cursor: Cursor, plant: str) -> datetime | None:
+    """When the newest picture was taken, whether or not it counts; what is worth a look is of the days before it."""
+    at: datetime | None = counting.days_so_far(cursor, Filters(plant, counted=False), _today(calendar.current(cursor)))["last_captured_at"]
+    return at
 
 
 def totals(db: Database, filters: Filters) -> dict[str, Any]:
@@ -220,12 +233,11 @@ def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtfu
     which, order = pick(DOUBTS, kind)
     revision = db.revision
     with db.cursor() as cursor:
-        last = counting.days(cursor, Filters(plant, counted=False))["last_captured_at"]
         found = cursor.execute(f"SELECT * FROM facts WHERE plant = $plant AND review = '' AND kept AND {which} "
                                "AND why <> 'it shows a master part' "
                                "AND captured_at > $last::TIMESTAMPTZ - INTERVAL 7 DAY "
                                f"ORDER BY {order}, captured_at DESC, inspection_id LIMIT $limit",
-                               {"plant": plant, "limit": limit, "last": last}).frame()
+                               {"plant": plant, "limit": limit, "last": last(cursor, plant)}).frame()
     listed.remember(db, found, revision)
     return found
 
