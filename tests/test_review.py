@@ -10,8 +10,9 @@ import streamlit as st
 from backend import jobs
 from backend.errors import ConfigError
 from backend.jobs import house, sampling
+from backend.quality import reference
 from backend.store import sampling as stored
-from pages.components import review_sample
+from pages.components import review_rate, review_sample
 from tests import small_plant as plant
 
 DAY = date(2026, 6, 10)
@@ -116,6 +117,16 @@ def test_a_key_pressed_twice_is_one_answer(filled: list[int], monkeypatch: pytes
     jobs.undo(str(state["last_answer"]["made"]))                     # type: ignore[index]
     review_sample._say(sample_id, unit, "defective", "real")
     assert [r["verdict"] for r in stored.reads(house.database(), sample_id)] == ["defective"]
+
+
+def test_a_rare_answer_or_a_few_repeats_accuse_and_praise_nobody() -> None:
+    """19 of 20 alike, and kappa is 0, for the one defective part was called good the second time; 10 of 10 alike, and it is 1."""
+    rare, few = (reference.agreement(*judged) for judged in (
+        (["defective"] + ["good"] * 19, ["good"] * 20), (["defective"] * 5 + ["good"] * 5,) * 2))
+    assert rare.kappa == pytest.approx(0) and rare.observed == 0.95 and few.kappa == 1
+    said = [review_rate.advice(a.n, a.kappa, a.low, bool(a.note)) for a in (rare, few)]
+    assert "not to be trusted" not in said[0] and "kappa says little here" in said[0]
+    assert "can be trusted" not in said[1] and "too few were judged twice" in said[1]
 
 
 def test_a_unit_of_two_views_is_read_as_one_and_unkept_ones_are_none_of_the_readable(data_folder: Path) -> None:

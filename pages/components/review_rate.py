@@ -164,7 +164,7 @@ def people(found: "Sampled") -> None:
         kappa = f" Beyond chance, on a scale from 0 to 1 (kappa): **{alike.kappa:.2f}** ({alike.low:.2f} to {alike.high:.2f})." \
             if alike.kappa is not None else ""
         st.markdown(share + kappa)
-        st.markdown(advice(alike.n, alike.kappa))
+        st.markdown(advice(alike.n, alike.kappa, alike.low, bool(alike.note)))
         if alike.note:
             st.caption(words.plain(alike.note, 300))
         apart = [(a, b) for a, b in found.again if a.verdict != b.verdict]
@@ -172,14 +172,18 @@ def people(found: "Sampled") -> None:
             st.caption("Judged differently: " + "; ".join(f"{_name(a.unit)} ({_who(a)}, then {_who(b)})" for a, b in apart[:6]) + ".")
 
 
-def advice(n: int, kappa: float | None) -> str:
-    """What it means, and what to do."""
+def advice(n: int, kappa: float | None, low: float = GOOD, rare: bool = False) -> str:
+    """What it means, and what to do. `low`: where kappa's interval begins; `rare`: hardly any part was called defective, or good."""
     if n < ENOUGH:
         return f":material/hourglass_empty: Too few to say: it takes {ENOUGH} or more, {n} so far."
     if kappa is None:
         return ":material/info: All were judged to be the same, so nothing is known of how people judge the others."
     if kappa >= GOOD:
-        return ":material/check_circle: People judge alike, so their answers can be trusted."
+        return ":material/check_circle: People judge alike, so their answers can be trusted." if low >= FAIR else \
+            ":material/hourglass_empty: Alike so far, but too few were judged twice to be sure that people judge alike."
+    if rare:                                                 # 19 of 20 alike may give a kappa of 0: it speaks against nobody
+        return (":material/info: Nearly all parts were judged to be the same, so kappa says little here, whether or not people agree. See "
+                "the share judged alike, and look together at the parts that were judged differently.")
     if kappa >= FAIR:
         return (":material/visibility: People judge roughly alike. Look together at the parts that were judged differently, and keep some "
                 "as limit samples.")
