@@ -152,6 +152,8 @@ def test_rogan_gladen_wants_both_measured() -> None:
         truth.rogan_gladen(23, 150, 0, 0, 89, 100)
     with pytest.raises(ConfigError, match="no better than a coin"):
         truth.rogan_gladen(23, 150, 40, 100, 50, 100)
+    few = truth.rogan_gladen(5, 100, 1, 1, 1, 10)                            # barely better than a coin, by eleven pieces
+    assert (few.low, few.high) == (0, 1)
 
 
 @pytest.mark.parametrize(("true", "sensitivity", "specificity", "units", "bad", "good"), [

@@ -203,6 +203,8 @@ def test_what_cannot_be_charted_is_refused_in_words() -> None:
         spc.fit("i", [5.0] * 30)
     with pytest.raises(ConfigError, match="at least two"):
         spc.fit("i", [5.0, 6.0], keep=[True, False])
+    with pytest.raises(ConfigError, match="No good unit lies between"):
+        spc.fit("g", [0] * 30)
     with pytest.raises(ConfigError, match="no control chart 'x'"):
         spc.Limits("x", 1.0)
     with pytest.raises(ConfigError, match="between 0 and 1"):

@@ -142,6 +142,8 @@ def _checked(kind: str, counts: Numbers, sizes: Numbers | None) -> tuple[Array, 
 
 def _center(kind: str, x: Array, n: Array) -> float:
     if kind == "g":
+        if not x.sum():
+            raise ConfigError("No good unit lies between any two defects of the period. Count the share of defective units (p).")
         return float(len(x) / (x.sum() + len(x)))
     if not KINDS[kind].sized:
         return float(_scaled(kind, x).mean())

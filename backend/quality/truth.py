@@ -165,6 +165,8 @@ def _lang_reiczigel(k: np.ndarray, n: np.ndarray) -> tuple[float, float]:
     n = n + more
     p, se, sp = (k + more / 2) / n
     youden = se + sp - 1
+    if youden <= 0:                                          # so few pieces that they may as well have been judged by a coin
+        return 0.0, 1.0
     rate = (p + sp - 1) / youden
     var_p, var_se, var_sp = np.array([p, se, sp]) * (1 - np.array([p, se, sp])) / n
     shift = 2 * Z**2 * (rate * var_se - (1 - rate) * var_sp)
