@@ -10,7 +10,7 @@ import pytest
 
 from backend import rundir
 from backend.errors import ConfigError
-from backend.jobs import channels, delivery, events
+from backend.jobs import channels, delivery, events, report_runs
 from backend.jobs.channels import Channel
 from tests.mail_and_hook import Hook, certificate, hook, relay
 
@@ -151,6 +151,24 @@ def test_the_end_of_an_alarm_waits_for_the_alarm(hooked: Hook) -> None:
     alarm(id="silence|Line 2#2")
     alarm("alarm-over", alarm="silence|Line 2#2", was=TEXT, text="Pictures arrive again.")
     assert [delivery.deliver(later(s)) for s in (0, 86_500, 86_600)] == [0, 0, 0] and len(hooked.got) == 5, "nobody heard that it began"
+
+
+def test_a_report_of_a_shift_of_days_ago_is_sent_though_older_alarms_lie_between(folder: Path) -> None:
+    """It was made anew now, since pictures came late, and is named by its shift."""
+    channel(kind="file", folder="board")
+    events.record("report-plan", report_runs.Plan(True, ["Shift leaders"]).to_json())
+    old = alarm()
+    job = rundir.read_json(old / "job.json")
+    rundir.write_json(old / "job.json", job | dict(created_at=later(-60 * 3600).isoformat()))
+    old.rename(old.with_name(f"{later(-60 * 3600):%Y%m%d-%H%M%S}{old.name[15:]}"))
+    shift = later(-70 * 3600)
+    made = rundir.create("shift-report", dict(day=f"{shift:%Y-%m-%d}", shift="Night", plant="real"), by=report_runs.SCHEDULE,
+                         state="completed", run_id=f"{shift:%Y%m%d-%H%M%S}-000002-shift-report-abcdef")
+    rundir.write_json(made / "facts.json", dict(edition=dict(number=2, before=60, cause=report_runs.PARTS)))
+    rundir.write_json(made / "result.json", dict(edition=2, shift="Night", day=f"{shift:%Y-%m-%d}", sentence="A normal shift",
+                                                 name="r.html"))
+    (made / "report.html").write_text("<!doctype html>")
+    assert delivery.deliver() == 1 and (folder / "alerts" / "board" / "r.html").exists()
 
 
 def test_two_processes_do_not_deliver_at_once(hooked: Hook, folder: Path) -> None:

@@ -24,6 +24,7 @@ from backend.jobs.senders import Message
 
 RECIPES = ("alarm", "alarm-over", "alert-test", "shift-report")
 FIRST, LONGEST, GIVE_UP = timedelta(seconds=30), timedelta(hours=1), timedelta(days=1)       # 30 s, 1 min, 2 min ... an hour
+REPORTS = 200                          # as many, and more, as a plant's shifts may get within the days in which a report is made anew
 UNKNOWN = "It may have arrived, so it is not sent again by itself."
 KILLED = f"Diffspect ended while it was being sent. {UNKNOWN}"
 _log = logging.getLogger(__name__)
@@ -58,9 +59,16 @@ def deliver(moment: datetime | None = None) -> int:
 
 
 def _recent(now: datetime) -> Iterator[Path]:
-    """Runs that speak of something and are young enough, the oldest first."""
-    young = list(takewhile(lambda p: now - _asked(p) <= 2 * GIVE_UP, rundir.find(*RECIPES)))
-    return (p for p in reversed(young) if runs.job(p)["plant"] == "real" and not runs.job(p)["config"].get("quiet")
+    """Runs that speak of something and are young enough, the oldest first. A shift report is named by its shift, which may have ended days
+    before it was made: among the others it would lie behind what is too old."""
+    def young(path: Path) -> bool:
+        return now - _asked(path) <= 2 * GIVE_UP
+
+    found = list(rundir.find(*RECIPES))
+    reports = [p for p in found if rundir.recipe_of(p.name) == "shift-report"]
+    others = (p for p in found if rundir.recipe_of(p.name) != "shift-report")
+    said = [*takewhile(young, others), *filter(young, reports[:REPORTS])]
+    return (p for p in sorted(said, key=_asked) if runs.job(p)["plant"] == "real" and not runs.job(p)["config"].get("quiet")
             and (rundir.recipe_of(p.name) != "shift-report" or report_runs.channels(p)))
 
 

@@ -4,6 +4,7 @@ Secrets are never typed here: a channel holds the name under which the machine k
 """
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ import streamlit as st
 from backend import jobs
 from backend.jobs import channels, delivery
 from backend.jobs.channels import Channel, Known
-from pages.components import text, undo, words
+from pages.components import plant, text, undo, words
 
 STATES = {"sent": ("Sent", "green"), "waiting": ("Waits for another try", "orange"), "sending": ("Being sent", "blue"),
           "given up": ("Given up", "red"), "unknown": ("Not known", "orange")}
@@ -131,9 +132,9 @@ def _log(known: list[Known]) -> None:
         st.caption("Nothing was sent yet.")
         return
     frame = pd.DataFrame({
-        "When": [words.when(d.at.isoformat()) for d in rows], "State": [[STATES[d.state][0]] for d in rows],
+        "When": [_clock(d.at) for d in rows], "State": [[STATES[d.state][0]] for d in rows],
         "Channel": [d.channel for d in rows], "What": [d.text for d in rows], "Tries": [d.attempts for d in rows],
-        "Said": [d.said for d in rows], "Next try": [words.when(d.next_at.isoformat()) if d.next_at else "" for d in rows]})
+        "Said": [d.said for d in rows], "Next try": [_clock(d.next_at) if d.next_at else "" for d in rows]})
     pills = st.column_config.MultiselectColumn(options=[s for s, _ in STATES.values()], color=[c for _, c in STATES.values()])
     st.dataframe(frame, hide_index=True, alt="What became of messages, the newest first",
                  column_config={"State": pills, "What": st.column_config.TextColumn(width="large")})
@@ -141,3 +142,9 @@ def _log(known: list[Known]) -> None:
         d = lost[0]
         st.button(f"Send again: {words.short(d.text, 60)}", key="send_again", icon=":material/replay:", type="tertiary", on_click=_test,
                   args=(d.channel, d.run_id))
+
+
+def _clock(at: datetime) -> str:
+    """On the plant's clock, as everything that a manager reads."""
+    local = plant.local(at)
+    return f"{local.day} {local:%b %H:%M}"
