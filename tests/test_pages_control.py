@@ -136,9 +136,11 @@ def test_limits_are_frozen_from_the_proposed_period_and_undone(folder: Path) -> 
     at = new()
     assert "22 shifts in the period" in words(at) and "false alarm" in words(at) and "Nothing speaks for wider limits" in words(at)
     assert "Nothing but chance in the last 30 shifts" in words(at)
+    at.text_input(key="freeze_who").set_value("Kim")
     at.button(key="save_chart").click().run()
     assert not at.exception and "All calm: nothing but chance" in words(at) and "limits are frozen" in words(at)
     saved, = charted()
+    assert saved.saves[0].by == "Kim" and "Limits were frozen by Kim" in words(at)
     assert saved.chart.limits["subgroups"] == 22 and at.query_params["chart"] in (saved.chart_id, [saved.chart_id])
     assert "Control chart of Line 1: limits were frozen." in jobs.results.changes("real")["text"].tolist()
     at.button(key="undo_last").click().run()
@@ -366,6 +368,16 @@ def test_provisional_limits_are_dotted_and_stages_do_not_join() -> None:
 def test_numbers_in_words(kind: str, value: float, said: str) -> None:
     w = replace(watched(), chart=replace(watched().chart, kind=kind, limits={}))
     assert control_figure.amount(w, value, 100) == said and control_figure.one(w, float("nan")) == "none"
+
+
+@pytest.mark.parametrize(("kind", "value", "said", "scale"), [
+    ("g", 1046, "1,046 good parts", "+1.5 standard errors"), ("t", 30.93, "30.9 hours", "+1.5 standard errors"),
+    ("i", 0.05, "5.0 %", "150 %")])
+def test_what_was_found_is_told_as_it_is_by_a_chart_of_averages_too(kind: str, value: float, said: str, scale: str) -> None:
+    """Averages are of standard errors, those of single values of the values themselves."""
+    w = watched()
+    w = replace(w, chart=replace(w.chart, kind=kind, limits={}, weight=0.2, rules=["beyond"]))
+    assert control_figure.amount(w, value, float("nan")) == said and control_figure.one(w, 1.5) == scale
 
 
 def test_limits_in_words() -> None:

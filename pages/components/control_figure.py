@@ -30,7 +30,7 @@ def figure(w: Watched, last: int = 0) -> go.Figure:
     _marks(figure, w, frame, x)
     if ranges is not None:
         _changes(figure, w, frame, x, ranges)
-    if w.chart.kind[0] in "pi" and w.chart.weight == 1:
+    if _is_share(w):
         figure.update_yaxes(tickformat=".1~%")
     figure.update_yaxes(nticks=6, rangemode="tozero" if w.chart.weight == 1 else "normal", row=1, col=1)
     return charts.layout(figure, 410 if ranges is not None else 350, hovermode="closest").update_layout(margin_t=22)
@@ -144,22 +144,30 @@ def amounts(w: Watched, rows: pd.DataFrame) -> list[str]:
 
 
 def amount(w: Watched, count: float, size: float) -> str:
-    """'7.1 % (54 of 760)', '0.048 per part (36 on 760)', '1,046 good parts', '30.9 hours'."""
+    """What was found at a point, whatever its chart makes of it: '7.1 % (54 of 760)', '0.048 per part (36 on 760)', '1,046 good parts',
+    '30.9 hours'."""
     match w.chart.kind[0]:
         case "p":
             return text.share(count, size)
         case "u":
             return f"{count / size:.3f} per part ({text.count(count)} on {text.count(size)})"
         case _:
-            return one(w, count)
+            return _plainly(w, count)
 
 
 def one(w: Watched, value: float) -> str:
-    """A value on the chart's scale."""
-    if not np.isfinite(value):
+    """A value on the chart's scale. Averages are of standard errors, but for those of single values."""
+    if not np.isfinite(value) or (w.chart.kind == "i" and value < 0):                         # no share lies below 0
         return "none"
-    if w.chart.weight < 1:
-        return f"{value:+.1f} standard errors"
+    return f"{value:+.1f} standard errors" if w.chart.weight < 1 and w.chart.kind != "i" else _plainly(w, value)
+
+
+def _is_share(w: Watched) -> bool:
+    """Whether the chart's scale is one of shares."""
+    return w.chart.kind == "i" or w.chart.kind[0] == "p" and w.chart.weight == 1
+
+
+def _plainly(w: Watched, value: float) -> str:
     forms = {"p": text.percent, "i": text.percent, "u": lambda v: f"{v:.3f} per part", "g": lambda v: f"{v:,.0f} good parts",
              "t": lambda v: f"{v:,.1f} hours"}
     return str(forms[w.chart.kind[0]](value))
@@ -178,6 +186,6 @@ def said(w: Watched) -> str:
     if judged.empty:
         return reading
     low, high = judged["low"].iloc[-1], judged["high"].iloc[-1]
-    between = f"up to {one(w, high)}" if not np.isfinite(low) else f"from {one(w, low)} on" if not np.isfinite(high) \
+    between = f"up to {one(w, high)}" if one(w, low) == "none" else f"from {one(w, low)} on" if not np.isfinite(high) \
         else f"from {one(w, low)} to {one(w, high)}"
     return f"{reading}{f'Usual: {usual(w)}. ' if usual(w) else ''}By chance alone: {between}."

@@ -19,10 +19,10 @@ def record(text: str, recipe: str, configs: Iterable[dict[str, Any]], plant: str
     record_all(text, [(recipe, config) for config in configs], plant)
 
 
-def record_all(text: str, events: Iterable[tuple[str, dict[str, Any]]], plant: str) -> None:
-    """The same for events of several recipes."""
+def record_all(text: str, events: Iterable[tuple[str, dict[str, Any]]], plant: str, by: str = "") -> None:
+    """The same for events of several recipes. `by`: who says so."""
     try:
-        made = [jobs.record(recipe, config, plant=plant) for recipe, config in events]
+        made = [jobs.record(recipe, config, plant=plant, by=by) for recipe, config in events]
     except jobs.DiffspectError as error:
         st.toast(words.plain(error, 600), icon=":material/error:")
         return
