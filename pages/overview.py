@@ -15,7 +15,7 @@ def overview(shown: str) -> None:
     if now.empty:
         plant.uncounted()
         return
-    cards.headline(now)
+    cards.headline(now, alert_strip.of_no_line(shown))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="overview_head"):
         st.caption(f"Data {cards.data_until(choices['last_captured_at'])}. Times in {plant.zone()}.", width="content")
         plant.link("report", "Report of the last shift", icon=":material/summarize:")

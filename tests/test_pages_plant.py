@@ -110,8 +110,19 @@ def test_overview_says_whether_today_is_normal(filled: Path) -> None:
     assert "Line 2: act · 1 normal" in shown and "made-up" not in shown
     worst = jobs.results.lines_now("real").iloc[0]
     assert worst["line"] == "Line 2" and worst["state"] == "act"
-    assert at.metric[0].label == f"Defective: {text.count(worst['defective'])} of {text.count(worst['inspected'])}"
+    assert at.metric[0].label == f"Last 3 shifts: {text.count(worst.defective)} of {text.count(worst.inspected)} defective"
     assert at.metric[0].value == text.percent(worst["defective"] / worst["inspected"])
+
+
+def test_an_alarm_of_the_whole_plant_is_not_passed_over_where_each_line_is_normal(plant_folder: Path) -> None:
+    inspect("Line 1")
+    take_in()
+    assert "All lines normal" in words(page("overview")) and "but" not in words(page("overview")).split("All lines normal")[1][:5]
+    alarm = dict(id="target|x#1", cause="target|x", kind="target", line="", text="The whole plant: defect rate 5.0 %")
+    jobs.record("alarm", alarm)
+    assert "All lines normal, but 1 alarm of the whole plant is open" in words(page("overview"))
+    jobs.record("alarm-rest", dict(cause="target|x", until=(datetime.now(UTC) + timedelta(hours=1)).isoformat()))
+    assert ", but" not in words(page("overview"))
 
 
 def test_overview_totals_carry_their_n(filled: Path) -> None:

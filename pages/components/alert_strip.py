@@ -34,6 +34,12 @@ def show(shown: str) -> None:
         plant.link("alarms", f"All alarms{', '.join(filter(None, ['', *more]))}", icon=":material/arrow_forward:", plant=shown)
 
 
+def of_no_line(shown: str) -> int:
+    """How many are open that no line's card speaks of: of the whole plant, or of whoever inspects it. Not those at rest."""
+    now = datetime.now(UTC)
+    return sum(a.is_open and not a.line and not a.rests(now) for a in cached("alarms", shown))
+
+
 def line(alarm: Alarm) -> None:
     """One alarm, and the way to its pictures."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -25,11 +25,13 @@ STYLE = """<style>
 </style>"""
 
 
-def headline(lines: pd.DataFrame) -> None:
-    """The answer to 'is today normal?' in one sentence."""
+def headline(lines: pd.DataFrame, whole: int = 0) -> None:
+    """The answer to 'is today normal?' in one sentence. `whole`: so many alarms are open that are of no one line."""
     act, look = (lines[lines["state"] == s]["line"].tolist() for s in ("act", "look"))
     if not act and not look:
-        st.markdown("### :green[:material/check_circle:] All lines normal")
+        but = f"{text.counted(whole, 'alarm')} of the whole plant {'is' if whole == 1 else 'are'} open"
+        st.markdown(f"### :orange[:material/visibility:] All lines normal, but {but}" if whole else
+                    "### :green[:material/check_circle:] All lines normal")
         return
     parts = [f":red[:material/error:] {_names(act)}: act" if act else "",
              f":orange[:material/visibility:] {_names(look)}: look" if look else ""]
@@ -49,7 +51,7 @@ def line(row: Any, days: pd.DataFrame, shown: str, day: date, marks: pd.DataFram
             st.markdown(f"### {words.plain(row.line, 40)}", width="content")
             st.badge(word, icon=icon, color=color)
         st.markdown(words.plain(row.reason, 300))
-        st.metric(f"Defective: {text.count(row.defective)} of {text.count(row.inspected)}", text.percent(row.rate),
+        st.metric(f"Last 3 shifts: {text.count(row.defective)} of {text.count(row.inspected)} defective", text.percent(row.rate),
                   chart_data=[round(100 * r, 2) for r in days["rate"].fillna(0)], chart_type="bar",
                   delta=f"usually {text.percent(row.usual_rate)}" if pd.notna(row.usual_rate) else None,
                   delta_color="off", delta_arrow="off")
