@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.data import files, images
+from backend.data import decoding, files, images
 from backend.errors import ImageError, InputError, NotFoundError
 
 
@@ -210,7 +210,7 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatc
     """Sixteen threads with 100 megapixels each would take 24 GB."""
     data, at_once, most = BytesIO(), 0, 0
     Image.new("RGBA", (20, 20)).save(data, "PNG")
-    convert = images._to_rgb
+    convert = decoding._to_rgb
 
     def watched(image: Image.Image) -> Image.Image:
         nonlocal at_once, most
@@ -220,8 +220,8 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatc
         at_once -= 1
         return convert(image)
 
-    monkeypatch.setattr(images, "_to_rgb", watched)
-    monkeypatch.setattr(images, "LARGE", 100)
+    monkeypatch.setattr(decoding, "_to_rgb", watched)
+    monkeypatch.setattr(decoding, "LARGE", 100)
     with ThreadPoolExecutor(4) as pool:
         assert {i.size for i in pool.map(lambda _: images.decode(data.getvalue(), "a.png"), range(8))} == {(20, 20)}
     assert most == 1

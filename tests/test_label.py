@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from backend import jobs, rundir
-from backend.data import coco, images, labelling, snapshot
+from backend.data import coco, images, labelling, relabel, snapshot
 from backend.errors import ConfigError, InputError
 from backend.jobs import house
 from backend.jobs import labelling as drawing
@@ -40,7 +40,7 @@ def kept(seed: int, size: tuple[int, int] = (44, 60)) -> str:
 
 def relabelled(**more: Any) -> snapshot.Snapshot:
     config = jobs.Relabel(**{"dataset": "plates", "name": "plates 2", **more})
-    return snapshot.read(plates.run_of("relabel", lambda run: labelling.run(config, run, plates.silent)))
+    return snapshot.read(plates.run_of("relabel", lambda run: relabel.run(config, run, plates.silent)))
 
 
 def test_a_new_snapshot_has_the_new_boxes_and_the_old_splits(data: snapshot.Snapshot, tmp_path: Path) -> None:
@@ -73,15 +73,15 @@ def test_a_new_snapshot_has_the_new_boxes_and_the_old_splits(data: snapshot.Snap
     assert made.head["relabelled"] == 2 and made.head["added"] == 1 and made.head["refused"] == 1 and twin not in after
     assert other.image_id not in after and f"({other.file_name})" in made.head["notes"][-1]       # it stays in its own dataset
     assert made.classes == ["bright", "dent"] and made.test_set_id != data.test_set_id
-    assert rundir.rows(rundir.find_snapshot("plates 2"), "refused").to_pylist()[0]["reason"] == labelling.NEAR
+    assert rundir.rows(rundir.find_snapshot("plates 2"), "refused").to_pylist()[0]["reason"] == relabel.NEAR
     assert {p for p in made.pictures if p.image_id not in (train.image_id, test.image_id, new)} == \
         {p for p in data.pictures if p.image_id not in (train.image_id, test.image_id)}
 
     # a killed run goes on with what was said when it began; where no test picture was touched the test set is the same one
     run = rundir.create("relabel", {})
-    labelling._taken_up(run, jobs.Relabel(dataset="plates", name="x"))
+    relabel._taken_up(run, jobs.Relabel(dataset="plates", name="x"))
     drawing.save("real", [said(test, *[[b.class_name, b.x1, b.y1, b.x2, b.y2] for b in test.boxes])])
-    assert labelling.run(jobs.Relabel(dataset="plates", name="x"), run, plates.silent)["snapshot_id"] == made.snapshot_id
+    assert relabel.run(jobs.Relabel(dataset="plates", name="x"), run, plates.silent)["snapshot_id"] == made.snapshot_id
     assert relabelled().test_set_id == data.test_set_id
 
 
@@ -129,7 +129,7 @@ def test_a_further_view_of_a_part_in_test_does_not_go_to_train(data: snapshot.Sn
     made = relabelled()
     assert {p.split for p in made.pictures if p.image_id in views.values()} == {"train"} and made.head["added"] == 1
     refused = rundir.rows(rundir.find_snapshot("plates 2"), "refused").to_pylist()
-    assert {r["file_name"]: r["reason"] for r in refused} == {"val.png": labelling.VIEW, "test.png": labelling.VIEW}
+    assert {r["file_name"]: r["reason"] for r in refused} == {"val.png": relabel.VIEW, "test.png": relabel.VIEW}
 
 
 def test_bad_boxes_are_named(data: snapshot.Snapshot) -> None:

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from backend import jobs, rundir
 from backend.config import data_root
-from backend.data import coco, labelling
+from backend.data import coco, relabel
 from backend.jobs import house, sampling
 from pages.components import review_rate
 from tests import plates
@@ -114,7 +114,7 @@ def test_drawn_boxes_become_a_dataset_and_travel(filled: list[int], tmp_path: Pa
     at.button(key="make_dataset").click().run()
     run = jobs.recent(limit=1, recipes=("relabel",))[0]
     assert run.config["name"] == "plates 2" and run.state == "pending" and "Dataset **plates 2**" in words(at)
-    made = labelling.run(jobs.Relabel.from_json(run.config), rundir.run_path(run.run_id), plates.silent)
+    made = relabel.run(jobs.Relabel.from_json(run.config), rundir.run_path(run.run_id), plates.silent)
     assert made["relabelled"] == 18 and made["classes"] == ["bright", "dull"]
     at.file_uploader(key="cvat_back_1").set_value(("back.json", b"[]", "application/json")).run()
     assert any("holds no COCO annotations" in e.value for e in at.error)

@@ -1,7 +1,7 @@
 """Images and annotations in: safe reading, layouts, splits, snapshots; and the demo plant.
 
     files       a file, folder, zip or inbox as a list of entries; nothing is ever unpacked to disk
-    images      bytes to an upright RGB picture, or one plain sentence why not; the store of kept images
+    images      the only door for pictures, and the store of kept ones; decoding: bytes to an upright RGB picture, or why not
     catalog     entries to records: which layout, which class, which marks; the readers are layouts_boxes (Pascal VOC, COCO),
                 layouts_yolo, layouts_masks (MVTec AD, a mask beside each picture), layouts_folders (a folder for each
                 class) and layouts_synthetic
@@ -13,7 +13,8 @@
     normals     good pictures to learn from, and good pictures held out to set a threshold by
     importer    the recipe that ties these together
     combine     the recipe that adds judged synthetic pictures to a dataset's train images: a new snapshot; chosen reads them
-    labelling   boxes that people drew, and the recipe that makes a new snapshot of a dataset and them; coco takes them to CVAT and back
+    labelling   boxes that people drew, picture by picture; coco takes them to CVAT and back
+    relabel     the recipe that makes a new snapshot of a dataset and of what people drew
     dataset     a snapshot as a YOLO folder
     shares      which train images a training shows: real, synthetic or both, and how many
     demo        pictures of a plant that does not exist; demo_plant is the recipe that gives it a history (with demo_charts,

@@ -29,7 +29,7 @@ FUNCTIONS: dict[str, str] = {
     "measure-synthesis": "backend.synthesis.quality:run",
     "search-synthesis": "backend.synthesis.search:run",
     "combine": "backend.data.combine:run",
-    "relabel": "backend.data.labelling:run",
+    "relabel": "backend.data.relabel:run",
     "train-classifier": "backend.recognition.train:run",
     "collect-masks": "backend.synthesis.collect:run",
     "train-anomaly": "backend.anomaly.train:run",
