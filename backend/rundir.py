@@ -25,6 +25,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,9 @@ from backend.records import SCHEMAS
 
 OPEN_STATES = ("pending", "running")
 END_STATES = ("completed", "failed", "canceled", "interrupted")
+REOPENED = ".reopened"                                           # beside the runs; touched when one that had ended goes on
+SETTLED_NS = 100_000_000
+_listed: dict[Path, tuple[int, tuple[tuple[str, int], ...]]] = {}
 SNAPSHOT_MAKERS = ("import", "combine", "relabel", "draw-plates")         # recipes whose run directory is a dataset
 PLACES = {"classifier": "detector"}                                       # kind of model -> the kind whose place it takes in production
 CALLED = {"detector": "detector", "classifier": "classifier", "anomaly": "anomaly model"}
@@ -78,6 +82,8 @@ def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str 
     With state "staged" it keeps a dotted name until `publish`: for runs whose inbox is filled first. With a `run_id` that was written
     down beforehand it comes about once, whoever is killed in between: the second to publish it fails.
     """
+    if run_id and runs_root().exists():
+        (runs_root() / REOPENED).touch()                         # one of this name may have been there, and ended
     at = datetime.now(UTC)
     created_at, run_id = at.isoformat(timespec="microseconds"), run_id or new_id(recipe, at)
     staged = runs_root() / f".{run_id}"
@@ -121,7 +127,21 @@ def read_json(path: Path) -> Any:
 def set_state(run_dir: Path, state: str, **more: Any) -> None:
     """Replace the state. Only the run's owner calls it: the submitter, then the worker, then the supervisor."""
     assert state in OPEN_STATES + END_STATES, state
-    write_json(run_dir / "state.json", {**read_json(run_dir / "state.json"), "state": state, **more})
+    before = read_json(run_dir / "state.json")
+    reopened = before["state"] in END_STATES and state in OPEN_STATES
+    if reopened:                        # before and after: who has it down as ended looks again, also where the writer dies in between
+        (run_dir.parent / REOPENED).touch()
+    write_json(run_dir / "state.json", {**before, "state": state, **more})
+    if reopened:
+        (run_dir.parent / REOPENED).touch()
+
+
+def reopened_ns() -> int:
+    """When a run that had ended went on the last time; 0 for never."""
+    try:
+        return (runs_root() / REOPENED).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def write_part(run_dir: Path, table: str, rows: list[dict[str, Any]] | pa.Table, number: int | None = None) -> Path | None:
@@ -168,8 +188,23 @@ def rows(run_dir: Path, table: str) -> pa.Table:
 def find(*recipes: str) -> Iterator[Path]:
     """Run directories of these recipes (none given: all), newest first."""
     root = runs_root()
-    names = sorted((e.name for e in os.scandir(root) if _RUN_ID.fullmatch(e.name)), reverse=True) if root.exists() else []
-    return (root / n for n in names if not recipes or recipe_of(n) in recipes)
+    return (root / n for n, _ in listed() if not recipes or recipe_of(n) in recipes)
+
+
+def listed() -> tuple[tuple[str, int], ...]:
+    """Names and inodes of all run directories, newest first. Read again only when one has come or gone: with 1,100 runs it takes 4 ms."""
+    root = runs_root()
+    try:
+        changed = root.stat().st_mtime_ns
+    except FileNotFoundError:
+        return ()
+    known = _listed.get(root)
+    if known is not None and known[0] == changed:
+        return known[1]
+    found = tuple(sorted(((e.name, e.inode()) for e in os.scandir(root) if _RUN_ID.fullmatch(e.name)), reverse=True))
+    if time.time_ns() - changed > SETTLED_NS:                    # two changes within one tick of the clock look like one
+        _listed[root] = changed, found
+    return found
 
 
 def completed(*recipes: str) -> Iterator[Path]:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,40 @@ def test_a_command_line_run_can_be_canceled_from_a_page(supervised: Path) -> Non
     assert wait_state(run_id, "canceled", "interrupted").state == "canceled"
     wait_for(lambda: gone(child))
     process.communicate(timeout=20)
+
+
+def test_a_run_that_had_ended_is_seen_to_go_on(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended runs are not looked at again, unless one goes on: in this process, or in another; also one that died before it had said so."""
+    ended = [rundir.create("trial", Trial(do="count").to_json(), state="completed") for _ in range(3)]
+    waits = rundir.create("trial", Trial(do="count").to_json())
+    monkeypatch.setattr(rundir, "SETTLED_NS", 0)
+    looked: list[str] = []
+    look = runs.state
+    monkeypatch.setattr(runs, "state", lambda path: (looked.append(path.name), look(path))[1])
+
+    def still() -> list[str]:
+        looked.clear()
+        return [path.name for path, _ in runs.open_runs()]
+
+    assert still() == [waits.name] and len(looked) == 4
+    assert still() == [waits.name] and looked == [waits.name]
+    another = f"from backend import rundir; rundir.set_state(rundir.run_path({ended[1].name!r}), 'pending')"
+    subprocess.run([sys.executable, "-c", another], cwd=ROOT, check=True, timeout=60)
+    assert still() == [ended[1].name, waits.name]
+    rundir.set_state(ended[1], "completed")
+    assert still() == [waits.name] and len(looked) == 4, "for a while all are looked at"
+    rundir.write_json(ended[2] / "state.json", {**rundir.read_json(ended[2] / "state.json"), "state": "pending"})       # killed thereafter
+    assert still() == [ended[2].name, waits.name]
+    monkeypatch.setattr(runs, "LATELY_NS", 0)
+    rundir.set_state(ended[2], "completed")
+    assert still() == [waits.name]
+    assert still() == [waits.name] and looked == [waits.name]
+    assert [r.run_id for r in runs.recent(open_only=True)] == [waits.name]
+    assert runs.recent(open_only=True, names=("inspect",)) == []
+    monkeypatch.setattr(runs, "LATELY_NS", 10**10)
+    shutil.rmtree(ended[0])
+    fresh = rundir.create("trial", Trial(do="count").to_json(), run_id=ended[0].name)
+    assert {path.name for path, _ in runs.open_runs()} == {fresh.name, waits.name}, "another run under an old name"
 
 
 # the supervisor ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Knows nothing of processes.
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 DEMOS = {"demo": "Demo plant", "demo-model": "Demo model", "demo-experiment": "Demo experiment"}
 ASK_S = 2.0                             # a worker that starts or ends holds the lock; a supervisor does for a moment
+LATELY_NS = 10_000_000_000              # so long after one went on, all are looked at: its state may be on its way to the disk yet
 _states: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
+_ended: dict[Path, tuple[int, set[tuple[str, int]]]] = {}                # of each data folder: as of which reopening, and which runs
 
 
 def state(run_dir: Path) -> dict[str, Any]:
@@ -50,37 +53,50 @@ def status(run_id: str) -> RunStatus:
 
 def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = None, open_only: bool = False) -> list[RunStatus]:
     """Newest first; inline runs are not among them."""
-    places = queue()
+    still = open_runs()
+    places = _places(still)
     found: list[RunStatus] = []
-    for path in _all(names):
+    for path in (p for p, _ in reversed(still) if not names or rundir.recipe_of(p.name) in names) if open_only else _all(names):
         if len(found) == limit:
             break
         try:
-            wanted = (not open_only or state(path)["state"] in rundir.OPEN_STATES) and (plant is None or job(path)["plant"] == plant)
-            found += [_status(path, places)] if wanted else []
+            found += [_status(path, places)] if plant is None or job(path)["plant"] == plant else []
         except (FileNotFoundError, ValueError):      # taken away while we looked (the demo was removed), or damaged: the store names it
             continue
     return found
 
 
 def open_runs() -> list[tuple[Path, dict[str, Any]]]:
-    """Pending and running runs with their states, oldest first."""
-    found = []
-    for path in _all():
-        try:
-            now = state(path)
-        except (FileNotFoundError, ValueError):      # one damaged file must not stop the rest
-            continue
-        if now["state"] in rundir.OPEN_STATES:
-            found.append((path, now))
+    """Pending and running runs with their states, oldest first. A run that was seen to have ended is not looked at again before one goes on:
+    with 1,100 runs a look at each took 100 ms, at every run of a page."""
+    root, reopened = rundir.runs_root(), rundir.reopened_ns()
+    known, lately = _ended.get(root, (0, set())), time.time_ns() - reopened < LATELY_NS
+    ended, still, found = known[1] if known[0] == reopened and not lately else set(), set(), []
+    for one in rundir.listed():
+        if one in ended:
+            still.add(one)
+        elif rundir.recipe_of(one[0]) in RECIPES:
+            try:
+                now = state(root / one[0])
+            except (FileNotFoundError, ValueError):      # one damaged file must not stop the rest
+                continue
+            if now["state"] in rundir.OPEN_STATES:
+                found.append((root / one[0], now))
+            else:
+                still.add(one)
+    _ended[root] = reopened, still
     return found[::-1]
 
 
 def queue() -> dict[str, int]:
     """run_id -> place in its lane's queue, 1 is next."""
+    return _places(open_runs())
+
+
+def _places(still: list[tuple[Path, dict[str, Any]]]) -> dict[str, int]:
     places: dict[str, int] = {}
     waiting = {"heavy": 0, "light": 0, "standing": 0}
-    for path, now in open_runs():
+    for path, now in still:
         if now["state"] == "pending":
             lane = recipes.lane(rundir.recipe_of(path.name))
             waiting[lane] += 1
@@ -117,7 +133,7 @@ def name(recipe: str, config: dict[str, Any]) -> str:
     """What a person calls a run: the dataset, the model, the batch."""
     if recipe == "measure-synthesis":
         return str(config.get("name") or config.get("synthetic", ""))
-    if recipe in ("shadow", "score"):
+    if recipe in ("shadow", "score", "measure-precision"):
         return str(config.get("name") or config.get("model", ""))
     if recipe == "probe-features":
         return str(config.get("denoiser") or config.get("dataset", ""))
