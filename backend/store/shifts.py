@@ -88,8 +88,8 @@ def shifts(db: Database, plant: str, days: int = 14, at: datetime | None = None)
     first. A picture from the future, by a camera clock that runs ahead, does not say which days are the last."""
     until = (at or datetime.now(UTC)) + AHEAD
     with db.cursor() as cursor:
-        last = cursor.execute("SELECT max(production_day) FROM facts WHERE plant = ? AND counted AND captured_at <= ?",
-                              [plant, until]).one()
+        last = cursor.execute("SELECT max(production_day) FROM tallies WHERE plant = ? AND counted AND hour_start <= ?",
+                              [plant, calendar.current(cursor).local(until)]).one()
         since = (last or date.min + timedelta(days=days)) - timedelta(days=days - 1)
         return cursor.execute(_SHIFTS, {"plant": plant, "since": since}).frame()
 
