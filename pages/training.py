@@ -16,12 +16,7 @@ def start() -> None:
         return
     training_form.promise(config)
     if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=not config.name, key="train_go"):
-        try:
-            st.query_params["run"] = jobs.submit(config)
-        except jobs.DiffspectError as error:
-            words.sorry(error)
-            return
-        st.rerun()
+        run_panel.start(config, "run")
 
 
 def before(current: str) -> None:

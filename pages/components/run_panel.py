@@ -1,4 +1,4 @@
-"""Follow one run: state, place in the queue, progress, time left, cancel, resume, log.
+"""Start and follow one run: state, place in the queue, progress, time left, cancel, resume, log.
 
 Polls by fragment only while the run is open, and until its last rows are in, which is just after it ends.
 Knows nothing of what the recipe does: a page passes `body` for that.
@@ -27,6 +27,18 @@ def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
         return
     polling, young = unsettled(status), _young(status)
     st.fragment(_follow, run_every=(SOON_S if young else every) if polling else None)(run_id, polling, young, body)
+
+
+def start(config: jobs.Config, param: str = "") -> None:
+    """Ask for a run and draw the page anew, with its id in the URL under `param`; where it cannot be asked for, say why."""
+    try:
+        run_id = jobs.submit(config)
+    except jobs.DiffspectError as error:
+        words.sorry(error)
+        return
+    if param:
+        st.query_params[param] = run_id
+    st.rerun()
 
 
 def unsettled(status: jobs.RunStatus) -> bool:

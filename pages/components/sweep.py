@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, form, heat, words
+from pages.components import charts, form, heat, run_panel, words
 
 TOGETHER = "All blocks"
 
@@ -26,12 +26,7 @@ def ask(dataset: str) -> None:
     chosen = st.selectbox("Diffusion model", made, format_func=words.short, key="rank_denoiser")
     values = form.fields(jobs.ProbeFeatures, ("timesteps", "images", "seed"), "rank")
     if st.button("Rank them", icon=":material/leaderboard:", key="rank_go"):
-        try:
-            st.query_params["run"] = jobs.submit(jobs.ProbeFeatures(dataset=dataset, denoiser=chosen, **values))
-        except jobs.DiffspectError as error:
-            words.sorry(error)
-            return
-        st.rerun()
+        run_panel.start(jobs.ProbeFeatures(dataset=dataset, denoiser=chosen, **values), "run")
 
 
 def denoisers(dataset: str) -> list[str]:

@@ -33,7 +33,7 @@ def show(run_id: str) -> None:
         pictures = f"{text.count(number)} made {'picture' if number == 1 else 'pictures'}"
         if st.button(f"Make a dataset with {pictures}", type="primary", key="add_go", icon=":material/library_add:",
                      disabled=not number or not config.name):
-            _submit(config)
+            run_panel.start(config)
     _came(run_id)
 
 
@@ -85,15 +85,6 @@ def suggest(dataset: str, number: int) -> str:
     taken = {*cached("datasets")["name"], *(r.name for r in jobs.recent(limit=100, recipes=("combine", "import")))}
     stem = f"{dataset[:60]} + {number} made" if number else f"{dataset[:60]} + made"
     return next(name for n in range(1, 1000) if (name := f"{stem} ({n})" if n > 1 else stem) not in taken)
-
-
-def _submit(config: jobs.Combine) -> None:
-    try:
-        jobs.submit(config)
-    except jobs.DiffspectError as error:
-        words.sorry(error)
-        return
-    st.rerun()
 
 
 def _came(run_id: str) -> None:

@@ -71,7 +71,7 @@ def _line(run_id: str, seen: str) -> None:
 
 def _watch_whole(run_id: str) -> None:
     """Asked for inside a fragment: the whole page shows it."""
-    watch(run_id)
+    st.query_params["learn"] = run_id
     st.rerun()
 
 
@@ -121,16 +121,7 @@ def _adapt(means: Means) -> None:
 def _start(config: jobs.Config, label: str, key: str) -> None:
     training_form.promise(config)
     if st.button(label, icon=":material/model_training:", key=key):
-        try:
-            watch(jobs.submit(config))
-        except jobs.DiffspectError as error:
-            words.sorry(error)
-            return
-        st.rerun()
-
-
-def watch(run_id: str) -> None:
-    st.query_params["learn"] = run_id
+        run_panel.start(config, "learn")
 
 
 def choose(means: Means) -> str:

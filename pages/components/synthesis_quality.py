@@ -49,12 +49,7 @@ def _ask(made: dict[str, Any]) -> None:
     config = jobs.MeasureSynthesis(synthetic=made["run_id"], name=str(made["name"]), detector=str(detector), **values)
     training_form.promise(config)
     if st.button("Measure it", type="primary", icon=":material/straighten:", key="measure_go"):
-        try:
-            jobs.submit(config)
-        except jobs.DiffspectError as error:
-            words.sorry(error)
-            return
-        st.rerun()
+        run_panel.start(config)
 
 
 # ---- what was found

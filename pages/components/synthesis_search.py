@@ -28,7 +28,7 @@ def ask(means: Means, prior: str, kind: str) -> None:
     training_form.promise(config)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Search", icon=":material/grid_on:", key="search_go"):
-            _submit(config)
+            run_panel.start(config, "learn")
         for run in found(means)[:1]:
             best = run.result["best"]
             st.markdown(f"Best so far: {told(best)}", width="content")
@@ -44,15 +44,6 @@ def found(means: Means) -> list[jobs.RunStatus]:
 
 def told(setting: dict[str, Any]) -> str:
     return f"strength **{setting['strength']:g}**, guidance **{setting['guidance']:g}**, **{setting['steps']}** steps"
-
-
-def _submit(config: jobs.SearchSynthesis) -> None:
-    try:
-        watch(jobs.submit(config))
-    except jobs.DiffspectError as error:
-        words.sorry(error)
-        return
-    st.rerun()
 
 
 def watch(run_id: str) -> None:

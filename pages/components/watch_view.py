@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import plant, upload, words
+from pages.components import plant, run_panel, upload, words
 from pages.components.cached import cached
 
 HELP = ("Pictures that a camera writes into a folder on this machine, or on a share that it can reach, are inspected as they come, "
@@ -39,16 +39,7 @@ def _form() -> None:
     if not values["line"]:
         st.caption("Without a line these pictures have no place in the trends.")
     if st.button("Start watching", type="primary", icon=":material/play_arrow:", key="watch_go", disabled=not folder):
-        _start(jobs.Watch(**values, images=folder, done=done))
-
-
-def _start(config: jobs.Watch) -> None:
-    try:
-        jobs.submit(config)
-    except jobs.DiffspectError as error:
-        words.sorry(error)
-        return
-    st.rerun()
+        run_panel.start(jobs.Watch(**values, images=folder, done=done))
 
 
 def _list(opened: Any, going: bool) -> None:
@@ -86,7 +77,7 @@ def _button(one: dict[str, Any]) -> None:
             st.rerun()
     elif one["state"] not in ("pending", "running", "stopping", "interrupted") and \
             st.button("Watch again", icon=":material/play_arrow:", key=f"watch_again_{key}"):
-        _start(jobs.Watch.from_json(one["config"]))
+        run_panel.start(jobs.Watch.from_json(one["config"]))
 
 
 def state(one: dict[str, Any]) -> tuple[str, str, str]:
