@@ -34,7 +34,8 @@ def demo_assets() -> Path:
 LATER = (("good", False), ("origin", "both"), ("synthetic", None), ("shown", None))
 
 
-RUNTIMES = ("auto", "openvino", "openvino-f32", "onnxruntime-cpu", "cuda", "cuda-f32", "onnxruntime-cuda")      # see inspection.runtimes
+RUNTIMES = ("auto", "openvino", "openvino-f32", "openvino-bf16", "onnxruntime-cpu", "cuda", "cuda-f32",
+            "onnxruntime-cuda")                 # see inspection.runtimes
 
 
 def _f(default: Any, help: str, **more: Any) -> Any:
@@ -541,6 +542,14 @@ class Predict(Config):
 
 
 @dataclass(frozen=True)
+class MeasurePrecision(Config):
+    """Measure whether bf16 changes what a model finds. Where it does, or nobody measured, the model is inspected with in float32."""
+
+    model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
+    pictures: int = _f(300, "At most so many pictures.", low=10, high=10_000, advanced=True)
+
+
+@dataclass(frozen=True)
 class ExportModel(Config):
     """Write a deployed model as a folder that works without Diffspect: network, description, and a small program that uses them."""
 
@@ -645,6 +654,7 @@ RECIPES: dict[str, type[Config]] = {
     "inspect": Inspect,
     "watch": Watch,
     "predict": Predict,
+    "measure-precision": MeasurePrecision,
     "export-model": ExportModel,
     "shadow": Shadow,
     "shift-report": ShiftReport,

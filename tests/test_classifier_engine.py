@@ -132,7 +132,7 @@ def test_bundles_that_do_not_fit_their_description(tmp_path: Path, monkeypatch: 
     (tmp_path / "c" / "model.json").write_text("{")
     with pytest.raises(InputError, match="model.json is no JSON"):
         load(tmp_path / "c")
-    monkeypatch.setattr(engines, "open_network", lambda *a: InMemory(lambda batch: np.full((len(batch), 3), np.nan)))
+    monkeypatch.setattr(engines, "open_network", lambda *a, **k: InMemory(lambda batch: np.full((len(batch), 3), np.nan)))
     with pytest.raises(InputError, match="values that are no numbers"):
         load(bundle(tmp_path / "d"))
 

@@ -17,7 +17,8 @@ from backend import rundir
 from backend.config import DemoModel, Import
 from backend.device import cores
 from backend.errors import Canceled, ConfigError, InputError, ResourceError
-from backend.inspection.runtimes import as_floats
+from backend.inspection.precision import said
+from backend.inspection.runtimes import as_floats, has_bf16
 from backend.jobs.report import Reporter
 from tests import squares
 
@@ -58,7 +59,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def test_bundle(made: SimpleNamespace) -> None:
     head = made.head
-    assert {p.name for p in (made.run_dir / "model").iterdir()} == {"model.onnx", "model.json"}
+    measured = {"precision.json"} if has_bf16() else set()
+    assert {p.name for p in (made.run_dir / "model").iterdir()} == {"model.onnx", "model.json"} | measured
+    if measured:                                                     # on val, by the figures of its page
+        record = said(made.run_dir / "model", head["model_id"])
+        assert (record["on"], record["images"]) == ("val", 4)
+        assert record["points"]["map50"][0] == pytest.approx(100 * head["metrics"]["val"]["map50"], abs=0.05)
     assert (head["name"], head["kind"], head["classes"], head["imgsz"]) == ("squares", "detector", squares.CLASSES, squares.SIDE)
     assert head["model_id"] == hashlib.sha256((made.run_dir / "model" / "model.onnx").read_bytes()).hexdigest()[:16]
     assert set(head["thresholds"]) == set(squares.CLASSES) and all(0.05 <= t < 1 for t in head["thresholds"].values())

@@ -21,7 +21,7 @@ from backend.inspection.runtimes import InMemory, as_floats, open_network
 from tests import plates
 from tests.tiny_model import CLASSES, IMGSZ, bundle, onnx_bytes
 
-OURS = [r for r in runtimes.RUNTIMES if "cuda" not in r]
+OURS = [r for r in runtimes.RUNTIMES if "cuda" not in r and (r != "openvino-bf16" or runtimes.has_bf16())]
 
 
 def pixels(n: int, seed: int = 0) -> np.ndarray:
@@ -80,7 +80,8 @@ def test_a_runtime_that_fails_is_passed_over_and_says_so(tmp_path: Path, monkeyp
     def broken(onnx: bytes, name: str, imgsz: int) -> InMemory:
         raise RuntimeError("no such instruction\nat 0x00")
 
-    monkeypatch.setitem(runtimes.RUNTIMES, "openvino", broken)
+    for form in ("openvino", "openvino-f32"):                        # with bf16 allowed and without
+        monkeypatch.setitem(runtimes.RUNTIMES, form, broken)
     network = open_network(onnx_bytes(), "auto", "tiny", IMGSZ)
     assert network.name.startswith("onnxruntime-cpu")
     assert network.notes == ["The runtime openvino could not be used: no such instruction. onnxruntime-cpu does the work, more slowly."]
@@ -93,9 +94,8 @@ def test_a_runtime_that_fails_is_passed_over_and_says_so(tmp_path: Path, monkeyp
             raise mistake
 
         monkeypatch.setitem(runtimes.RUNTIMES, "openvino", lost)
-        said, = open_network(onnx_bytes(), "auto", "tiny", IMGSZ).notes
+        said, = open_network(onnx_bytes(), "auto", "tiny", IMGSZ, bf16=True).notes
         assert said == f"The runtime openvino could not be used: {told} onnxruntime-cpu does the work, more slowly."
-    monkeypatch.setitem(runtimes.RUNTIMES, "openvino", broken)
 
     # and the run tells it
     monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
@@ -126,12 +126,14 @@ def test_the_graph_for_a_gpu_answers_as_the_reference_and_refuses_what_it_does_n
 
 
 def test_which_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ).name.startswith("openvino-cpu-")
+    fast = "openvino-cpu-bf16 " if runtimes.has_bf16() else "openvino-cpu-f32 "
+    assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ, bf16=True).name.startswith(fast)
+    assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ).name.startswith("openvino-cpu-f32 "), "unless somebody has measured"
     assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ, exact=True).name.startswith("openvino-cpu-f32 ")
     monkeypatch.setenv("DIFFSPECT_RUNTIME", "onnxruntime-cpu")
     assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ).name.startswith("onnxruntime-cpu ")
     monkeypatch.setenv("DIFFSPECT_RUNTIME", "abacus")
-    with pytest.raises(ConfigError, match="openvino, openvino-f32, onnxruntime-cpu, cuda, cuda-f32, onnxruntime-cuda, not abacus"):
+    with pytest.raises(ConfigError, match="openvino, openvino-f32, openvino-bf16, onnxruntime-cpu, .*, not abacus"):
         open_network(onnx_bytes(), "auto", "tiny", IMGSZ)
 
 

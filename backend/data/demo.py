@@ -225,6 +225,12 @@ def _yolo(box: Box) -> str:
     return f"{CLASSES.index(name)} {(x1 + x2) / 2 / SIDE:.6f} {(y1 + y2) / 2 / SIDE:.6f} {(x2 - x1) / SIDE:.6f} {(y2 - y1) / SIDE:.6f}\n"
 
 
+def split_ids(n: int, seed: int) -> dict[str, list[str]]:
+    """Ids of the pictures of `write_dataset`, by split."""
+    ids = list(training_set(n, seed))
+    return {split: [ids[i] for i in share] for split, share in _split(n, seed).items()}
+
+
 def _split(n: int, seed: int) -> dict[str, list[int]]:
     order = Generator(PCG64([seed, 98])).permutation(n).tolist()
     ends = [0, round(0.7 * n), round(0.85 * n), n]

@@ -26,7 +26,7 @@ def run(config: DemoModel, run_dir: Path, report: Any) -> dict[str, Any]:
     if config.out:
         out = Path(config.out)
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("model.onnx", "model.json"):
+        for name in (p.name for p in (run_dir / "model").iterdir()):
             rundir.write_bytes(out / name, (run_dir / "model" / name).read_bytes())
     return result
 

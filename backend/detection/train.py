@@ -1,8 +1,8 @@
 """The recipe: a snapshot becomes a deployed detector. Start reading here.
 
-`run` finds the snapshot and lays it out; `make` trains, exports, chooses thresholds on val, and looks at test once, through
-the artifact that will be deployed. Killed and resumed, it goes on from the last finished epoch. Until it is done, all it
-writes lies in `<run>/training`. Knows nothing of jobs or the store.
+`run` finds the snapshot and lays it out; `make` trains, exports, chooses thresholds on val, looks at test once, through the artifact
+that will be deployed, and says whether bf16 may compute it. Killed and resumed, it goes on from the last finished epoch. Until it is
+done, all it writes lies in `<run>/training`. Knows nothing of jobs or the store.
 """
 
 import json
@@ -24,7 +24,7 @@ from backend.detection import export, start, trainer
 from backend.detection.network import Detector, build
 from backend.errors import Canceled, ConfigError
 from backend.evaluation import detection as evaluation
-from backend.evaluation import looks
+from backend.evaluation import looks, precision
 from backend.inspection import tiles
 
 RULE = "the epoch whose averaged weights have the best mAP50-95 on val; thresholds with the best F1 at IoU 0.5 on val"
@@ -127,6 +127,10 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
         head["thresholds"] = evaluation.choose_thresholds(found["val"], material.truth["val"], material.classes)
         head["metrics"] = {split: looks.score(found[split], material.truth[split], head) for split in looks.SPLITS}
         rundir.write_json(bundle / "model.json", head)
+
+        # whether bf16 may inspect with it
+        report(step=config.epochs, total=config.epochs, message="comparing bf16 with float32 on val")
+        precision.after_training(bundle, precision.Pictures("val", list(material.truth["val"]), material.load, material.truth["val"]))
     except Canceled:
         shutil.rmtree(scratch)
         raise

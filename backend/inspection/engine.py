@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from backend.errors import InputError, NotFoundError
+from backend.inspection.precision import FILE, allows_bf16
 from backend.inspection.runtimes import Answer, InMemory, Network, Pixels, open_network
 from backend.inspection.tiles import Place, joined, places
 
@@ -64,7 +65,8 @@ class Engine:
 
     def __init__(self, model_dir: Path, runtime: str = "auto") -> None:
         head, onnx = read_bundle(Path(model_dir), self.kind)
-        self._take(head, open_network(onnx, runtime, head["name"], head["imgsz"]))
+        bf16 = allows_bf16(Path(model_dir), head["model_id"])
+        self._take(head, open_network(onnx, runtime, head["name"], head["imgsz"], bf16=bf16))
         next(self._raw([[self.prepare(np.zeros((8, 8, 3), np.uint8))]]))           # shape checked now; the first real call is no slower
 
     def cutting(self, side: int | None) -> Self:
@@ -214,9 +216,9 @@ def _in_image(boxes: np.ndarray, prepared: Prepared) -> np.ndarray:
 
 
 def stamp(folder: Path) -> int:
-    """Changes with the network of a bundle; 0 where there is none."""
-    onnx = folder / "model.onnx"
-    return onnx.stat().st_mtime_ns if onnx.exists() else 0
+    """Changes with the network of a bundle, and with what was measured of its arithmetic; 0 where there is none."""
+    files = [p for p in (folder / "model.onnx", folder / FILE) if p.exists()]
+    return sum(p.stat().st_mtime_ns for p in files)
 
 
 def kind_in(folder: Path) -> str:

@@ -39,6 +39,7 @@ FUNCTIONS: dict[str, str] = {
     "inspect": "backend.inspection.inspect:run",
     "watch": "backend.inspection.watch:run",
     "predict": "backend.inspection.predict:run",
+    "measure-precision": "backend.evaluation.precision:run",
     "export-model": "backend.inspection.bundle:run",
     "shadow": "backend.inspection.shadow:run",
     "shift-report": "backend.jobs.shift_report:run",
@@ -50,7 +51,8 @@ FUNCTIONS: dict[str, str] = {
 }
 HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repository", "teach-backbone", "train-fused", "distill",
          "train-distilled", "train-prior", "adapt-prior", "synthesize", "measure-synthesis", "search-synthesis", "train-classifier",
-         "train-anomaly", "demo-model", "demo-experiment", "shadow"}         # one at a time per device; the rest goes past them
+         "train-anomaly", "demo-model", "demo-experiment", "shadow",
+         "measure-precision"}                     # one at a time per device; the rest goes past them
 STANDING = {"watch"}
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
 

@@ -24,6 +24,7 @@ from backend.data import images, snapshot
 from backend.data.snapshot import Picture, Snapshot
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.evaluation import classification as evaluation
+from backend.evaluation import precision
 from backend.inspection.anomaly_engine import stretched
 from backend.recognition import export, learn, material, networks
 from backend.recognition.batches import Order
@@ -78,6 +79,8 @@ def make(config: TrainClassifier, data: Snapshot, run_dir: Path, report: Any) ->
         head["thresholds"] = evaluation.choose_thresholds(found["val"], known.labels["val"], known.names)
         head["metrics"] = {split: score(found[split], known.labels[split], known.names, head["thresholds"]) for split in found}
         rundir.write_json(bundle / "model.json", head)
+        val = known.pictures["val"]
+        precision.after_training(bundle, precision.Pictures("val", [str(i) for i in range(len(val))], lambda i: _opened(val[int(i)])))
         result = summary(config, known, head, training)
     except torch.OutOfMemoryError as problem:
         raise ResourceError(f"Out of memory with {config.batch} images of {config.imgsz} px a step. "

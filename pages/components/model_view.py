@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, classifier_view, text, words
+from pages.components import arithmetic, charts, classifier_view, text, words
 from pages.components.cached import cached
 
 FILES = ("model.onnx", "model.json")
@@ -80,6 +80,7 @@ def show(model: Any) -> None:
         bars(rows, str(model.model_id), found)
     if model.kind == "classifier":
         classifier_view.confusion(block(model))
+    arithmetic.line(model)
     with st.expander("Thresholds and settings", icon=":material/tune:"):
         settings(model)
 

@@ -10,6 +10,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -18,7 +19,11 @@ from onnx import numpy_helper
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
+from backend.data import images
 from backend.detection.export import write_bundle
+from backend.evaluation import precision
+from backend.inspection.precision import keep, said
+from tests.benchmarks.record import NEU
 
 
 def network_of(bundle: Path) -> Any:
@@ -47,10 +52,32 @@ def forms(bundle: Path, imgsz: int, folder: Path) -> dict[str, Path]:
     about = {k: head[k] for k in ("name", "classes", "snapshot_id", "dataset", "settings")}
     written = write_bundle(made["bundle"], network, imgsz=imgsz, **about)
     (made["bundle"] / "model.json").write_text(json.dumps(written | dict(thresholds=head["thresholds"])))
+    if record := said(bundle, head["model_id"]):                     # of the same weights; nobody deploys them at another size
+        keep(made["bundle"], record | dict(model_id=written["model_id"]))
     torch.save({"model": network, "train_args": {}}, made["torch"])
     if "openvino" in made:
         YOLO(made["torch"]).export(format="openvino", imgsz=imgsz, verbose=False)
     return made
+
+
+def measured(bundle: Path) -> dict[str, Any]:
+    """What is known of the model's arithmetic; where nobody has measured it, measured now on NEU-DET's val list, as the product does it at
+    the end of a training."""
+    head = json.loads((bundle / "model.json").read_text())
+    if not said(bundle, head["model_id"]):
+        truth = {stem: _boxes(stem) for stem in (NEU / "splits" / "val.txt").read_text().split()}
+        precision.decide(bundle, precision.Pictures("val", list(truth), lambda stem: np.asarray(
+            images.decode((NEU / "IMAGES" / f"{stem}.jpg").read_bytes(), stem)), truth))
+    return said(bundle, head["model_id"])
+
+
+def _boxes(stem: str) -> list[tuple[str, list[float]]]:
+    """Class and x, y, w, h of each box, from the VOC file."""
+    found = []
+    for one in ElementTree.parse(NEU / "ANNOTATIONS" / f"{stem}.xml").iter("object"):
+        x1, y1, x2, y2 = (float(one.findtext(f"bndbox/{k}") or 0) for k in ("xmin", "ymin", "xmax", "ymax"))
+        found.append((str(one.findtext("name")), [x1, y1, x2 - x1, y2 - y1]))
+    return found
 
 
 def offline() -> None:
