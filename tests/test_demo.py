@@ -18,9 +18,13 @@ from backend.config import Demo, demo_assets
 from backend.data import demo, demo_plant, demo_schedule
 from backend.data.demo_defects import CLASSES, SIDE
 from backend.errors import Canceled, NotFoundError
+from backend.jobs import alarms, control, signals
 from backend.quality import reference, spc, stages
 from backend.quality.episodes import episodes
 from backend.quality.stages import Promotion, SavedChart
+from backend.store import lines
+from backend.store.database import Database
+from backend.store.ingest import ingest
 
 NOW = "2026-03-18T10:20:00.000000+00:00"         # a Wednesday, early shift in UTC
 
@@ -205,6 +209,21 @@ def test_master_parts_are_steady_and_do_not_count(full: Made) -> None:
     values = {m: reference.by_shift(shifts, readings.piece.tolist(), readings[m].to_numpy(float))[1] for m in ("brightness", "sharpness")}
     for steady in reference.imaging_check(values, {m: spc.fit("i", v[:57]) for m, v in values.items()}):
         assert steady.chart is not None and len(steady.chart.z) == 60 and not steady.violations
+
+
+@pytest.mark.slow
+def test_the_planted_fault_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a moment at which chance has put scratches on line 1 as well: the tour points at line 2."""
+    at = "2026-03-21T03:20:00.000000+00:00"
+    made = make(tmp_path, monkeypatch, Demo(days=34, inspections=75_000), at)
+    rundir.set_state(made.run_dir, "completed", started_at=rundir.now(), finished_at=rundir.now())
+    ingest(db := Database())
+    now = datetime.fromisoformat(at)
+    found = signals.raised(lines.lines_now(db, "demo", now), control.charts(db, "demo", now))
+    found = alarms.raised(found, alarms.alarms(db, "demo"), now)
+    db.close()
+    assert found[["line", "state"]].values.tolist() == [["Line 2", "act"], ["Line 1", "act"], ["Line 3", "normal"]]
+    assert found["class_name"][0] == "pits" and found["excess"][0] > found["excess"][1] > 3
 
 
 def test_alarms_are_of_what_was_planted(full: Made) -> None:
