@@ -218,7 +218,8 @@ def test_a_note_is_a_number_on_every_chart_and_a_row_beside(folder: Path) -> Non
 
 def test_many_notes_are_all_told_and_few_have_forms(folder: Path) -> None:
     for n in range(20):
-        jobs.record("note", {"line": "Line 1", "at": (datetime.now(UTC) - timedelta(days=3, minutes=n)).isoformat(), "text": f"Roll {n} changed"})
+        at = (datetime.now(UTC) - timedelta(days=3, minutes=n)).isoformat()
+        jobs.record("note", {"line": "Line 1", "at": at, "text": f"Roll {n} changed"})
     at = page("overview")
     assert all(f"**Roll {n} changed**" in words(at) for n in range(20))
     assert len([b for b in at.button if b.label == "Take it away"]) == annotation_marks.SHOWN

@@ -293,8 +293,9 @@ def compare_shifts(db: Database, rows: Rows, day: date, shift: str) -> None:
     for row in rows.fitting(Filters()):
         each[row["production_day"], row["shift"]].append(row)
     listed = shifts.shifts(db, "real", days=1000, at=datetime(2027, 1, 1, tzinfo=UTC))
-    assert {(r["day"].date() if isinstance(r["day"], datetime) else r["day"], r["shift"]): (r["start"], r["units"], r["defective"], r["defects"])
-            for r in listed.to_dict("records")} == {
+    told = {(r["day"].date() if isinstance(r["day"], datetime) else r["day"], r["shift"]): tuple(r[n] for n in (
+        "start", "units", "defective", "defects")) for r in listed.to_dict("records")}
+    assert told == {
         k: (min(r["shift_start"] for r in seen), len(of(seen)), len({r["unit"] for r in seen if r["is_defective"]}),
             sum(r["defects"] for r in seen)) for k, seen in each.items() if k[1]}
 

@@ -1,9 +1,9 @@
 """The recipe `relabel`: a dataset with the boxes that people drew becomes a new snapshot.
 
 `labelling` says what they drew, the newest word on each picture. In the new snapshot a picture of the dataset keeps its split, test
-pictures above all; a new one goes to train, or is refused where it nearly equals one of val or test or is a view of the same unit; one of another
-dataset (`of`) stays there. A word may be older than the datasets that were made with it, so those are asked as well (`_held`): what stands
-in val or test of any dataset so far never goes to train. From files alone: knows nothing of pages, of DuckDB or of CVAT.
+pictures above all; a new one goes to train, or is refused where it nearly equals one of val or test or is a view of the same unit; one
+of another dataset (`of`) stays there. A word may be older than the datasets that were made with it, so those are asked as well (`_held`):
+what stands in val or test of any dataset so far never goes to train. From files alone: knows nothing of pages, of DuckDB or of CVAT.
 """
 
 from collections import defaultdict

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import intersect_dicts

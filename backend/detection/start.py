@@ -5,7 +5,8 @@
     settle        the settings with what they start from named by run, once it is sure that it may be the start
 
 A network that learnt from pictures which judge the new one would be praised for its memory: such a start is refused, however many
-trainings lie between. So is one that was chosen by pictures which test the new one. By content: a picture saved anew passes. Knows nothing of how a network is trained.
+trainings lie between. So is one that was chosen by pictures which test the new one. By content: a picture saved anew passes. Knows
+nothing of how a network is trained.
 """
 
 import hashlib

@@ -67,8 +67,8 @@ def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = Non
 
 
 def open_runs() -> list[tuple[Path, dict[str, Any]]]:
-    """Pending and running runs with their states, oldest first. A run that was seen to have ended is not looked at again before one goes on:
-    with 1,100 runs a look at each took 100 ms, at every run of a page."""
+    """Pending and running runs with their states, oldest first. A run that was seen to have ended is not looked at again before one goes
+    on: with 1,100 runs a look at each took 100 ms, at every run of a page."""
     root, reopened = rundir.runs_root(), rundir.reopened_ns()
     known, lately = _ended.get(root, (0, set())), time.time_ns() - reopened < LATELY_NS
     ended, still, found = known[1] if known[0] == reopened and not lately else set(), set(), []

@@ -29,8 +29,8 @@ WITH each AS (
     SELECT min(line), min(product), production_day = $day, 0, 1, bool_or(is_defective)::INTEGER, sum(defects), bool_and(named)::INTEGER,
            (bool_and(named) AND bool_or(is_defective))::INTEGER FROM spread WHERE {_NEAR} GROUP BY production_day = $day, unit),
 newest AS (SELECT line, product, production_day = $day AS recent, max(captured_at) AS last FROM facts WHERE {_NEAR} GROUP BY ALL)
-SELECT line, product, recent, {", ".join(f"sum({n})::BIGINT AS {n}" for n in
-                                         ("units", "defective", "defects", "pictures", "named", "named_defective"))}, any_value(last) AS last
+SELECT line, product, recent, any_value(last) AS last,
+       {", ".join(f"sum({n})::BIGINT AS {n}" for n in ("units", "defective", "defects", "pictures", "named", "named_defective"))}
 FROM each JOIN newest USING (line, product, recent) GROUP BY line, product, recent ORDER BY line, product, recent
 """
 _KINDS = f"""
