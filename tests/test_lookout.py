@@ -5,6 +5,7 @@ The plant is that of `test_alerts`: line L1, shifts of eight hours from Monday 1
 
 from datetime import datetime, timedelta, tzinfo
 
+import numpy as np
 import pytest
 
 from backend import rundir
@@ -13,7 +14,7 @@ from backend.jobs.alarms import Alarm
 from backend.jobs.trial import trial
 from backend.quality import alarms as false_alarms
 from backend.quality.stages import SavedChart
-from backend.store import lines
+from backend.store import alerts, lines
 from backend.store import spc as counts
 from backend.store.database import Database
 from backend.store.ingest import ingest
@@ -154,3 +155,22 @@ def test_what_opened_while_its_cause_rested_is_told_when_the_rest_is_over(db: Da
     assert told() == [again.alarm_id, first.alarm_id]
     look(db, at(39.7))
     assert told() == [again.alarm_id, first.alarm_id], "once"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_the_newest_picture_of_each_line_is_that_of_all_rows(db: Database, zone: str) -> None:
+    """Of lines that stopped, that go on, whose clock runs ahead, and through the night in which clocks are set back."""
+    plant.decide("calendar", time_zone=zone, day_start="06:00", shifts=[
+        dict(name="Long", start="20:00", end="10:00"), dict(name="Day", start="06:00", end="20:00")])
+    back, rng = datetime.fromisoformat("2026-10-25T00:00:00+00:00"), np.random.default_rng(0)
+    plant.batch([dict(captured_at=back + timedelta(minutes=int(m)), line=line, counted=bool(m % 7))
+                 for line, first, last in (("stopped", -60_000, -50_000), ("runs", -9000, 600), ("ahead", -9000, 9000),
+                                           ("future", 700, 900))
+                 for m in rng.integers(first, last, 60)])
+    ingest(db)
+    for hours in (-900, -700, -30, -0.4, 0.6, 1.2, 1.9, 3, 11.8, 13, 100, 200):
+        until = back + timedelta(hours=hours)
+        with db.cursor() as cursor:
+            rows = cursor.execute("SELECT line, max(captured_at) AS last FROM facts WHERE counted AND captured_at <= ? GROUP BY line",
+                                  [until]).dicts()
+        assert alerts.came(db, "real", until) == {r["line"]: r["last"] for r in rows}, hours

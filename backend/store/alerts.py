@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from backend.records import Filters
-from backend.store import calendar, queries
+from backend.store import calendar, lines, queries
 from backend.store.database import Database
 
 LATELY = timedelta(days=3)             # older shifts are history: nobody is called for them
@@ -48,9 +48,7 @@ def newest_shift(db: Database, filters: Filters, plan: calendar.Calendar, local:
 def came(db: Database, plant: str, until: datetime) -> dict[str, datetime]:
     """When the newest picture of each line was taken, UTC; what lies after `until`, by a camera clock that runs ahead, is left out."""
     with db.cursor() as cursor:
-        rows = cursor.execute("SELECT line, max(captured_at) AS last FROM facts WHERE plant = ? AND counted AND captured_at <= ? "
-                              "GROUP BY line", [plant, until]).dicts()
-    return {r["line"]: r["last"] for r in rows}
+        return lines.newest(cursor, plant, calendar.current(cursor).time_zone, until)
 
 
 def tell(recipe: str, config: dict[str, Any]) -> str:

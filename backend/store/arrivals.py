@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from backend.store import calendar
+from backend.store import calendar, lines
 from backend.store.database import Database
 from backend.store.spc import Clock
 
@@ -45,20 +45,19 @@ def silences(db: Database, plant: str, clock: Clock, planned: Plan, stands_still
     if not running(plan, local)[0]:
         return []
     with db.cursor() as cursor:
-        rows = cursor.execute("SELECT line, max(captured_at) AS last FROM facts WHERE plant = $plant AND counted AND captured_at <= $until "
-                              "GROUP BY line ORDER BY line", {"plant": plant, "until": clock.until}).dicts()
+        last = lines.newest(cursor, plant, plan.time_zone, clock.until)
         came = {(r["line"], r["shift"], r["shift_start"]) for r in cursor.execute(
-            "SELECT DISTINCT line, shift, shift_start FROM facts WHERE plant = ? AND counted AND shift_start >= ?",
+            "SELECT DISTINCT line, shift, shift_start FROM tallies WHERE plant = ? AND counted AND shift_start >= ?",
             [plant, local - timedelta(days=7 * WEEKS + 2)]).dicts()}
     found = []
-    for row in rows:
-        if stands_still(row["line"], now):
+    for line, at in sorted(last.items()):
+        if stands_still(line, now):
             continue
-        if window := _window(plan, row["line"], planned(row["line"]), came, local):
+        if window := _window(plan, line, planned(line), came, local):
             shift, begin = window[0], plan.instant(window[1])
-            since = max(begin, row["last"])
+            since = max(begin, at)
             minutes = (now - since).total_seconds() / 60
-            found.append(Silence(row["line"], plan.local(since), plan.local(row["last"]), max(minutes, 0.0), shift, row["last"] < begin))
+            found.append(Silence(line, plan.local(since), plan.local(at), max(minutes, 0.0), shift, at < begin))
     return found
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from backend.store import annotations, calendar, rises
 from backend.store.database import Cursor, Database
@@ -95,6 +96,14 @@ def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFr
     return pd.DataFrame(rises.worst_first(found), columns=list(COLUMNS))
 
 
+def newest(cursor: Cursor, plant: str, zone: str, until: datetime) -> dict[str, datetime]:
+    """When the newest picture of each line was taken, UTC; without what lies after `until`, by a camera clock that runs ahead. Looks at the
+    rows of the last shifts alone: the lookout asks twice a minute, and all of ten million took it a second."""
+    asked = _asked(cursor, plant, zone, until)
+    edges = cursor.execute(_EDGES, asked).table()
+    return {row["line"]: row["last"] for row in _last(cursor, asked, zone, edges)}
+
+
 def _asked(cursor: Cursor, plant: str, zone: str, until: datetime) -> dict[str, Any]:
     """plant, until (UTC), settled (plant time)."""
     local = cursor.execute("SELECT date_trunc('hour', timezone(?, ?::TIMESTAMPTZ))", [zone, until.isoformat()]).one()
@@ -106,13 +115,19 @@ def _counted(cursor: Cursor, asked: dict[str, Any], zone: str) -> tuple[list[dic
     edges = cursor.execute(_EDGES, asked).table()
     if not edges.num_rows:
         return [], []
-    first = {name: min(edges[name].to_pylist()) for name in ("since", "newest")}
+    last = {row["line"]: row for row in _last(cursor, asked, zone, edges)}
     with cursor.lend("edges", edges):
-        last = cursor.execute(f"SELECT *, timezone($zone, last) AS last_local FROM ({_LAST})",
-                              {"zone": zone, "plant": asked["plant"], "until": asked["until"], "oldest": first["newest"]}).table()
-        counts = cursor.execute(_COUNTS, asked | {"since": first["since"] - timedelta(days=USUAL_DAYS)}).dicts()
-    newest = {row["line"]: row for row in last.to_pylist()}
-    return [row | newest[row["line"]] for row in edges.to_pylist()], counts
+        counts = cursor.execute(_COUNTS, asked | {"since": min(edges["since"].to_pylist()) - timedelta(days=USUAL_DAYS)}).dicts()
+    return [row | last[row["line"]] for row in edges.to_pylist()], counts
+
+
+def _last(cursor: Cursor, asked: dict[str, Any], zone: str, edges: pa.Table) -> list[dict[str, Any]]:
+    """line, last (UTC), last_local of each line's newest picture."""
+    if not edges.num_rows:
+        return []
+    with cursor.lend("edges", edges):
+        return cursor.execute(f"SELECT *, timezone($zone, last) AS last_local FROM ({_LAST})", {
+            "zone": zone, "plant": asked["plant"], "until": asked["until"], "oldest": min(edges["newest"].to_pylist())}).dicts()
 
 
 def _age(row: dict[str, Any], now: datetime, local: datetime) -> str:
