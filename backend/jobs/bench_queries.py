@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from backend.jobs import alarms, checks, conditions, control, shift_facts, shift_report, two_periods
+from backend.jobs import alarms, checks, conditions, control, points, shift_facts, shift_report, two_periods
 from backend.records import Filters
 from backend.store import annotations, counting, decisions, engineering, lines, named, queries, shifts, spc
 from backend.store.database import Database
@@ -88,12 +88,9 @@ def questions(db: Database) -> dict[str, list[Ask]]:
         ask("weeks of a shift", shifts.weeks, "real", day, name)
         ask("decided in a shift", shifts.decided, "real", span.start, span.end)
         ask("shift_report", shift_facts.facts, "real", day, name)                  # all that it says, without its pictures
-    for chart in control.charts(db, "real"):
-        said = Filters(line=chart.chart.line, class_name=chart.chart.characteristic)
-        if chart.chart.subgroup == "defect":
-            told["gaps between defects"].append(lambda f=said: spc.gaps(db, f, spc.clock(db, "real")))     # type: ignore[misc]
-        else:
-            told["subgroups of a chart"].append(lambda f=said: spc.subgroups(db, f, "shift", spc.clock(db, "real")))    # type: ignore[misc]
+    for watched in control.charts(db, "real"):                   # from where its limits begin, as the page asks
+        kept, now = watched.chart, spc.clock(db, "real")
+        told["points of a chart"].append(lambda c=kept, at=now: points.points(db, "real", c, at, c.since))     # type: ignore[misc]
     return dict(told)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.benchmarks.anomaly_arms import ABLATION
 from tests.benchmarks.comparison_tables import compared
+from tests.benchmarks.dashboard_tables import grown
 from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
 from tests.benchmarks.record import RESULTS, ROOT
 from tests.benchmarks.synthesis_tables import made
@@ -68,7 +69,8 @@ ANOMALY = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap
 DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale",
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
 # those that `table` does not fit
-FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made}
+FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made,
+         "dashboard": grown}
 
 
 def rewritten(text: str) -> str:
