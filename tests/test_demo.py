@@ -378,6 +378,16 @@ def test_charts_find_the_planted_shift_and_take_the_model_change_for_none(full: 
         assert {(line, keys[e.at]) for e in alarms if first < keys[e.at] < at} == {(where, k) for where, k in said if where == line}
 
 
+def test_nobody_puts_the_worn_roll_down_to_chance(full: Made) -> None:
+    """Also where the alarm that spans it began by chance, a shift before."""
+    begin, end = (pd.Timestamp(full.planted["excursion"][n]).tz_localize(None).isoformat() for n in ("start", "end"))
+    saves, keys, counts, change = charted(full, "Line 1")
+    alarms = [e for s in stages.watch(saves, keys, counts.k, counts.n, change) for e in episodes(s)]
+    spanning = {keys[e.at] for e in alarms if keys[e.first] < end and keys[e.last] >= begin}
+    said = [e["text"] for e in full.events("explain") if e["line"] == "Line 1" and e["key"] in spanning]
+    assert said and not [text for text in said if "nothing in common" in text]
+
+
 def test_confidences_leave_a_threshold_something_to_do(full: Made) -> None:
     below = full.boxes.confidence < full.boxes.threshold
     assert 0.2 < below.mean() < 0.5 and full.boxes.confidence.between(0.05, 0.97).all()

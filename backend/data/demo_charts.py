@@ -109,8 +109,9 @@ def _explained(line: _Line, saves: list[tuple[datetime, SavedChart]], story: Sto
     for n, e in enumerate(e for stage in judged for e in episodes(stage)):
         key = line.keys[e.at]
         if since < key and line.keys[e.last] < until:
-            at = datetime.fromisoformat(key).replace(tzinfo=ZoneInfo(story.time_zone)) + timedelta(hours=10)      # two after its end
-            text = story.reason if story.troubled(line.name, key) else CHANCE
+            trouble = next((k for k in line.keys[e.first:e.last + 1] if story.troubled(line.name, k)), "")
+            at = datetime.fromisoformat(trouble or key).replace(tzinfo=ZoneInfo(story.time_zone)) + timedelta(hours=10)   # two after it
+            text = story.reason if trouble else CHANCE
             found.append(_event(at, "explain", story.people[n % 2], dict(chart=saves[0][1].chart_id, line=line.name, key=key,
                                                                          side=e.side, text=text)))
     return found
