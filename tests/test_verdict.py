@@ -90,13 +90,18 @@ def plan(seed: int, effect: float, own: float, mixed: float, apart: float, image
                                   images).compare("a", "b")
 
 
-def test_the_stated_number_of_seeds_settles_it_in_most_cases() -> None:
-    settled = []
-    for seed in range(160):
-        seen = plan(seed, (0.0, 0.01, 0.02, 0.03)[seed % 4], own=0.01, mixed=0.008, apart=0.003)
-        if more := told(seen(5), NAMES)["more_seeds"]:
-            settled.append(verdicts.judged(seen(5 + more), 0.01) != "not enough evidence")
-    assert len(settled) >= 25 and np.mean(settled) > 0.6
+def test_the_stated_number_of_seeds_settles_it_as_often_as_is_foreseen() -> None:
+    """Gains of 0 to 3 points and two seeds a side; the seeds that are asked for are then run. With the spread taken as it was seen, 82 % of
+    such experiments were foreseen to be settled, and 70 % were."""
+    foreseen, settled = [], []
+    for seed in range(240):
+        seen = plan(seed, (0.0, 0.01, 0.02, 0.03)[seed % 4], own=0.012, mixed=0.004, apart=0.002)
+        now = seen(2)
+        if more := told(now, NAMES)["more_seeds"]:
+            foreseen.append(verdicts.settles(now, 0.01, more))
+            settled.append(verdicts.judged(seen(2 + more), 0.01) != "not enough evidence")
+    assert len(settled) >= 120 and np.mean(foreseen) > 0.75
+    assert np.mean(settled) == pytest.approx(np.mean(foreseen), abs=0.075)
 
 
 def test_no_number_is_stated_where_only_the_images_are_in_doubt() -> None:

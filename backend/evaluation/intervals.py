@@ -64,6 +64,11 @@ class Doubt:
     def column(self, k: int) -> "Doubt":
         return replace(self, images=self.images[[k]], luck=replace(self.luck, seeds=self.luck.seeds[[k]], mixed=self.luck.mixed[[k]]))
 
+    def varied(self, times: np.ndarray) -> "Doubt":
+        """Of one column many: had seeds so many times the variance that they were seen to have."""
+        luck = replace(self.luck, seeds=self.luck.seeds * times, mixed=self.luck.mixed * times)
+        return replace(self, images=np.maximum(self.images + (times - 1) * self.luck.mixed * self.shares, 0), luck=luck)
+
     def variance(self, *seeds: int) -> np.ndarray:
         """(columns,) of the difference, had the sides these numbers of seeds; of the one at hand where none is given."""
         more = sum(1 / n for n in seeds) - self.shares if seeds else 0.0

