@@ -146,6 +146,18 @@ def test_a_unit_of_two_views_is_read_as_one_and_unkept_ones_are_none_of_the_read
         sampling.read("real", "x", (1,), "perhaps")
 
 
+def test_where_no_picture_was_kept_nobody_is_promised_a_true_rate(data_folder: Path) -> None:
+    plant.model("m1", {"pits": 0.5})
+    plant.add(plant.batch([]), [dict(boxes=[("pits", 0.9)] if i < 5 else [], kept=i < 5, file_name=f"{i}.png") for i in range(40)])
+    house.opened().ingest()
+    sampling.draw_sample("real", DAY, DAY)
+    while (found := sampling.sampled("real")) is not None and found.left:
+        sampling.read("real", found.sample_id, found.queue[0], "defective")
+    assert found is not None and len(found.first) == 5 and found.true.all.rate is None
+    assert "stays unknown: of 35 other parts no picture is here" in review_rate._said(found)
+    assert "as soon as" not in review_rate._said(found)
+
+
 def test_measured_elsewhere(filled: list[int]) -> None:
     sample = sampling.draw_sample("real", DAY, DAY)
     assert sampling.ability("real", sample, 30, 300) is None

@@ -85,7 +85,11 @@ def _said(found: "Sampled") -> str:
     """The same in a sentence, for whoever reads no cards."""
     true = found.true
     if true.all.rate is None:
-        return f"{len(found.first)} of {sum(found.wanted)} parts were looked at. The true rate shows as soon as each group has one."
+        gone = sum(s.units for s, kept in zip(found.strata, found.reserve, strict=True) if not kept)
+        seen = f"{len(found.first)} of {sum(found.wanted)} parts were looked at."
+        return f"{seen} The true rate shows as soon as each group has one." if not gone else \
+            (f"{seen} The true rate stays unknown: of {text.counted(gone, 'other part')} no picture is here that could stand for the rest. "
+             "Draw a sample of more days, or let more pictures be kept.")
     missed = true.missed_words.replace("units", "parts") if "missed" in true.at_most else \
         f"Of the parts it passed, {text.percent(true.missed.rate or 0.0)} are defective ({_between(true.missed)})"
     return (f"With 95 % certainty {_between(true.all)} of the parts are defective; the model counts {text.percent(true.apparent)}. "
