@@ -284,6 +284,17 @@ def own_result(run_dir: Path, kind: str, key: str) -> dict[str, Any] | None:
     return head.get("result") if head.get("key") == key else None
 
 
+def write_model(run_dir: Path, head: dict[str, Any]) -> None:
+    """Tell the store of a model, and of its thresholds where it has any, by its model.json. Numbered, so that a resumed run replaces rather
+    than adds."""
+    write_part(run_dir, "models", [dict(
+        {k: head[k] for k in ("model_id", "name", "kind", "snapshot_id", "imgsz", "classes")},
+        created_at=datetime.fromisoformat(head["created_at"]).astimezone(UTC),
+        metrics=json.dumps(head["metrics"]), settings=json.dumps(head["settings"]))], number=1)
+    write_part(run_dir, "model_thresholds", [dict(model_id=head["model_id"], class_name=c, threshold=t)
+                                             for c, t in head["thresholds"].items()], number=1)
+
+
 def test_set_id(snapshot_run: Path) -> str:
     """16 digits that stand for what models of a snapshot are judged by. Snapshots that differ in train or in files' names share it."""
     said = read_json(snapshot_run / "snapshot.json").get("test_set_id")

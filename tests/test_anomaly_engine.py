@@ -113,8 +113,8 @@ def test_an_export_that_is_off_is_found(net: AnomalyNet, found: calibrate.Calibr
 def test_the_store_hears_of_a_threshold_where_there_is_one(tmp_path: Path, folder: Path, thresholds: dict[str, float]) -> None:
     (tmp_path / "parts").mkdir()
     head = rundir.read_json(folder / "model.json") | dict(thresholds=thresholds)
-    export.write_parts(tmp_path, head)
-    export.write_parts(tmp_path, head)                                     # as a resumed run does
+    rundir.write_model(tmp_path, head)
+    rundir.write_model(tmp_path, head)                                     # as a resumed run does
     model, = rundir.rows(tmp_path, "models").to_pylist()
     assert (model["model_id"], model["kind"], model["classes"]) == (head["model_id"], "anomaly", ["unusual"])
     assert [(r["model_id"], r["class_name"], r["threshold"]) for r in rundir.rows(tmp_path, "model_thresholds").to_pylist()] == [

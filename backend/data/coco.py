@@ -17,7 +17,7 @@ from backend import __version__
 from backend.config import data_root
 from backend.data import files, images
 from backend.data.files import Refusal, printable
-from backend.data.marks import Notes
+from backend.data.marks import Notes, coco_content
 from backend.errors import ImageError, InputError, NotFoundError
 
 ANNOTATIONS = "annotations/instances_default.json"         # where CVAT's own "COCO 1.0" has them
@@ -123,22 +123,13 @@ def _could(entries: Iterable[files.Entry | Refusal], name: str) -> list[files.En
 
 def _taken(entry: files.Entry, found: Returned) -> bool:
     """Take in what a file says; False where it holds no COCO annotations."""
-    content = _content(entry)
+    content = coco_content(entry)
     try:
         if content is not None:
             _take(content, found)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{entry.name} looks like COCO, but cannot be understood: {_why(error)}.") from error
     return content is not None
-
-
-def _content(entry: files.Entry) -> dict[str, Any] | None:
-    try:
-        content = json.loads(entry.read())
-    except (InputError, ValueError, RecursionError):
-        return None
-    fits = isinstance(content, dict) and isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list)
-    return content if fits else None
 
 
 def _why(error: Exception) -> str:

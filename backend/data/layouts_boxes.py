@@ -4,7 +4,6 @@ A picture without annotation counts as free of defects and is listed; one whose 
 since to count it as good would be a lie. Knows nothing of picture sizes.
 """
 
-import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ import numpy as np
 
 from backend.data.catalog import Catalog, Tree, class_name, folder_split, note_unlabelled, records_of
 from backend.data.files import Entry, printable
-from backend.data.marks import Mark, Notes
+from backend.data.marks import Mark, Notes, coco_content
 from backend.errors import InputError
 
 
@@ -64,7 +63,7 @@ def _voc_marks(root: ET.Element | None) -> list[Mark]:
 
 
 def coco(tree: Tree) -> Catalog | None:
-    files = [(e, found) for e in tree.files("json") if (found := _coco_file(e)) is not None]
+    files = [(e, found) for e in tree.files("json") if (found := coco_content(e)) is not None]
     if not files:
         return None
     marks: dict[str, list[Mark]] = {}
@@ -82,15 +81,6 @@ def coco(tree: Tree) -> Catalog | None:
     explanation = f"Read as COCO: {', '.join(e.name for e, _ in files[:3])} {'lists' if len(files) == 1 else 'list'} " \
                   f"{len(marks):,} of {len(tree.pictures):,} pictures."
     return Catalog("coco", explanation, records, list(classes), refused, notes)
-
-
-def _coco_file(entry: Entry) -> dict[str, Any] | None:
-    try:
-        content = json.loads(entry.read())
-    except (InputError, ValueError, RecursionError):
-        return None
-    fits = isinstance(content, dict) and isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list)
-    return content if fits else None
 
 
 def _coco_marks(tree: Tree, entry: Entry, content: dict[str, Any], marks: dict[str, list[Mark]], bad: dict[str, str],

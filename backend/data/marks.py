@@ -4,6 +4,7 @@ Between the layouts (which only read text) and the importer (which knows each pi
 said in notes, never done silently. Knows nothing of splits or snapshots.
 """
 
+import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -156,3 +157,13 @@ def components(white: Mask) -> tuple[list[tuple[int, int, int, int]], int]:
     numbers = np.where(large, large.cumsum(), 0)       # specks get no box: there may be millions
     boxes = [(s[1].start, s[0].start, s[1].stop, s[0].stop) for s in ndimage.find_objects(numbers[labelled], regions)]
     return boxes, n - regions
+
+
+def coco_content(entry: Entry) -> dict[str, Any] | None:
+    """What stands in a COCO file; None where it is none."""
+    try:
+        content = json.loads(entry.read())
+    except (InputError, ValueError, RecursionError):
+        return None
+    fits = isinstance(content, dict) and isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list)
+    return content if fits else None

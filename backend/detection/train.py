@@ -138,7 +138,7 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
     # under its name, whole
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     bundle.rename(run_dir / "model")
-    export.write_parts(run_dir, head)
+    rundir.write_model(run_dir, head)
     looks.keep(scratch, run_dir, looks.described(head, material.test_set_id), found, material.truth, material.keys)
     result = dict(figures(config, material, head, progress), chosen_epoch=progress.best_epoch)
     export.write_weights(scratch, run_dir, network, head, result)

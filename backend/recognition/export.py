@@ -6,10 +6,8 @@ weights as fp32. Knows nothing of data or of training.
 
 import hashlib
 import io
-import json
 import warnings
 from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +80,3 @@ def check(folder: Path, network: Deployed, imgsz: int) -> None:
             expected = np.log(network(torch.from_numpy(as_floats(batch))).numpy().clip(LEAST))                            # (B, classes)
         off = float((abs(np.log(next(engine.raw([batch])).clip(LEAST)) - expected) / (1 + abs(expected))).max())
         assert off < TOLERANCE, f"the exported network is off by {off}"
-
-
-def write_parts(run_dir: Path, head: dict[str, Any]) -> None:
-    """Tell the store of the model. Numbered, so that a resumed run replaces rather than adds."""
-    rundir.write_part(run_dir, "models", [dict(
-        {k: head[k] for k in ("model_id", "name", "kind", "snapshot_id", "imgsz", "classes")},
-        created_at=datetime.fromisoformat(head["created_at"]).astimezone(UTC),
-        metrics=json.dumps(head["metrics"]), settings=json.dumps(head["settings"]))], number=1)
-    rundir.write_part(run_dir, "model_thresholds", [dict(model_id=head["model_id"], class_name=c, threshold=t)
-                                                    for c, t in head["thresholds"].items()], number=1)

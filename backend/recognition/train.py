@@ -92,7 +92,7 @@ def make(config: TrainClassifier, data: Snapshot, run_dir: Path, report: Any) ->
     # under its name, whole; the weights last, since with them all is done
     shutil.rmtree(run_dir / "model", ignore_errors=True)
     bundle.rename(run_dir / "model")
-    export.write_parts(run_dir, head)
+    rundir.write_model(run_dir, head)
     _keep_weights(scratch, run_dir, key, training.net, head, result)
     shutil.rmtree(scratch)
     return result
