@@ -3,6 +3,7 @@
 The plant: line L1, three shifts of eight hours a day from Wednesday 10 June on, 50 plates each, one in 25 with pits.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -473,3 +474,46 @@ def test_the_demo_says_what_its_people_saw(data_folder: Path) -> None:
     raised = signals.raised(lines.lines_now(db, "demo", now), watched)
     assert raised["line"].iloc[0] == "Line 2" and "More defects than chance explains since Sunday 15 March" in raised["reason"].iloc[0]
     db.close()
+
+
+def test_only_what_a_chart_hangs_on_judges_it_anew(db: Database) -> None:
+    """A batch of another line or a note does not; parts of its own, a limit, a word, a model's name or all anew do."""
+    shifts(USUAL * 2)
+    freeze(db, after=20)
+    save(SavedChart(line="L2"))
+    now = FIRST + timedelta(hours=8 * 20)
+
+    def judged() -> dict[str, Watched]:
+        ingest(db)
+        return {w.chart.line: w for w in control.charts(db, "real", now)}
+
+    def anew(*lines: str) -> bool:
+        before = seen.copy()
+        seen.update(judged())
+        return {line for line in seen if seen[line] is not before.get(line)} == set(lines)
+
+    seen = judged()
+    assert anew()
+    plant.decide("note", line="L1", at=plant.NOON.isoformat(), text="Roll changed")
+    assert anew()
+    shifts([1], first=3, line="L2")
+    assert anew("L2") and len(seen["L2"].frame) == 1
+    late = shifts([3], first=2)
+    assert anew("L1") and seen["L1"].frame["count"].tolist()[2] == USUAL[2] + 3
+    plant.decide("correct", run_id=late.name, inspection_ids=[], fields={"line": "L2"})
+    assert anew("L1", "L2") and seen["L1"].frame["count"].tolist()[2] == USUAL[2]
+    shutil.rmtree(late)
+    assert anew("L2")
+    for decided in (lambda: plant.decide("policy", product="", class_name="pits", action="reject", threshold=0.95, min_side=0),
+                    lambda: plant.decide("explain", chart=seen["L1"].chart_id, key=key(1), side="above", text="A new roll", by="Kim"),
+                    lambda: plant.model("m1", name="Another name")):
+        decided()
+        assert anew("L1", "L2")
+    facts.restate(db)
+    assert anew("L1", "L2")
+    control._judged.cache_clear()
+    control._charts.cache_clear()
+    made = [w for line in seen for w in control.charts(db, "real", now) if w.chart.line == line]
+    for kept, new in zip(seen.values(), made, strict=True):
+        pd.testing.assert_frame_equal(kept.frame, new.frame)
+        assert kept is not new and kept.alarms == new.alarms

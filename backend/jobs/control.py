@@ -124,8 +124,26 @@ def _charts(db: Database, plant: str, at: datetime | None, revision: int) -> lis
     for row in decided:
         if row["recipe"] == "explain":
             said.setdefault(str(row["config"].get("chart")), []).append(row)
-    found = [_watched(db, plant, saves, said.get(chart_id, []), clock) for chart_id, saves in saved(decided).items()]
+    rules, moment = counts.rules_key(db), clock.local.replace(minute=clock.local.minute // 10 * 10, second=0, microsecond=0)
+    found = [_judged(_Asked((id(db), plant, chart_id, rules, moment, db.counted(plant, saves[-1].chart.line)), db, saves,
+                            said.get(chart_id, []), clock)) for chart_id, saves in saved(decided).items()]
     return sorted(found, key=lambda w: (STATES.index(w.state), w.chart.owner))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A chart to be judged, known by all that the answer hangs on. A batch on one line leaves the other lines' charts as they were."""
+
+    key: tuple[Any, ...]
+    db: Database = field(compare=False)
+    saves: list[Save] = field(compare=False)
+    said: list[dict[str, Any]] = field(compare=False)
+    clock: counts.Clock = field(compare=False)
+
+
+@lru_cache(maxsize=200)
+def _judged(asked: _Asked) -> Watched:
+    return _watched(asked.db, asked.key[1], asked.saves, asked.said, asked.clock)
 
 
 def saved(decided: Sequence[dict[str, Any]]) -> dict[str, list[Save]]:

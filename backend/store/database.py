@@ -41,6 +41,7 @@ class Cursor:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection, self._thread = connection, threading.get_ident()
+        self.moved: set[tuple[str, str]] | None = set()  # plants and lines whose verdicts a transaction changes; None: any may
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Self:
         assert threading.get_ident() == self._thread, "a cursor belongs to the thread that asked for it"
@@ -89,6 +90,8 @@ class Database:
         self.path = path or data_root() / "inspection.duckdb"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.revision = 0                                # grows with every write: the pages' cache key
+        self._counted: dict[tuple[str, str], int] = {}   # by plant and line, the revision that changed its verdicts last
+        self._counted_all = 0
         self.lock = threading.RLock()                    # whoever writes, or decides from reading what to write
         self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
         self._opening = threading.Lock()
@@ -125,12 +128,22 @@ class Database:
                     raise StoreError(f"The database cannot be written now: {error}") from error
                 raise
             self.revision += 1
+            if cursor.moved is None:
+                self._counted_all = self.revision
+            else:
+                self._counted |= dict.fromkeys(cursor.moved, self.revision)
+
+    def counted(self, plant: str, line: str = "") -> int:
+        """The revision at which a verdict on this line (empty: on any) changed last: what was counted since then still holds."""
+        own = (r for (p, name), r in self._counted.copy().items() if p == plant and line in ("", name))
+        return max(self._counted_all, *own, 0)
 
     def clear(self) -> None:
         """Empty every table."""
         with self.write() as cursor:
             for name in cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'about' AND NOT temporary").column():
                 cursor.execute(f"DELETE FROM {name}")
+            cursor.moved = None
         self.memory.clear()
 
     def close(self) -> None:

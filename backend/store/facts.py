@@ -123,6 +123,7 @@ def derive(cursor: Cursor) -> None:
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {judging.judged('fresh')}")
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE looked AS {judging.looked('fresh')}")
     tally.before(cursor)
+    _say_moved(cursor)
     for table in ("facts", "defects"):
         cursor.execute(f"DELETE FROM {table} WHERE inspection_id IN (SELECT inspection_id FROM touched)")
     cursor.execute(_DEFECTS)
@@ -140,6 +141,14 @@ def derive_all(cursor: Cursor) -> None:
     touched.begin(cursor)
     cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections")
     derive(cursor)
+    cursor.moved = None
+
+
+def _say_moved(cursor: Cursor) -> None:
+    """Whose counts change: lines of the touched units as they are, and as they will be."""
+    if cursor.moved is not None:
+        rows = cursor.execute("SELECT DISTINCT plant, line FROM kin UNION SELECT DISTINCT plant, line FROM fresh").dicts()
+        cursor.moved |= {(row["plant"], row["line"]) for row in rows}
 
 
 def restate(db: Database) -> None:

@@ -184,6 +184,16 @@ def decided(db: Database, plant: str, clock: Clock) -> list[dict[str, Any]]:
     return [row | {"config": json.loads(row["config"])} for row in rows]
 
 
+def rules_key(db: Database) -> str:
+    """Another text once anything changed that a chart hangs on besides its counts: decisions, but for notes and reviews; names of models;
+    look-backs."""
+    with db.cursor() as cursor:
+        return str(cursor.execute("""
+            SELECT [(SELECT bit_xor(hash(event_id, undone)) FROM events WHERE recipe NOT IN ('note', 'review')),
+                    (SELECT bit_xor(hash(model_id, name)) FROM models),
+                    (SELECT bit_xor(hash(run_id, state)) FROM runs WHERE recipe = 'shadow')]""").one())
+
+
 def restating(db: Database, filters: Filters, clock: Clock) -> pd.DataFrame:
     """at, local, text: when rules or the calendar changed, so that all counts were stated anew. What was taken back since has no text, but
     restated too, twice."""
