@@ -54,6 +54,16 @@ def small(data_folder: Path) -> Plan:
     return plan
 
 
+def test_a_few_pictures_come_late(small: Plan) -> None:
+    db = Database()
+    ingest(db)
+    for more in (5, 10):
+        bench_plant.late(5)
+        ingest(db)
+        assert queries.plants(db)["real"] == 600 + more and queries.choices(db, "real")["last_day"] == LAST
+    db.close()
+
+
 def test_every_question_has_an_answer(small: Plan) -> None:
     db = Database()
     ingest(db)

@@ -61,7 +61,7 @@ def dashboard(folder: Path, rows: int, seed: int, rounds: int, say: Say) -> dict
             arms[f"{size:,} inspections"] = _size(Plan(size, seed, _last(folder)), rounds, lambda text, n=size: say(f"{n:,}: {text}"))  # type: ignore[misc]
     return dict(name="dashboard", command=f"python -m backend bench dashboard --rows {rows}", seeds=[seed], arms=arms, comparisons=[],
                 notes=f"Milliseconds of every asking, {rounds} rounds. Pages: from the question to the last byte over a WebSocket. Fresh: "
-                      "nothing kept from before. A third of the pictures that lists show are kept as files of 640 × 512.")
+                      "20 pictures of one line came in before. A third of the pictures that lists show are kept as files of 640 × 512.")
 
 
 def _size(plan: Plan, rounds: int, say: Say) -> Arm:

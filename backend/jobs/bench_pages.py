@@ -1,7 +1,7 @@
 """The pages of `bench dashboard`: a Streamlit server on a plant's data folder, and visitors who ask for its pages over WebSockets.
 
-A page is timed from the question to its last byte: `fresh` when something new came in before, so that nothing of it is kept from an earlier
-run; `again` right after. What a browser does with it, and what fetching its pictures takes, is not in it; that they are drawn is.
+A page is timed from the question to its last byte: `fresh` when a few pictures of one line came in before; `again` right after. What a
+browser does with it, and what fetching its pictures takes, is not in it; that they are drawn is.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import psutil
 
 from backend.config import data_root
 from backend.errors import DiffspectError
-from backend.jobs import events
+from backend.jobs import bench_plant
 from backend.jobs.bench_client import Visitor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,16 +80,16 @@ def reruns(server: Server, pages: dict[str, tuple[str, str]], rounds: int) -> It
         for name, (page, query) in pages.items():
             visitor.ask(page, query)
             taken: dict[str, list[float]] = defaultdict(list)
-            for number in range(rounds):
-                something_new(f"{name} {number}")
+            for _ in range(rounds):
+                something_new()
                 for how in ("fresh", "again"):
                     taken[how].append(1000 * visitor.ask(page, query).seconds)
             yield from ((f"{name}, {how}", values) for how, values in taken.items())
 
 
-def something_new(text: str) -> None:
-    """A note, and the time that it takes to come in: every answer that was kept is of yesterday then."""
-    events.record("note", dict(line="Line 6", at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), text=text))
+def something_new() -> None:
+    """A few pictures of one line, and the time that they take to come in: what a page has kept is of yesterday then."""
+    bench_plant.late()
     time.sleep(TAKEN_IN_S)
 
 

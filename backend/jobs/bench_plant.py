@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from backend import rundir
 from backend.jobs import events
@@ -32,6 +33,7 @@ PASSING = 0.15
 NEW_SINCE, ODD_SINCE, DRIFT_SINCE = 100, 60, 30                # days before the end
 THRESHOLDS = (0.5, 0.4, 0.3, 0.6, 0.3, 0.5)
 MODELS = ("bench-old", "bench-new", "bench-odd")
+MORNING = "-061500-000000-"                    # in the name of a drawn day's run
 CALENDAR = dict(time_zone="Europe/Berlin", day_start="06:00", shifts=events.SHIFTS)
 
 
@@ -56,7 +58,7 @@ class Plan:
 
     def run_id(self, back: int) -> str:
         """Of the morning after, as a plant that hands its pictures over once a day would have it."""
-        return f"{self.day(back) + timedelta(days=1):%Y%m%d}-061500-000000-inspect-{self.seed % 16**6:06x}"
+        return f"{self.day(back) + timedelta(days=1):%Y%m%d}{MORNING}inspect-{self.seed % 16**6:06x}"
 
 
 def prepare(plan: Plan) -> Iterator[int]:
@@ -99,6 +101,20 @@ def staged(plan: Plan, back: int) -> Path:
     rundir.write_part(run, "inspections", drawn, 1)
     _end(run, dict(inspected=drawn.num_rows))
     return run
+
+
+def late(n: int = 20) -> Path:
+    """A few more pictures of one line and the last day there is: what a page that stays open gets to show."""
+    newest = next(p for p in rundir.find("inspect") if MORNING in p.name)
+    rows = rundir.rows(newest, "inspections")
+    rows = rows.filter(pc.equal(rows["line"], "Line 1")).slice(0, n)
+    run = rundir.create("inspect", dict(line="Line 1", name="late"), state="staged")
+    fresh = {"inspection_id": inspection_ids(run.name, rows.num_rows), "image_id": _hashes(np.random.default_rng(), rows.num_rows)}
+    for column, values in fresh.items():
+        rows = rows.set_column(rows.schema.get_field_index(column), column, pa.array(values))
+    rundir.write_part(run, "inspections", rows, 1)
+    _end(run, dict(inspected=rows.num_rows))
+    return rundir.publish(run)
 
 
 def _end(run: Path, result: dict[str, Any]) -> None:
