@@ -6,7 +6,7 @@ bf16 keeps 8 bits of a number and takes 0.6 of the time. Mostly nobody notices; 
 map50. So the model decides it and not the processor alone, by what an engineer would look at, in this order:
 
     val     images of the model's dataset with their labels: no figure may move by more than `MOVED`
-    kept    where that dataset is not here, the newest pictures that inspections kept: verdicts may differ in as many of a thousand, and
+    kept    where that dataset is not here, the newest pictures that inspections kept: verdicts may differ on 0.2 % of them, and
             float32's sure boxes are the truth for bf16's. How closely boxes lie is not asked: it would be one's word against the other's
     none    nothing is written down, and the engine keeps to float32, see `inspection.precision`
 

@@ -76,7 +76,7 @@ class Folder:
     gone: bool = False                                       # the folder itself cannot be reached
     closed: set[str] = field(default_factory=set)            # subfolders that cannot be opened
     _done: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
-    _recent: set[int] = field(default_factory=set)
+    _recent: set[int] = field(default_factory=set)           # not in `_done` yet
     _next: float = 0.0
 
     def look(self) -> None:
@@ -84,26 +84,36 @@ class Folder:
         began = time.monotonic()
         if began < self._next:
             return
-        self.closed, self.left, present, seen = set(), [], [np.zeros(0, np.int64)], set[str]()
+        self.closed, self.left, recent, seen = set(), [], set[int](), set[str]()
+        still = np.zeros(len(self._done), bool)
         home = self.root.resolve()
         for some in _chunks(self._files()):
             keys = np.array([file[0] for file in some], np.int64)
-            is_known = _inside(keys, self._done)
+            at, is_known = _places(keys, self._done)
+            still[at[is_known]] = True
             unsure = [self._drop(*some[k], home) for k in np.flatnonzero(~is_known) if some[k][0] not in self._recent]
-            present += [keys[is_known], keys[[key in self._recent for key in keys.tolist()]] if self._recent else keys[:0]]
+            recent |= self._recent.intersection(keys.tolist())
             fresh = [drop for drop in unsure if (old := self.waiting.get(drop.name)) is None or old.stamp != drop.stamp]
             before = self.known([drop.stamp for drop in fresh])
             self.left += [drop for drop in fresh if not before.get(drop.stamp, True)]
-            present.append(np.array([drop.key for drop in fresh if drop.stamp in before], np.int64))
+            recent |= {drop.key for drop in fresh if drop.stamp in before}
             seen |= {drop.name for drop in unsure if drop.stamp not in before}
             for drop in fresh:
                 if drop.stamp not in before and (drop.name in self.waiting or len(self.waiting) < MOST_WAITING):
                     self.waiting[drop.name] = drop
         if not self.gone:
-            self._done, self._recent = np.unique(np.concatenate(present)), set()
+            self._keep(still, recent)
             self.waiting = {name: drop for name, drop in self.waiting.items() if name in seen}
         took = time.monotonic() - began
         self._next = began + took + max(POLL_S, took * (1 - SHARE) / SHARE)
+
+    def _keep(self, still: "np.ndarray[Any, np.dtype[np.bool_]]", recent: set[int]) -> None:
+        """Of what was dealt with, that which is still there. The array is made anew only where some went, or for some thousand at once: it
+        is as large as the folder, and a few of them at every look scattered the heap (0.15 KB a file, where 8 bytes are kept)."""
+        if not still.all() or len(recent) > CHUNK:
+            known, new = self._done if still.all() else self._done[still], np.sort(np.fromiter(recent, np.int64, len(recent)))
+            self._done, recent = np.insert(known, np.searchsorted(known, new), new), set()
+        self._recent = recent
 
     def ready(self, most: int) -> list[Drop]:
         """Whole files, oldest first."""
@@ -175,10 +185,12 @@ def _chunks(found: Iterator[File]) -> Iterator[list[File]]:
         yield some
 
 
-def _inside(keys: Keys, among: Keys) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Which of them are in a sorted array."""
+def _places(keys: Keys, among: Keys) -> "tuple[np.ndarray[Any, np.dtype[np.intp]], np.ndarray[Any, np.dtype[np.bool_]]]":
+    """Where they would stand in a sorted array, and which of them stand there."""
     at = np.searchsorted(among, keys)
-    return (among[np.minimum(at, len(among) - 1)] == keys) if len(among) else np.zeros(len(keys), bool)
+    if not len(among):
+        return at, np.zeros(len(keys), bool)
+    return at, among[np.minimum(at, len(among) - 1)] == keys
 
 
 def ends(path: Path, size: int) -> bool:

@@ -8,6 +8,7 @@ grows without end; whoever carries runs out makes that one. Beside its parts a r
 Knows nothing of jobs or of the store.
 """
 
+import ctypes
 import os
 import shutil
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ MOST_GROUPS, MOST_PICTURES = 2_000, 200_000      # of one run; then its successo
 RECENT_S = 10.0                          # the pace is taken over so long
 TELL_S = 1.0                             # between two words to those who look on
 PROMOTED_S = 30.0                        # between two looks whether another model is in use by now
+TRIM_S = 60.0                            # between two returns of free memory
 NO_FOLDER = "There is no folder {}. Name one that the camera writes into."
 
 Report = Callable[..., None]
@@ -80,6 +83,18 @@ def _watched(config: Watch, run_dir: Path, log: WatchLog, report: Report) -> dic
                 runtime=engine.runtime, **more)
 
 
+def trimmed() -> None:
+    """Give pages of the heap that lie free between others back to the system, which glibc does at its end only: watching for days, it would
+    keep the scatter of all that ever was. A millisecond; elsewhere than with glibc nothing happens."""
+    if trim := getattr(_libc(), "malloc_trim", None):
+        trim(0)
+
+
+@cache
+def _libc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if os.name == "posix" else None
+
+
 class Arrivals(capture.Clock):
     """Tells when a picture was taken; where nothing else does, when its file was written."""
 
@@ -104,6 +119,7 @@ class Watcher:
     told_at: float = 0.0
     wrote_at: float = 0.0
     asked_at: float = field(default_factory=time.monotonic)
+    trim_at: float = 0.0
     last_at: str = ""                                                  # when the last picture was inspected
 
     def goes(self, asked: Callable[[], bool], report: Report, config: Watch) -> str:
@@ -122,6 +138,9 @@ class Watcher:
                 self.group(drops)
             else:
                 time.sleep(POLL_S / 4)
+            if time.monotonic() >= self.trim_at:
+                self.trim_at = time.monotonic() + TRIM_S
+                trimmed()
             if self.full(config):
                 return "full"
         return "stopped"
