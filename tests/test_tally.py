@@ -233,6 +233,12 @@ def compare(db: Database, rows: Rows, f: Filters, rng: random.Random) -> None:
         assert some[some["key"] >= since].to_dict("records") == every[every["key"] >= since].to_dict("records"), (since, f)
     split = queries.trend(db, f, "shift", group)
     assert split["inspected"].sum() == len(rows.units(f)) and split["defects"].sum() == total["defects"], (group, f)
+    if not f.run_id:
+        told = queries.trend_of_kinds(db, f, by)
+        for name in CLASSES:
+            own = {k: d for k, (_, d, _) in as_moments(rows.counts(f.but(class_name=name), BUCKETS[by])).items() if d}
+            said = told[told["class_name"] == name]
+            assert dict(zip((b.to_pydatetime() for b in said["bucket"]), said["defective"], strict=True)) == own, (by, name, f)
     kinds = queries.pareto(db, f)
     found = {(k, bool(m)): (d, u) for k, m, d, u in kinds[["class_name", "minor", "defects", "units"]].itertuples(index=False, name=None)}
     assert found == rows.kinds(f), f

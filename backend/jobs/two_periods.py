@@ -79,4 +79,10 @@ def _kinds(db: Database, now: Filters, then: Filters) -> dict[str, list[Days]]:
         for r in pictures.rows(queries.pareto(db, asked)):
             size[str(r["class_name"])] = size.get(str(r["class_name"]), 0) + (0 if r["minor"] else int(r["defects"]))
     names = sorted((n for n in size if size[n]), key=lambda n: (-size[n], n))
-    return {name: [_days(db, f.but(class_name=name)) if n < MOST else [] for f in (now, then)] for n, name in enumerate(names)}
+    found: dict[str, list[Days]] = {name: [[], []] for name in names}
+    for side, asked in enumerate((now, then)):
+        days = queries.trend(db, asked.but(class_name=""))
+        bad = {(r["bucket"], r["class_name"]): int(r["defective"]) for r in pictures.rows(queries.trend_of_kinds(db, asked))}
+        for name in names[:MOST]:
+            found[name][side] = [(bad.get((b, name), 0), int(n)) for b, n in zip(days["bucket"], days["inspected"], strict=True)]
+    return found

@@ -43,6 +43,15 @@ UNION ALL
 SELECT {bucket}, {group}, 0, 0, units, defects FROM kind_tallies f
 WHERE {where} AND {view} AND class_name = $class_name AND action = 'reject'
 """
+_EACH_KIND = """
+SELECT bucket, class_name, sum(units)::BIGINT AS defective FROM (
+    SELECT {bucket} AS bucket, class_name, units FROM kind_tallies f WHERE {where} AND {view} AND "action" = 'reject'
+    UNION ALL
+    SELECT any_value(bucket), kind.class_name, 1 FROM (
+        SELECT min({bucket}) OVER (PARTITION BY f.unit) AS bucket, f.unit, unnest(kinds) AS kind FROM spread f WHERE {where})
+    WHERE kind."action" = 'reject' GROUP BY unit, kind.class_name)
+GROUP BY ALL HAVING sum(units) > 0 ORDER BY ALL
+"""
 SPREAD_KIND = "coalesce(list_sum([k.boxes FOR k IN kinds IF k.class_name = $class_name AND k.action = 'reject']), 0)"
 
 
@@ -59,6 +68,14 @@ def units(filters: Filters, bucket: str = "NULL", group: str = "''") -> tuple[st
         return _ROLLED.format(**said, own="0 AS defective, 0 AS defects", kinds=_KINDS.format(**said), spread=SPREAD_KIND), values
     own = ", ".join(f"if({said['view']}, {n}, 0) AS {n}" for n in ("defective", "defects"))
     return _ROLLED.format(**said, own=own, kinds="", spread="f.defects"), values
+
+
+def each_kind(filters: Filters, bucket: str) -> tuple[str, dict[str, Any]]:
+    """SQL of rows (bucket, class_name, defective): units that a class rejects, as `units` counts them with that class in the filters; and
+    its values. Not of a run."""
+    assert not filters.run_id, "what belongs to a run is counted from rows"
+    condition, values = where(filters)
+    return _EACH_KIND.format(bucket=bucket, where=condition, view=view(filters)), values
 
 
 def view(filters: Filters) -> str:

@@ -102,6 +102,13 @@ def trend(db: Database, filters: Filters, by: str = "day", split: str = "") -> p
     return _rated(frame.rename(columns={"grouped": "group"}) if split else frame.drop(columns="grouped"))
 
 
+def trend_of_kinds(db: Database, filters: Filters, by: str = "day") -> pd.DataFrame:
+    """bucket, class_name, defective: for every class what `trend` says with it in the filters, in one question; nothing where that is 0."""
+    sql, values = counting.each_kind(filters.but(class_name=""), pick(BUCKETS, by))
+    with db.cursor() as cursor:
+        return cursor.execute(sql, values).frame()
+
+
 def unusual_trend(db: Database, filters: Filters, by: str = "day") -> pd.DataFrame:
     """bucket, inspected (units that an anomaly model looked at and had a threshold for), unusual, rate, low, high, disagree (unusual units
     in which no detection rejects anything: what nobody has labelled yet). A class or a verdict in the filters says nothing here."""
