@@ -12,8 +12,7 @@ st.title("Inspection", anchor=False)
 def start() -> None:
     """The form of a new batch."""
     files = upload.drop_zone("batch", "pictures")
-    values = upload.details("real")
-    path, more = upload.advanced()
+    values, (path, more) = upload.details("real"), upload.advanced()
     with st.container(horizontal=True, vertical_alignment="center"):
         go = st.button(f"Inspect {upload.counted(len(files))}" if files and not path else "Inspect", type="primary", key="go",
                        icon=":material/search:", disabled=not (files or path))
@@ -69,12 +68,13 @@ def before() -> None:
 run_id = st.query_params.get("batch", "")
 undo.bar()
 with plant.sound():
-    with st.expander("New batch", icon=":material/upload:", expanded=not run_id, key=f"new_{run_id}"):
-        model_note()
-        start()
-    if run_id:
+    new = st.expander("New batch", icon=":material/upload:", expanded=not run_id, key=f"new_{run_id}")
+    if run_id:                                  # before the form, though below it: somebody waits for the first picture
         st.button("All batches", icon=":material/arrow_back:", type="tertiary", on_click=st.query_params.clear, key="all_batches")
         batch.show(run_id, batch_actions.bar)
-    else:
+    with new:
+        model_note()
+        start()
+    if not run_id:
         watch_view.show(opened)
         before()

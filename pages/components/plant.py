@@ -6,7 +6,7 @@ data never share a page: it asks for one plant and passes that on with every que
 
 import contextlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -18,6 +18,7 @@ from pages.components.cached import cached
 STYLE = """<style>
 .st-key-demo_band {padding: .3rem .9rem; border-left: 4px solid currentColor; border-style: dashed dashed dashed solid;}
 </style>"""
+WHOLE_S = 3.0                                # so long a page waits for the rest of a batch before it draws itself anew
 NAMES = {"real": "Your plant", "demo": "Demo plant"}
 
 
@@ -171,12 +172,19 @@ def uncounted() -> None:
 
 def _watch(seen: int) -> None:
     """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
-    st.fragment(_look, run_every=1.0 if jobs.recent(limit=1, open_only=True) else 2.0)(seen)
+    st.fragment(_look, run_every=0.5 if jobs.recent(limit=1, open_only=True) else 1.0)(seen)
 
 
 def _look(seen: int) -> None:
-    if jobs.results.revision() != seen:
+    if jobs.results.revision() != seen and not _more_soon():
         st.rerun()
+
+
+def _more_soon() -> bool:
+    """A batch that was handed over just now is shown whole: drawing the page for each part of it would keep the batch itself waiting."""
+    now = datetime.now(UTC)
+    return any(run_panel.unsettled(run) and (now - datetime.fromisoformat(run.created_at)).total_seconds() < WHOLE_S
+               for run in jobs.recent(limit=3, recipes=("inspect",)))
 
 
 def link(page: str, label: str, icon: str | None = None, **query: str) -> None:

@@ -4,6 +4,7 @@ Polls by fragment only while the run is open, and until its last rows are in, wh
 Knows nothing of what the recipe does: a page passes `body` for that.
 """
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -70,8 +71,20 @@ def _young(status: jobs.RunStatus) -> bool:
         (datetime.now(UTC) - datetime.fromisoformat(status.created_at)).total_seconds() < YOUNG_S
 
 
+def _until_news(run_id: str) -> None:
+    """A run's first rows are drawn at the moment when they are in, not at the next turn; and what stands there is not drawn again
+    meanwhile, which on two cores would slow the inspection itself."""
+    until, seen = time.monotonic() + SOON_S, jobs.results.revision()
+    whose, drawn = st.session_state.get("news_drawn", ("", 0))
+    while (whose != run_id or drawn == seen) and jobs.results.revision() == seen and time.monotonic() < until:
+        time.sleep(0.02)
+    st.session_state["news_drawn"] = (run_id, jobs.results.revision())
+
+
 def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
     try:
+        if young:
+            _until_news(run_id)
         status = jobs.status(run_id)
     except jobs.NotFoundError as error:     # the demo was removed while someone looked at it
         words.sorry(error)
