@@ -55,12 +55,13 @@ there() {
 fed() {
     local end=$((SECONDS + WAIT)) data rest
     chains >"$WORK/left"
-    while [ -s "$WORK/left" ] && ((SECONDS < end)); do
+    while [ -s "$WORK/left" ]; do
         : >"$WORK/later"
         while read -r data rest; do
             if there "$data"; then echo "$rest"; else echo "$data $rest" >>"$WORK/later"; fi
         done <"$WORK/left"
         mv "$WORK/later" "$WORK/left"
+        ((SECONDS < end)) || break             # after one look at least
         [ ! -s "$WORK/left" ] || sleep 2
     done
 }
