@@ -13,16 +13,27 @@ import types
 import typing
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from backend.errors import ConfigError
 
+_BESIDE = Path(__file__).resolve().parents[1] / "data"
+
 
 def data_root() -> Path:
     """The data folder: `DIFFSPECT_DATA`, or `data` beside the code."""
     chosen = os.environ.get("DIFFSPECT_DATA")
-    return Path(chosen).expanduser().resolve() if chosen else Path(__file__).resolve().parents[1] / "data"
+    if not chosen:
+        return _BESIDE
+    return _resolved(chosen) if os.path.isabs(chosen) else Path(chosen).expanduser().resolve()
+
+
+@lru_cache(maxsize=8)
+def _resolved(path: str) -> Path:
+    """Once: a page asks a thousand times where its data lies."""
+    return Path(path).resolve()
 
 
 def demo_assets() -> Path:

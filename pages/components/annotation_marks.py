@@ -26,7 +26,8 @@ SHOWN = 6                              # in sight; the rest behind "earlier"
 def inside(shown: str, line: str = "", since: date | datetime | None = None, until: date | datetime | None = None) -> pd.DataFrame:
     """number, note_id, at (plant time, without zone), line, text, by, edited; days and moments are the plant's, both ends included."""
     frame = cached("annotations", shown, line)
-    frame = frame.assign(at=[plant.local(at).replace(tzinfo=None) for at in frame["at"]])
+    zone = ZoneInfo(plant.zone())                                # asked once, not for each
+    frame = frame.assign(at=[text.moment(at).astimezone(zone).replace(tzinfo=None) for at in frame["at"]])
     first, last = _edge(since, time.min), _edge(until, time.max)
     keep = pd.Series([(first is None or at >= first) and (last is None or at <= last) for at in frame["at"]], dtype=bool)
     frame = frame[keep.to_numpy()] if len(frame) else frame
