@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ENCODINGS: dict[str, dict[str, Any]] = {"webp": dict(quality=85, method=2), "jpeg": dict(quality=90), "png": dict(compress_level=3)}
 WEBP_SIDE = 16_383                      # the format's limit
-SMALL = 400                             # pixels wide: 5 to 20 kB each, and 2,000 of them are kept
+SMALL = 400                             # pixels wide: 5 to 20 kB each, and 600 of them are kept
 _MARK = dict(class_name="", x1=0.0, y1=0.0, x2=0.0, y2=0.0, confidence=None, passes=True, action="reject")     # what is drawn of a box
 
 
@@ -40,7 +40,7 @@ def picture(db: Database, inspection_id: int | None, image_id: str | None, boxes
     return _small(image_id, images.path_of(image_id) is not None, marks, width, format)
 
 
-@lru_cache(maxsize=2000)
+@lru_cache(maxsize=600)
 def _small(image_id: str, kept: bool, marks: tuple[tuple[Any, ...], ...], width: int, format: str) -> bytes:
     """A list shows its pictures again whenever something came in: 14 ms each, unless what they show is the same as before. `kept` is part
     of the question, so that a picture which was removed is shown no more."""
