@@ -127,11 +127,11 @@ class Database:
                 if isinstance(error, duckdb.IOException):
                     raise StoreError(f"The database cannot be written now: {error}") from error
                 raise
-            self.revision += 1
-            if cursor.moved is None:
-                self._counted_all = self.revision
+            if cursor.moved is None:                     # before the revision: who sees the new one must not find counts of the old
+                self._counted_all = self.revision + 1
             else:
-                self._counted |= dict.fromkeys(cursor.moved, self.revision)
+                self._counted |= dict.fromkeys(cursor.moved, self.revision + 1)
+            self.revision += 1
 
     def counted(self, plant: str, line: str = "") -> int:
         """The revision at which a verdict on this line (empty: on any) changed last: what was counted since then still holds."""
