@@ -403,6 +403,22 @@ def test_time_left_follows_a_stage_of_another_pace(tmp_path: Path, monkeypatch: 
     assert 900 < say.progress["eta_s"] <= 1010                           # 101 steps of 10 s; at the pace since the start it were 560
 
 
+def test_time_left_does_not_rise_within_a_long_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    say, off = report.Reporter(tmp_path), []
+    for second in range(10 * 90):                                        # ten epochs of 90 s, told of every second
+        now[0] = float(second)
+        say(step=second // 90, total=10)
+        if second >= 90:
+            off.append(abs(say.progress["eta_s"] - (900 - second)))
+    assert max(off) <= 1
+    for second in range(900, 1020):                                      # and the last one hangs
+        now[0] = float(second)
+        say(step=9, total=10)
+    assert say.progress["eta_s"] == 0.0
+
+
 def test_estimates_come_from_runs_that_finished_here(data_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "batch"
     folder.mkdir()

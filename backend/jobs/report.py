@@ -58,7 +58,8 @@ class Reporter:
             self._write()
 
     def _eta(self, step: int, total: int) -> float | None:
-        """Seconds left at the pace of the last quarter of this attempt, since stages differ; None until two reports differ."""
+        """Seconds left at the pace of the last quarter of this attempt, since stages differ; None until two reports differ. Within a step,
+        an epoch for instance, the clock goes on: it falls with each report, and rises only once the step takes longer than those before."""
         now, marks = time.monotonic(), self._marks
         if not marks or step < marks[-1][1]:
             marks.clear()
@@ -66,10 +67,16 @@ class Reporter:
         recent = max(RECENT_S, (now - self._began) / 4)
         if not marks or (step > marks[-1][1] and now - marks[-1][0] >= recent / 100):
             marks.append((now, step))
-        while len(marks) > 1 and marks[1][0] <= now - recent:
+        while len(marks) > 2 and marks[1][0] <= now - recent:
             marks.popleft()
-        then, first = marks[0]
-        return round((now - then) * max(total - step, 0) / (step - first), 1) if step > first else None
+        (then, first), (latest, last) = marks[0], marks[-1]
+        if step == first:
+            return None
+        if step >= total:
+            return 0.0
+        done, told = (latest - then, last - first) if last > first else (now - then, step - first)
+        pace = max(done / told, (now - then) / (step - first + 1))             # this step is not yet over
+        return round(max(pace * (total - last) - (now - latest), pace * (total - step - 1), 0.0), 1)
 
     def _write(self) -> None:
         write_json(self.run_dir / "progress.json", self.progress)
