@@ -449,6 +449,8 @@ class Experiment(Config):
     first_seed: int = _f(0, "Seed of the first training of each arm.", low=0, high=2**31 - 101, advanced=True)
     batch: int = _f(16, "Images per optimiser step.", low=1, high=512, advanced=True)
     size: str = _f("n", "Size of the YOLO11 network.", choices=("n", "s", "m"), advanced=True)
+    weights: str | None = _f(None, "Start every arm from an earlier model, by name or run, or from a local .pt by Ultralytics; none: "
+                                   "from scratch.", advanced=True)
     labels: int | None = _f(None, "Use only so many labelled real train images in every arm; none: all.", low=1, high=10_000_000,
                             advanced=True)
     shown: int | None = _f(None, "Images shown in each pass; none: as many as the dataset has real train images.", low=1,

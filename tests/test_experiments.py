@@ -135,12 +135,27 @@ def test_distilled_arms_reuse_what_the_first_has_made(data: Path) -> None:
     (dict(imgsz=100), "multiple of 32: 96 or 128"),
     (dict(name=" "), "a name"),
     (dict(labels=10), "fewer than 10"),
+    (dict(weights="nobody"), "neither a model called 'nobody' nor such a file"),
     (dict(sets="made"), "holds 6 synthetic images already"),
 ])
 def test_what_cannot_be_compared_is_refused_with_the_reason(data: Path, more: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         jobs.start_experiment(asked(**dict(arms="real, both") | more))
     assert not list(rundir.find("experiment"))
+
+
+def test_all_arms_start_from_one_model(data: Path) -> None:
+    """By run, so that a model trained later under that name starts none of the arms that are left."""
+    runs_ = [rundir.create("train-detector", {}, state="completed") for _ in range(2)]
+    for n, run in enumerate(runs_):
+        (run / "weights").mkdir()
+        rundir.write_json(run / "weights" / "head.json", dict(key=f"k{n}", name="plates"))
+        told = jobs.plan_experiment(asked(arms="real, both", weights="plates"))
+        assert {c["weights"] for a in told["arms"].values() for c in a["runs"]} == {run.name}
+    assert not any("teaches the backbone" in w for w in told["warnings"])
+    guided = jobs.plan_experiment(asked(arms="real, distilled", weights=runs_[0].name))
+    assert {c["weights"] for a in guided["arms"].values() for c in a["runs"]} == {runs_[0].name}
+    assert any("teaches the backbone anew" in w for w in guided["warnings"])
 
 
 def test_a_dataset_that_is_not_there_is_named(data: Path) -> None:

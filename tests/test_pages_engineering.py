@@ -414,6 +414,19 @@ def test_training_is_started_from_a_preset(data_folder: Path) -> None:
     assert made.config["dataset"] == "s" * 16
 
 
+def test_a_training_starts_from_an_earlier_model(data_folder: Path) -> None:
+    """Chosen by its name, asked for by its run; a file is typed."""
+    snapshot()
+    earlier = model("m1", "first try")
+    ingest()
+    at = page("training")
+    start = at.selectbox(key="train_start")
+    assert start.value is None and start.options[0].startswith("first try")
+    start.set_value(earlier).run()
+    button(at, "Start training").click().run()
+    assert jobs.recent(limit=1, recipes=("train-detector",))[0].config["weights"] == earlier
+
+
 def test_curves_of_a_training(data_folder: Path) -> None:
     snapshot()
     run_id = model("m1", "Steel 1")

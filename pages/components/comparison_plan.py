@@ -142,7 +142,7 @@ def _numbers() -> dict[str, Any]:
     with right:
         values = form.fields(jobs.Experiment, BASICS, "plan")
     with st.expander("Advanced", icon=":material/tune:", key="plan_more"):
-        values |= form.fields(jobs.Experiment, ADVANCED, "plan_more")
+        values |= dict(weights=training_form.start(jobs.Experiment, "plan_start")) | form.fields(jobs.Experiment, ADVANCED, "plan_more")
     if seeds < SEEDS:
         st.caption(f":material/hourglass_empty: With {seeds} {'seed' if seeds == 1 else 'seeds'} the verdict will be provisional.")
     return dict(seeds=seeds, **values)

@@ -63,19 +63,19 @@ def _plain(dataset: str, name: str) -> jobs.TrainDetector:
     preset = st.segmented_control("How long", list(PRESETS), default="Standard", required=True, key="train_preset")
     st.caption(ABOUT[preset])
     with st.expander("Advanced", icon=":material/tune:"):
-        weights = _start()
+        weights = start(jobs.TrainDetector, "train_start")
         values = form.fields(jobs.TrainDetector, PLAIN, f"train_{preset}", PRESETS[preset])
     return jobs.TrainDetector(dataset=dataset, name=name, weights=weights, **values)
 
 
-def _start() -> str | None:
-    """The earlier model to go on from, by run; or what a person typed: the path of a weights file."""
+def start(kind: type[jobs.Config], key: str) -> str | None:
+    """The earlier model to go on from, by run; or what a person typed: the path of a weights file. Settings of this kind ask for it."""
     models = cached("models", "detector")
     names = {r.run_id: f"{words.short(r.name, 40)} · {words.when(r.created_at)}"
              for r in models[(models["kind"] == "detector") & (models["run_id"] != "")].itertuples()}
-    help = next(f.metadata["help"] for f in dataclasses.fields(jobs.TrainDetector) if f.name == "weights")
+    help = next(f.metadata["help"] for f in dataclasses.fields(kind) if f.name == "weights")
     chosen: str | None = st.selectbox("Start from", list(names), None, lambda run_id: names.get(run_id, run_id), help=help,
-                                      placeholder="Nothing: learn from scratch", accept_new_options=True, key="train_start")
+                                      placeholder="Nothing: learn from scratch", accept_new_options=True, key=key)
     return chosen
 
 

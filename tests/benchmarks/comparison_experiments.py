@@ -79,11 +79,12 @@ def notes(asked: Experiment, found: dict[str, Any]) -> str:
 def begun(asked: Experiment) -> str:
     """From what the trainings began."""
     own = json.loads(asked.arms) if asked.arms.lstrip().startswith("{") else {}
-    starts = {arm.get("weights") for arm in own.values()} or {None}
+    starts = {arm.get("weights", asked.weights) for arm in own.values()} or {asked.weights}
     if starts == {None}:
         return "from scratch"
     (common,) = starts
-    return f"all from the same detector ({rundir.read_json(rundir.run_path(common) / 'job.json')['config']['name']})"
+    name = common if (folder := rundir.find_artifact("weights", common)) is None else rundir.read_json(folder / "head.json")["name"]
+    return f"all from the same detector ({name})"
 
 
 def agreed(found: dict[str, Any], data: Path) -> str:
