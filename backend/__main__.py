@@ -24,7 +24,7 @@ from backend.config import RECIPES, Config, Import, TrainAnomaly, Watch, data_ro
 from backend.errors import DiffspectError, StoreError
 from backend.jobs import bench, events, locks, messenger, supervisor, watching, waves, worker
 
-PATHS = {"path", "splits", "weights", "images", "list", "out", "mvtec", "done"}         # name a file: resolved from where the person stands
+PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done"}         # name a file: resolved from where the person stands
 ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
 
 
@@ -122,7 +122,8 @@ def absolute(key: str, value: Any) -> Any:
     if not isinstance(value, str) or not value:
         return value
     path = Path(value).expanduser()
-    is_path = key in PATHS or (key == "prior" and (path / "model_index.json").exists())      # a prior may have a name, or be a folder
+    named = {"prior": path / "model_index.json", "weights": path}                            # either has a name, or lies there
+    is_path = key in PATHS or (key in named and named[key].is_file())
     return str(path.resolve()) if is_path else value
 
 

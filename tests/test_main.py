@@ -164,6 +164,9 @@ def test_flags_take_dashes_and_underscores_and_paths_from_here(monkeypatch: pyte
     assert command.absolute("prior", "sd15") == "sd15", "a name, unless a checkpoint lies there"
     (tmp_path / "sd15" / "model_index.json").touch()
     assert command.absolute("prior", "sd15") == str(tmp_path / "sd15") and command.absolute("prior", "") == ""
+    assert command.absolute("weights", "steel start") == "steel start", "a model of one's own has a name too"
+    (tmp_path / "yolo.pt").touch()
+    assert command.absolute("weights", "yolo.pt") == str(tmp_path / "yolo.pt")
     assert command.absolute("name", "n") == "n" and command.absolute("images", 30) == 30 and command.absolute("out", "") == ""
 
 
