@@ -1,7 +1,7 @@
 """A batch to take away: CSV, Parquet, COCO JSON, or a zip of pictures with boxes and the CSV.
 
-Only detections that pass today's rules are in it. Columns are named for people. Cells of the CSV that a spreadsheet would take
-for a formula get a leading apostrophe. Knows nothing of pages.
+Only detections that pass today's rules are in it. Columns are named for people; how CSV is written `spreadsheet` knows.
+Knows nothing of pages.
 """
 
 import json
@@ -18,7 +18,7 @@ import pandas as pd
 from backend import __version__, rundir
 from backend.config import data_root
 from backend.errors import ConfigError, ImageError, NotFoundError
-from backend.jobs import pictures
+from backend.jobs import pictures, spreadsheet
 from backend.records import Filters
 from backend.store import queries
 from backend.store.database import Database
@@ -31,7 +31,6 @@ COLUMNS = {
     "why": "Why not counted", "review": "Review", "image_id": "Image (SHA-256)", "inspection_id": "Inspection", "model_id": "Model"}
 UNUSUAL = {"unusual": "Unusual", "anomaly_score": "Anomaly score", "anomaly_model_id": "Anomaly model"}     # where such a model looked
 KEPT_S = 3600                      # a download that nobody fetched in an hour goes
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(db: Database, run_id: str, form: str) -> bytes | Path:
@@ -56,15 +55,7 @@ def table(facts: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _csv(facts: pd.DataFrame, found: pd.DataFrame) -> bytes:
-    return spreadsheet(table(facts, found))
-
-
-def spreadsheet(rows: pd.DataFrame) -> bytes:
-    """Any table as CSV that a spreadsheet opens safely."""
-    rows = rows.copy()
-    for name in map(str, rows.select_dtypes(["str", "object"]).columns):
-        rows[name] = [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in rows[name]]
-    return rows.to_csv(index=False).encode("utf-8-sig")          # with a mark, or Excel reads umlauts wrongly
+    return spreadsheet.csv(table(facts, found))
 
 
 def _parquet(facts: pd.DataFrame, found: pd.DataFrame) -> bytes:

@@ -16,7 +16,7 @@ import streamlit as st
 from plotly.offline import get_plotlyjs
 
 from backend import jobs
-from backend.jobs import export
+from backend.jobs import spreadsheet
 from pages.components import (
     charts,
     comparison_curves,
@@ -180,6 +180,6 @@ def csv(subject: Subject) -> bytes:
         rows.append(dict(what="difference", value=d["difference"], low=d["low"], high=d["high"], verdict=d["verdict"], **common))
         rows += [dict(what="difference of a kind", kind_of_defect=k, value=c["difference"], low=c["low_all"], high=c["high_all"], **common)
                  for k, c in d["classes"].items()]
-    return export.spreadsheet(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64"}))
+    return spreadsheet.csv(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64"}))
 
 
