@@ -161,7 +161,7 @@ def curves(frame: pd.DataFrame, names: list[str] | None = None, height: int = 26
     figure = go.Figure()
     for i, (name, rows) in enumerate(frame.groupby("name", sort=True)):
         if names is None or name in names:
-            figure.add_scatter(x=rows["step"], y=rows["value"], mode="lines+markers", name=str(name), marker=dict(size=4),
+            figure.add_scatter(x=rows["step"], y=rows["value"], mode="lines+markers", name=text.html(str(name)), marker=dict(size=4),
                                line=dict(color=SERIES[i % len(SERIES)], width=2), hovertemplate="%{y:.4g}")
     return layout(figure, height, hovermode="x unified").update_layout(showlegend=True, legend=LEGEND)
 

@@ -58,5 +58,6 @@ def day(when: date | datetime) -> str:
 
 
 def html(words: str) -> str:
-    """Text from outside made safe for Plotly's labels, which read a little HTML."""
-    return " ".join(str(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text from outside made safe for Plotly's labels, which read a little HTML, and for its templates, which fill in what stands
+    behind a "%"."""
+    return " ".join(str(words).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "&#37;{")
