@@ -5,8 +5,10 @@
     │   └── ImageError      one image that cannot be used; the rest of its batch goes on
     ├── ConfigError         a setting outside its range, or settings that do not fit together
     ├── NotFoundError       no such dataset, model, run or image
+    ├── FormatError         what a newer version of this program wrote
     ├── StoreError          the database cannot be opened or written now
-    └── ResourceError       out of memory, disk or device
+    ├── ResourceError       out of memory, disk or device
+    └── AccessError         somebody who is not signed in, or whose role does not go so far
 
 `Canceled` is no error: `report()` raises it to unwind a recipe that a person stopped.
 Programming mistakes stay `assert`s and ordinary exceptions.
@@ -33,12 +35,20 @@ class NotFoundError(DiffspectError):
     """No such dataset, model, run or image."""
 
 
+class FormatError(DiffspectError):
+    """A newer version of this program wrote it; it is left as it is."""
+
+
 class StoreError(DiffspectError):
     """The database cannot be opened or written now."""
 
 
 class ResourceError(DiffspectError):
     """Out of memory, disk or device."""
+
+
+class AccessError(DiffspectError):
+    """Nobody is signed in, the sign-in failed, or the person's role does not go so far."""
 
 
 class Canceled(Exception):

@@ -1,0 +1,262 @@
+"""Signing in and out: passwords, lockout, sessions of twelve hours, and the ticket by which a browser gets its cookie.
+
+    sign_in ─► token ─► ticket ─► (browser posts it to /session, once) ─► cookie, HttpOnly ─► person(token) at every call
+
+A session is a file of `access/sessions`, named by the SHA-256 of its token: who reads the folder cannot take a session over. It ends twelve
+hours after the sign-in, when somebody signs out (in all tabs of that browser), when the account is closed, and when the password is
+changed. The role is the account's at the moment of each call. Five wrong passwords in a row lock a name for a quarter of an hour, an
+unknown one alike, so nobody learns who there is. Knows nothing of browsers or pages.
+"""
+
+import hashlib
+import json
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backend.errors import AccessError, NotFoundError
+from backend.jobs import accounts, audit
+from backend.jobs.accounts import Account
+from backend.jobs.needs import Person, needs
+
+LASTS = timedelta(hours=12)
+TRIES, LOCKED = 5, timedelta(minutes=15)
+TICKET_S = 60.0
+NAMES = 2_000                          # names whose wrong passwords are counted; the oldest is forgotten first
+WRONG = "This name and password do not belong together."
+NO_ROLE = "{} is signed in, but has no role here yet. An admin gives it on the page Users."
+
+
+@dataclass
+class _Counted:
+    """Wrong passwords of a name in a row, in this process: a restart forgets them, which only who governs the machine can bring about."""
+
+    wrong: int = 0
+    until: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+
+
+_counted: "OrderedDict[tuple[Path, str], _Counted]" = OrderedDict()
+_tickets: dict[str, tuple[str, float]] = {}            # ticket -> token, until when (monotonic)
+_guard = threading.Lock()
+_computing = threading.BoundedSemaphore(2)             # argon2 takes 64 MiB each: whoever floods the sign-in waits in line
+
+
+# ---- sign-in
+
+@needs("")
+def sign_in(name: str, password: str, at: datetime | None = None) -> str:
+    """The token of a new session. Raises AccessError with a sentence: wrong, or locked until when."""
+    return begin(proven(name, password, at), at)
+
+
+def proven(name: str, password: str, at: datetime | None = None) -> Account:
+    """The account that name and password belong to. Raises AccessError as `sign_in`, which it is but for the session."""
+    now = at or datetime.now(UTC)
+    _refuse_locked(name, now)
+    account = _matching(name, password)
+    if account is None:
+        _count(name, now)
+        raise AccessError(WRONG)
+    with _guard:
+        _counted.pop((accounts.root(), accounts.key_of(name)), None)
+    return account
+
+
+@needs("")
+def sign_in_elsewhere(address: str, verified: bool, issued: datetime, at: datetime | None = None) -> str:
+    """The token of a session for whom the sign-in provider knows by this address, twelve hours from when it said so. Raises AccessError:
+    the address is not verified, belongs to nobody here, or was said too long ago."""
+    now = at or datetime.now(UTC)
+    account = accounts.of_address(address) if verified else None
+    if not verified:
+        raise AccessError("Your sign-in provider has not verified your mail address, so it counts for nothing here.")
+    if issued + LASTS <= now:
+        raise AccessError("The session has ended after twelve hours. Sign in again.")
+    if account is None or account.closed or not account.role:
+        _once(("no-role", address.casefold()), lambda: audit.write("no-role", address, who=Person(address, "", "oidc")))
+        raise AccessError(NO_ROLE.format(address))
+    return begin(account, now, "oidc", issued + LASTS)
+
+
+def _matching(name: str, password: str) -> Account | None:
+    """The account that name and password belong to. Of an unknown name as much is computed as of a known one."""
+    from argon2.exceptions import Argon2Error, InvalidHashError
+
+    try:
+        account = accounts.find(name)
+    except NotFoundError:
+        account = None
+    known = account.password if account and account.password and not account.closed else ""
+    with _computing, suppress(Argon2Error, InvalidHashError):
+        accounts.hasher().verify(known or _nobody(), accounts.plain(password[:accounts.LONGEST + 1]))
+        return account if known else None
+    return None
+
+
+@lru_cache(maxsize=1)
+def _nobody() -> str:
+    return accounts.hasher().hash(secrets.token_urlsafe())
+
+
+def _refuse_locked(name: str, now: datetime) -> None:
+    with _guard:
+        found = _counted.get((accounts.root(), accounts.key_of(name)))
+    if found is not None and found.until > now:
+        minutes = math.ceil((found.until - now).total_seconds() / 60)
+        raise AccessError(f"Too many wrong passwords. This name can sign in again in {minutes} minute{'s' * (minutes != 1)}, "
+                          f"at {found.until.astimezone():%H:%M}. An admin can take the lock off.")
+
+
+def _count(name: str, now: datetime) -> None:
+    """One more wrong password. An unknown name is not written down: it may be a password typed into the wrong field."""
+    key = accounts.root(), accounts.key_of(name)
+    with _guard:
+        found = _counted.setdefault(key, _Counted())
+        _counted.move_to_end(key)
+        while len(_counted) > NAMES:
+            _counted.popitem(last=False)
+        found.wrong += 1
+        locked = found.wrong >= TRIES
+        if locked:
+            found.wrong, found.until = 0, now + LOCKED
+    known = any(a.key == key[1] for a in accounts.accounts())
+    who = Person(accounts.find(name).name if known else "", "", "account")
+    if known:
+        audit.write("locked" if locked else "refused", who.name, dict(until=found.until.isoformat()) if locked else {}, who)
+    else:
+        _once(("unknown", now.strftime("%Y%m%d%H")), lambda: audit.write("refused", "an unknown name (one entry an hour)", who=who))
+
+
+_said: OrderedDict[tuple[Any, ...], None] = OrderedDict()
+
+
+def _once(key: tuple[Any, ...], write: Any) -> None:
+    """What anybody outside can bring about as often as they like is written down once."""
+    key = (accounts.root(), *key)
+    with _guard:
+        if key in _said:
+            return
+        _said[key] = None
+        while len(_said) > NAMES:
+            _said.popitem(last=False)
+    write()
+
+
+@needs("users")
+def locked_until(name: str, at: datetime | None = None) -> datetime | None:
+    """Until when this name is locked out; None where it is not."""
+    with _guard:
+        found = _counted.get((accounts.root(), accounts.key_of(name)))
+    return found.until if found is not None and found.until > (at or datetime.now(UTC)) else None
+
+
+def unlock(name: str) -> None:
+    with _guard:
+        _counted.pop((accounts.root(), accounts.key_of(name)), None)
+
+
+# ---- sessions
+
+def begin(account: Account, at: datetime | None = None, kind: str = "account", end: datetime | None = None) -> str:
+    """The token of a new session of whoever has proven to be this person."""
+    token, now = secrets.token_urlsafe(32), at or datetime.now(UTC)
+    until = end or now + LASTS
+    audit.write("sign-in", account.name, dict(until=until.isoformat(timespec="seconds")), Person(account.name, account.role, kind))
+    _sessions().mkdir(mode=0o700, exist_ok=True)
+    accounts.write_private(_file(token), dict(account=account.key, kind=kind, began=now.isoformat(), until=until.isoformat()))
+    _sweep(now)
+    return token
+
+
+def _sessions() -> Path:
+    return accounts.private_folder() / "sessions"
+
+
+def _file(token: str) -> Path:
+    return accounts.root() / "sessions" / f"{hashlib.sha256(token.encode()).hexdigest()}.json"
+
+
+def _sweep(now: datetime) -> None:
+    """Sessions that are over leave their files behind; the next sign-in takes them away."""
+    for path in _sessions().glob("*.json"):
+        with suppress(OSError, ValueError, KeyError):
+            if datetime.fromisoformat(json.loads(path.read_bytes())["until"]) <= now:
+                path.unlink(missing_ok=True)
+
+
+@needs("")
+def person(token: str, at: datetime | None = None) -> Person | None:
+    """Whose session this is, with the role of this moment; None where it is over, or never was."""
+    now = at or datetime.now(UTC)
+    session = _session(token) if token else None
+    if session is None or datetime.fromisoformat(session["until"]) <= now:
+        return None
+    account = next((a for a in accounts.accounts() if a.key == session["account"]), None)
+    if account is None or account.closed or session["began"] < account.since:
+        return None
+    return Person(account.name, account.role, session["kind"])
+
+
+@needs("")
+def until(token: str) -> datetime | None:
+    """When a session ends; None where there is none."""
+    session = _session(token) if token else None
+    return datetime.fromisoformat(session["until"]) if session else None
+
+
+def _session(token: str) -> dict[str, Any] | None:
+    path = _file(token)
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=500)
+def _read(path: Path, written_ns: int) -> dict[str, Any]:
+    return dict(json.loads(path.read_bytes()))
+
+
+@needs("")
+def sign_out(token: str) -> None:
+    """End a session, in whichever tabs it is open."""
+    who = person(token)
+    _file(token).unlink(missing_ok=True)
+    if who is not None:
+        audit.write("sign-out", who.name, who=who)
+
+
+# ---- tickets
+
+@needs("")
+def ticket(token: str) -> str:
+    """What a page hands to its browser in place of the token: good once, for a minute, in this process."""
+    made, now = secrets.token_urlsafe(24), time.monotonic()
+    with _guard:
+        for old in [t for t, (_, end) in _tickets.items() if end <= now]:
+            del _tickets[old]
+        _tickets[made] = token, now + TICKET_S
+    return made
+
+
+@needs("")
+def pending(made: str) -> bool:
+    """Whether nobody has taken a ticket in yet, and it still can be."""
+    with _guard:
+        return made in _tickets and _tickets[made][1] > time.monotonic()
+
+
+@needs("")
+def exchange(made: str) -> str | None:
+    """The token of a ticket, once."""
+    with _guard:
+        token, end = _tickets.pop(made, ("", 0.0))
+    return token if token and end > time.monotonic() else None
