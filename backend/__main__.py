@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from backend import rundir
+from backend import formats, rundir
 from backend.config import RECIPES, Config, Import, TrainAnomaly, Watch, data_root
 from backend.errors import DiffspectError, StoreError
 from backend.jobs import bench, events, locks, messenger, supervisor, watching, waves, worker
@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(recipe: str, options: dict[str, Any], as_json: bool) -> int:
     """Carry out a recipe here, then take its rows in. Returns the exit code."""
+    formats.enter(rundir.runs_root())
     config = RECIPES[recipe].from_json({k: absolute(k, v) for k, v in options.items()})
     there = events.demo_run() if recipe == "demo" else watching.standing(config) if recipe == "watch" else waves.standing(config)
     if there is not None and recipe == "demo":
@@ -83,6 +84,7 @@ def followed(run_dir: Path, echo: worker.Echo) -> Path:
 
 def resume(run_id: str, as_json: bool) -> int:
     """Take up a run that was stopped or killed. Returns the exit code."""
+    formats.enter(rundir.runs_root())
     signal.signal(signal.SIGTERM, interrupt)
     with contextlib.closing(Echo()) as echo:
         run_dir = followed(worker.again(run_id, echo), echo)
@@ -151,6 +153,7 @@ def ingest() -> None:
 
 def rebuild(as_json: bool) -> int:
     """Make the database again from the run directories."""
+    formats.enter(rundir.runs_root())
     from backend.store import database
     from backend.store import ingest as store
 

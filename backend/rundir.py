@@ -1,7 +1,7 @@
 """The run directory: the one thing that crosses the border between worker processes and the app.
 
     runs/<run_id>/
-      job.json        recipe, config, created_at, code_version, plant, by     written once, before the run is seen
+      job.json        recipe, config, created_at, code_version, format, plant, by     written once, before the run is seen
       state.json      state, message, attempt, started_at, finished_at, pid   replaced by the run's one owner
       progress.json   step, total, message, eta_s, metrics                    replaced at each report
       metrics.jsonl   one line per report that carried metrics: step, at_s (seconds at work until then), then name: value
@@ -28,13 +28,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backend import __version__
+from backend import __version__, formats
 from backend.config import data_root, demo_assets
 from backend.errors import NotFoundError
 from backend.records import SCHEMAS
@@ -55,11 +56,23 @@ def runs_root() -> Path:
 
 
 def run_path(run_id: str) -> Path:
-    """The directory of a run. Raises NotFoundError for a malformed id, so that no id reaches outside `runs/`."""
+    """The directory of a run. Raises NotFoundError for a malformed id, so that no id reaches outside `runs/`,
+    and FormatError for a run of a newer program."""
     path = runs_root() / run_id
     if not _RUN_ID.fullmatch(run_id) or not (path / "job.json").exists():
         raise NotFoundError(f"There is no run {run_id!r}.")
+    if not known(path):
+        formats.check(read_json(path / "job.json"))
     return path
+
+
+@lru_cache(maxsize=100_000)
+def known(run_dir: Path) -> bool:
+    """Whether this program knows a run's format, which never changes. What cannot be read is nobody's newer one."""
+    try:
+        return formats.of(read_json(run_dir / "job.json")) <= formats.NEWEST
+    except (OSError, ValueError, TypeError, AttributeError):
+        return True
 
 
 def now() -> str:
@@ -82,7 +95,9 @@ def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str 
     With state "staged" it keeps a dotted name until `publish`: for runs whose inbox is filled first. With a `run_id` that was written
     down beforehand it comes about once, whoever is killed in between: the second to publish it fails.
     """
-    if run_id and runs_root().exists():
+    runs_root().mkdir(parents=True, exist_ok=True)
+    formats.enter(runs_root())
+    if run_id:
         (runs_root() / REOPENED).touch()                         # one of this name may have been there, and ended
     at = datetime.now(UTC)
     created_at, run_id = at.isoformat(timespec="microseconds"), run_id or new_id(recipe, at)
@@ -90,7 +105,7 @@ def create(recipe: str, config: dict[str, Any], *, plant: str = "real", by: str 
     shutil.rmtree(staged, ignore_errors=True)                    # left by someone who was killed before it was whole
     (staged / "parts").mkdir(parents=True)
     write_json(staged / "job.json", dict(run_id=run_id, recipe=recipe, config=config, created_at=created_at,
-                                         code_version=__version__, plant=plant, by=by))
+                                         code_version=__version__, format=formats.NEWEST, plant=plant, by=by))
     write_json(staged / "state.json", dict(state="pending" if state == "staged" else state, message="", attempt=1,
                                            started_at=None, finished_at=None, pid=None))
     return staged if state == "staged" else publish(staged)
@@ -208,7 +223,7 @@ def listed() -> tuple[tuple[str, int], ...]:
 
 
 def completed(*recipes: str) -> Iterator[Path]:
-    return (p for p in find(*recipes) if read_json(p / "state.json")["state"] == "completed")
+    return (p for p in find(*recipes) if read_json(p / "state.json")["state"] == "completed" and known(p))
 
 
 def undone() -> set[str]:
@@ -237,7 +252,7 @@ def key_of(**inputs: Any) -> str:
 
 def artifacts(kind: str) -> Iterator[Path]:
     """Finished artifacts of one kind, newest first, of runs in any state: a folder `<run>/<kind>` appears only when it is whole."""
-    return (p / kind for p in find() if (p / kind / "head.json").exists())
+    return (p / kind for p in find() if (p / kind / "head.json").exists() and known(p))
 
 
 def find_artifact(kind: str, name: str = "", /, **wanted: Any) -> Path | None:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import plant, run_panel, words
+from pages.components import plant, results_note, run_panel, words
 from pages.components.cached import cached
 
 MOST = 200
@@ -43,8 +43,7 @@ def more(status: jobs.RunStatus) -> None:
         page, label, parameter = NEXT[status.recipe]
         plant.link(page, label, icon=":material/arrow_forward:", **({parameter: status.run_id} if parameter else {}))
     run_panel.log(status.run_id)
-    refused = cached("refused", status.run_id)
-    if len(refused):
+    if len(refused := cached("refused", status.run_id)):
         with st.expander(f"{len(refused):,} files were not usable", icon=":material/report:"):
             st.dataframe(refused, hide_index=True, column_config={"file_name": "File", "reason": "Why"}, alt="Files that were not usable")
     for label, content in (("What was asked", status.config), ("What came out", status.result)):
@@ -67,6 +66,7 @@ def states(runs: list[jobs.RunStatus]) -> list[tuple[str, str]]:
 st.title("Runs", anchor=False)
 with plant.sound():
     runs = jobs.recent(limit=MOST)
+    results_note.unread()
     if not runs:
         st.info("Nothing was run yet. Imports, trainings and inspections appear here, with their log.", icon=":material/list_alt:")
         st.stop()

@@ -200,7 +200,7 @@ def test_a_kill_at_any_statement_leaves_all_or_nothing(db: Database) -> None:
     ingest(db)
     expected = plant.tables(db)
     db.close()
-    statements = 72
+    statements = 73
     for at in (6, 24, 54, statements - 1, statements, 10**6):
         for file in db.path.parent.glob("inspection.duckdb*"):
             file.unlink()

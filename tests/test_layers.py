@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = {"config", "records", "rundir", "errors", "device", "verdicts", "comparable"}
+BASE = {"config", "records", "rundir", "formats", "errors", "device", "verdicts", "comparable"}
 
 # package -> the packages of ours it may import, at module level or inside functions
 MAY_IMPORT = {

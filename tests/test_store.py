@@ -125,13 +125,8 @@ def _spoil_tail(path: Path) -> None:
     wal.write_bytes(log)
 
 
-def _older(path: Path) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE about SET digest = 'another'")
-
-
-@pytest.mark.parametrize("spoil", [_spoil_tail, _older, lambda p: p.write_bytes(b"no database" * 1000),
-                                   lambda p: p.write_bytes(p.read_bytes()[:4000])], ids=["log", "older", "garbage", "cut"])
+@pytest.mark.parametrize("spoil", [_spoil_tail, lambda p: p.write_bytes(b"no database" * 1000),
+                                   lambda p: p.write_bytes(p.read_bytes()[:4000])], ids=["log", "garbage", "cut"])
 def test_a_spoilt_file_is_set_aside_and_made_again(db: Database, spoil: Any, caplog: pytest.LogCaptureFixture) -> None:
     plant.batch([dict(boxes=[("pits", 0.9)]), {}])
     ingest(db)

@@ -68,6 +68,7 @@ from backend.errors import (
     Canceled,
     ConfigError,
     DiffspectError,
+    FormatError,
     ImageError,
     InputError,
     NotFoundError,
@@ -76,7 +77,7 @@ from backend.errors import (
 )
 from backend.jobs import events, gallery, house, plans, recipes, runs, standings, watching
 from backend.jobs.arms import PRESETS
-from backend.jobs.house import caught_up, worker_alive
+from backend.jobs.house import caught_up, remade, worker_alive
 from backend.jobs.pace import estimate, estimate_stages
 from backend.jobs.runs import live_metrics, log_tail
 from backend.jobs.watching import watches
@@ -89,11 +90,11 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS", "RECIPES", "AdaptPrior", "Canceled", "Check", "CollectMasks", "Combine", "Compare", "Config", "ConfigError", "Demo",
     "DemoModel",
-    "DiffspectError", "Experiment", "Filters", "ImageError", "Import", "InputError", "Inspect", "MeasureSynthesis", "NotFoundError",
+    "DiffspectError", "Experiment", "Filters", "FormatError", "ImageError", "Import", "InputError", "Inspect", "MeasureSynthesis", "NotFoundError",
     "Predict", "ProbeFeatures", "Relabel", "ResourceError", "RunStatus", "SavedChart", "Score", "SearchSynthesis", "Shadow", "StoreError",
     "Synthesize", "TrainAnomaly", "TrainClassifier", "TrainDetector", "TrainDistilled", "TrainPrior", "Watch", "add_demo", "cancel",
     "caught_up", "compare", "comparison", "estimate", "estimate_stages", "expected_cost", "experiment", "experiments", "judge",
-    "labelling", "live_metrics", "log_tail", "plan_experiment", "recent", "record", "remove_demo", "results", "resume", "run_file",
+    "labelling", "live_metrics", "log_tail", "plan_experiment", "recent", "record", "remade", "remove_demo", "results", "resume", "run_file",
     "sampling", "start_experiment", "status", "submit", "synthetic", "undo", "watches", "worker_alive",
 ]
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend import rundir
+from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import ConfigError, StoreError
 from backend.jobs import events, executor, locks, messenger, runs, supervisor
@@ -72,6 +72,7 @@ class House:
         self.caught_up = threading.Event()                       # once the first look at the run directories is done
         self._there = ExitStack()                                # the messenger leaves the database to an app that is there
         self.root.mkdir(parents=True, exist_ok=True)
+        formats.enter(rundir.runs_root())
         self._there.enter_context(locks.hold(messenger.app_lock()))
         self._look_at = time.monotonic() + ALARMS_S
         try:
@@ -91,6 +92,11 @@ class House:
                 with locks.hold(messenger.look_lock(), messenger.OPEN_S):        # the messenger has it for the length of a look
                     self._database = Database(self.root / "inspection.duckdb")
             return self._database
+
+    def remade(self) -> tuple[int, int] | None:
+        """Runs looked at so far and all of them, while the database is being made again after an update; else None."""
+        db = self._database
+        return db.progress if db is not None and db.remade else None
 
     def ingest(self, wait_s: float = 15.0, run_ids: list[str] | None = None) -> bool:
         """Take in what is new, now, of these runs or of all. False where that has to wait: another thread is at it, or another process has
@@ -213,6 +219,11 @@ def _end(paths: list[Path]) -> None:
 def caught_up(wait_s: float = 1.0) -> bool:
     """Whether what stands in run directories is in the database: for seconds after a start, or a rebuild, it is not."""
     return opened().caught_up.wait(wait_s)
+
+
+def remade() -> tuple[int, int] | None:
+    """While the database is being made again after an update: how many runs are in, and of how many. Else None."""
+    return opened().remade()
 
 
 def worker_alive() -> bool:

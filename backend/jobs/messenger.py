@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from backend import rundir
+from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import StoreError
 from backend.jobs import delivery, locks, software
@@ -95,6 +95,7 @@ def look() -> bool:
     from backend.store import ingest
     from backend.store.database import Database
 
+    formats.enter(rundir.runs_root())
     if not next(rundir.find(), None):
         return False
     with locks.hold(look_lock()) as taken:

@@ -59,6 +59,8 @@ def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = Non
     for path in (p for p, _ in reversed(still) if not names or rundir.recipe_of(p.name) in names) if open_only else _all(names):
         if len(found) == limit:
             break
+        if not rundir.known(path):                   # a newer program's; the store names it
+            continue
         try:
             found += [_status(path, places)] if plant is None or job(path)["plant"] == plant else []
         except (FileNotFoundError, ValueError):      # taken away while we looked (the demo was removed), or damaged: the store names it
@@ -79,6 +81,8 @@ def open_runs() -> list[tuple[Path, dict[str, Any]]]:
             try:
                 now = state(root / one[0])
             except (FileNotFoundError, ValueError):      # one damaged file must not stop the rest
+                continue
+            if not rundir.known(root / one[0]):      # a newer program's: it knows what to do with it
                 continue
             if now["state"] in rundir.OPEN_STATES:
                 found.append((root / one[0], now))

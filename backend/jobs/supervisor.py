@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from backend import __version__, rundir
+from backend import __version__, formats, rundir
 from backend.config import data_root
 from backend.jobs import executor, locks, memory, recipes, runs, watching, waves
 from backend.jobs.worker import NOT_MINE
@@ -45,6 +45,7 @@ def main() -> int:
     """Supervise this data folder until SIGTERM. Runs that go on then are left to themselves and adopted later."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     data_root().mkdir(parents=True, exist_ok=True)
+    formats.enter(rundir.runs_root())
     with locks.hold(lock_path()) as taken:
         if not taken:
             log.info("Another supervisor works on %s already.", data_root())

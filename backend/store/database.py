@@ -2,8 +2,9 @@
 
 DuckDB lets one process hold a file and refuses every other open, read-only too. Inside the process each use takes a
 cursor of its own: 1.5.5 lets threads share a connection object silently and mixes their results up, so a cursor here
-refuses any thread but the one it was made for. The file is derived: where it is damaged or of another version of the schema it is set
-aside and an empty one takes its place, which ingest fills again. Knows nothing of run directories.
+refuses any thread but the one it was made for. The file is derived: where it is damaged or of an earlier version of the schema it is set
+aside and an empty one takes its place, which ingest fills again; an earlier version's goes when that is done, a damaged one stays for
+whoever wants to look. Knows nothing of run directories.
 """
 
 import hashlib
@@ -33,7 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Unusable(Exception):
-    """The file is damaged, or another schema's; whatever is in it can be made again."""
+    """The file is damaged; whatever is in it can be made again."""
+
+
+class _Earlier(_Unusable):
+    """It is whole, and of an earlier schema."""
 
 
 class Cursor:
@@ -95,11 +100,13 @@ class Database:
         self.lock = threading.RLock()                    # whoever writes, or decides from reading what to write
         self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
         self._opening = threading.Lock()
+        self.progress = (0, 0)                           # runs looked at and all of them, at the last look at all
         try:
             self._connection = _open(self.path)
         except _Unusable as reason:
-            _set_aside(self.path, str(reason))
+            _set_aside(self.path, reason)
             self._connection = _open(self.path)
+        self.remade = any(file.exists() for file in _before(self.path))          # and not yet whole, perhaps since an earlier start
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -145,6 +152,14 @@ class Database:
                 cursor.execute(f"DELETE FROM {name}")
             cursor.moved = None
         self.memory.clear()
+
+    def whole(self) -> None:
+        """All that is on disk is in: the file of an earlier version has done its duty."""
+        if self.remade:
+            for file in _before(self.path):
+                file.unlink(missing_ok=True)
+            self.remade = False
+            _log.info("The database has been made again.")
 
     def close(self) -> None:
         with self.lock, self._opening:
@@ -221,13 +236,23 @@ def _schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     if found and found[0] > VERSION:
         raise _too_new(path)
     if found != (VERSION, _DIGEST):
-        raise _Unusable("an earlier version of the program wrote it")
+        raise _Earlier("an earlier version of the program wrote it")
 
 
-def _set_aside(path: Path, reason: str) -> None:
-    """Move the file and its write-ahead log out of the way, over what was set aside before."""
-    _log.warning("The database %s cannot be used (%s). It is set aside as %s.aside and made again from the results on disk.",
-                 path, reason, path.name)
+def _before(path: Path) -> tuple[Path, Path]:
+    """Where the file of an earlier version and its log wait until the new one is whole."""
+    return path.with_name(path.name + ".before"), path.with_name(path.name + ".wal.before")
+
+
+def _set_aside(path: Path, reason: _Unusable) -> None:
+    """Move the file and its write-ahead log out of the way, over what was set aside before; but one that never became whole, because a
+    third version came meanwhile, must not take the place of one that was."""
+    suffix = ".before" if isinstance(reason, _Earlier) else ".aside"
+    unfinished = suffix == ".before" and _before(path)[0].exists()
+    _log.warning("The database %s cannot be used (%s). It is set aside as %s%s and made again from the results on disk.",
+                 path, reason, path.name, suffix)
     for file in (path, path.with_name(path.name + ".wal")):
-        if file.exists():
-            os.replace(file, file.with_name(file.name + ".aside"))
+        if unfinished:
+            file.unlink(missing_ok=True)
+        elif file.exists():
+            os.replace(file, file.with_name(file.name + suffix))

@@ -8,7 +8,8 @@ the log, set aside, and does not keep the rest out. Knows nothing of processes o
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -39,10 +40,20 @@ def ingest(db: Database, run_ids: Iterable[str] | None = None) -> int:
             if run_ids is None and rundir.runs_root().exists():
                 forget(db, _memory(db).known() - {p.name for p in paths})
             memory = _memory(db)
-            return sum(_take(db, lot, memory) for lot in scan.lots(scan.bundle(memory), *(scan.look(p, memory) for p in paths)))
+            taken = sum(_take(db, lot, memory) for lot in scan.lots(scan.bundle(memory), _looked(db, paths, memory)))
+            if run_ids is None:
+                db.whole()
+            return taken
         except BaseException:
             db.memory.clear()                            # it may be ahead of what was committed
             raise
+
+
+def _looked(db: Database, paths: list[Path], memory: Memory) -> Iterator[Item]:
+    """What is new, run by run, with word of how many have been looked at."""
+    for n, path in enumerate(paths):
+        db.progress = (n, len(paths))
+        yield from scan.look(path, memory)
 
 
 def rebuild(db: Database) -> int:
@@ -77,8 +88,13 @@ def remove_plant(db: Database, plant: str) -> None:
 
 
 def _memory(db: Database) -> Memory:
-    """What is in, read once; after that it is kept up with each commit."""
+    """What is in, read once; after that it is kept up with each commit. What was set aside is tried again, by a newer program perhaps."""
     if "ingest" not in db.memory:
+        with db.cursor() as cursor:
+            aside = cursor.execute("SELECT count(*) FROM set_aside").one()
+        if aside:
+            with db.write() as cursor:
+                cursor.execute("DELETE FROM set_aside")
         with db.cursor() as cursor:
             guards: dict[str, set[str]] = {}
             for row in cursor.execute("SELECT run_id, part FROM ingested").dicts():

@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from backend import rundir
+from backend import formats, rundir
 from backend.config import demo_assets
+from backend.errors import FormatError
 
 EVENTS = ("promote", "policy", "correct", "exclude", "include", "review", "note", "acknowledge", "calendar", "judge", "chart", "retire",
           "target", "alert", "standstill", "alarm", "alarm-over", "alarm-seen", "alarm-rest", "channel", "alert-test", "report-plan",
@@ -78,11 +79,15 @@ def look(path: Path, memory: Memory) -> Iterator[Item]:
             return
         state, job = rundir.read_json(path / "state.json"), rundir.read_json(path / "job.json")
         ended = state["state"] in rundir.END_STATES
+        formats.check(job)
         yield from _event(path.name, job, state, memory) if job["recipe"] in EVENTS else _run(path, job, state, memory)
         if ended:
             memory.closed[path.name] = signature
     except FileNotFoundError:
         return                                               # taken away meanwhile
+    except FormatError as error:
+        yield from _left(path.name, "all of it", str(error), memory)
+        memory.closed[path.name] = signature
     except (ValueError, OSError, KeyError, TypeError) as error:
         yield from _damaged(path.name, "job", error, memory)
 
@@ -124,8 +129,12 @@ def _whole(path: Path, part: Path) -> pa.Table:
 
 
 def _damaged(run_id: str, name: str, error: Exception, memory: Memory) -> Iterator[Item]:
+    yield from _left(run_id, name, f"{type(error).__name__}: {error}", memory)
+
+
+def _left(run_id: str, name: str, reason: str, memory: Memory) -> Iterator[Item]:
     if (run_id, name) not in memory.aside:
-        yield Item(run_id, "damaged", name, reason=f"{type(error).__name__}: {error}")
+        yield Item(run_id, "damaged", name, reason=reason)
 
 
 def lots(*sources: Iterator[Item]) -> Iterator[list[Item]]:

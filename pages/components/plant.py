@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from backend import jobs
-from pages.components import run_panel, text, words
+from pages.components import results_note, run_panel, text, words
 from pages.components.cached import cached
 
 STYLE = """<style>
@@ -109,6 +109,7 @@ def _spoken() -> Iterator[None]:
 def sound() -> Iterator[None]:
     """A page's body: an error worded for people ends the page with its sentence and a way to try again."""
     try:
+        results_note.remade()
         yield
     except jobs.DiffspectError as error:
         words.sorry(error)
