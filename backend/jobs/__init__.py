@@ -7,7 +7,9 @@
     record undo add_demo remove_demo                                               what a person decides
     synthetic judge                                                                made pictures, and what a person says of them
     results                                                                        what the database knows
+    people                                                                         accounts, sign-in, the audit log
     sampling · labelling                                                           the random sample and the true rate; drawn boxes, CVAT
+    system                                                                         checks of the machine, backup, restore, retention
 
     events (inline runs) · runs, gallery, standings (reading) · arms, holdings, plans (of experiments) · pace, reuse (estimates)
     control, points, signals, trial (control charts)
@@ -16,7 +18,9 @@
     shift_facts, shift_events, shift_report, shift_plan, report_runs (the shift report) · two_periods
     house (database, ingest, supervisor of the app process) · waves (experiments, taken on by the supervisor)
     supervisor → executor → worker → report, recipes, locks, memory               the other side of the process border
+    logs · exposition → figures, told                                              what they say of themselves, to people and Prometheus
 
+Each function says what it needs of whoever acts, see `needs`.
 Everything opens at the first call. Loads no torch, no detector, no image code.
 
     DIFFSPECT_DATA         the data folder
@@ -27,6 +31,8 @@ Everything opens at the first call. Loads no torch, no detector, no image code.
     DIFFSPECT_WARM         off: no inspector is kept ready, where memory is scarce
     HF_HUB_OFFLINE         0: a checkpoint that a person names by its hub name may be fetched; else nothing ever is
     DIFFSPECT_CANCEL_GRACE, DIFFSPECT_KILL_GRACE   seconds a canceled run gets to stop by itself (10), then after SIGTERM (5)
+    DIFFSPECT_LOG          json: app, supervisor, messenger and workers log JSON lines, see `logs`; else text
+    DIFFSPECT_METRICS      port of the supervisor's metrics and health on 127.0.0.1, see `exposition`; unset: none
     DIFFSPECT_RECIPES      modules with recipes of one's own, see `recipes`
 """
 
@@ -53,6 +59,7 @@ from backend.config import (
     Predict,
     ProbeFeatures,
     Relabel,
+    Retention,
     Score,
     SearchSynthesis,
     Shadow,
@@ -65,6 +72,7 @@ from backend.config import (
     Watch,
 )
 from backend.errors import (
+    AccessError,
     Canceled,
     ConfigError,
     DiffspectError,
@@ -75,44 +83,51 @@ from backend.errors import (
     ResourceError,
     StoreError,
 )
-from backend.jobs import events, gallery, house, plans, recipes, runs, standings, watching
+from backend.jobs import audit, events, gallery, house, needs, pace, plans, recipes, runs, standings, watching
 from backend.jobs.arms import PRESETS
-from backend.jobs.house import caught_up, remade, worker_alive
-from backend.jobs.pace import estimate, estimate_stages
-from backend.jobs.runs import live_metrics, log_tail
-from backend.jobs.watching import watches
+from backend.jobs.needs import claimed, of_event, of_run, reading, signed
 from backend.quality.stages import SavedChart
 from backend.records import Filters, RunStatus
 
 if TYPE_CHECKING:
-    from backend.jobs import labelling, results, sampling
+    from backend.jobs import labelling, people, results, sampling, system
 
 __all__ = [
-    "PRESETS", "RECIPES", "AdaptPrior", "Canceled", "Check", "CollectMasks", "Combine", "Compare", "Config", "ConfigError", "Demo",
-    "DemoModel",
-    "DiffspectError", "Experiment", "Filters", "FormatError", "ImageError", "Import", "InputError", "Inspect", "MeasureSynthesis", "NotFoundError",
-    "Predict", "ProbeFeatures", "Relabel", "ResourceError", "RunStatus", "SavedChart", "Score", "SearchSynthesis", "Shadow", "StoreError",
+    "PRESETS", "RECIPES", "AccessError", "AdaptPrior", "Canceled", "Check", "CollectMasks", "Combine", "Compare", "Config", "ConfigError",
+    "Demo", "DemoModel",
+    "DiffspectError", "Experiment", "Filters", "FormatError", "ImageError", "Import", "InputError", "Inspect", "MeasureSynthesis",
+    "NotFoundError",
+    "Predict", "ProbeFeatures", "Relabel", "ResourceError", "Retention", "RunStatus", "SavedChart", "Score", "SearchSynthesis", "Shadow",
+    "StoreError",
     "Synthesize", "TrainAnomaly", "TrainClassifier", "TrainDetector", "TrainDistilled", "TrainPrior", "Watch", "add_demo", "cancel",
-    "caught_up", "compare", "comparison", "estimate", "estimate_stages", "expected_cost", "experiment", "experiments", "judge",
-    "labelling", "live_metrics", "log_tail", "plan_experiment", "recent", "record", "remade", "remove_demo", "results", "resume", "run_file",
-    "sampling", "start_experiment", "status", "submit", "synthetic", "undo", "watches", "worker_alive",
+    "caught_up", "compare", "comparison", "estimate", "estimate_stages", "expected_cost", "experiment", "experiments", "exported",
+    "judge",
+    "labelling", "live_metrics", "log_tail", "people", "plan_experiment", "recent", "record", "remade", "remove_demo", "results", "resume",
+    "run_file", "sampling", "start_experiment", "status", "submit", "synthetic", "system", "undo", "watches", "worker_alive",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """`jobs.results` and the like, loaded when first asked for: a worker that starts needs neither DuckDB nor pandas."""
-    if name in ("results", "sampling", "labelling"):
+    if name in ("results", "sampling", "labelling", "people", "system"):
         from importlib import import_module
 
         return import_module(f"backend.jobs.{name}")
     raise AttributeError(name)
 
 
+# Asked by the other side of the process border too, where nobody is signed in: so they are guarded here.
+estimate, estimate_stages = needs.needs("read")(pace.estimate), needs.needs("read")(pace.estimate_stages)
+live_metrics, log_tail = needs.needs("read")(runs.live_metrics), needs.needs("read")(runs.log_tail)
+watches = needs.needs("read")(watching.watches)
+
+
+@needs.needs(lambda config, *_, **__: of_run(recipes.name_of(config)))
 def submit(config: Config, files: Iterable[tuple[str, BinaryIO]] = (), plant: str = "real", by: str = "") -> str:
     """Queue a run of the config's recipe and return its id. Files are copied into its inbox as they are, without a look inside."""
     assert getattr(config, "plant", plant) == plant, "a run and its rows belong to one plant"
     opened = house.opened()
-    staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by=by, state="staged")
+    staged = rundir.create(recipes.name_of(config), config.to_json(), plant=plant, by=signed(by), state="staged")
     try:
         _fill(staged / "inbox", files)
         run_id = rundir.publish(staged).name
@@ -150,12 +165,14 @@ def recent(limit: int = 50, recipes: tuple[str, ...] = (), plant: str | None = N
     return runs.recent(limit, recipes, plant, open_only)
 
 
+@needs.needs("run")
 def cancel(run_id: str) -> None:
     """Ask a run to stop. A finished one stays as it is."""
     house.opened()
     watching.stop(run_id)
 
 
+@needs.needs("run")
 def resume(run_id: str) -> None:
     """Queue a failed, canceled or interrupted run again. Raises ConfigError for any other."""
     runs.resume(run_id)
@@ -168,6 +185,7 @@ def plan_experiment(config: Experiment) -> dict[str, Any]:
     return plans.outlook(config)
 
 
+@needs.needs("run")
 def start_experiment(config: Experiment, by: str = "") -> str:
     """Queue an experiment. Its runs follow, all arms of one seed first, then their comparison; `cancel` and `resume` reach all of them.
     Raises as `plan_experiment`."""
@@ -185,6 +203,7 @@ def experiments() -> list[dict[str, Any]]:
     return list(standings.experiments())
 
 
+@needs.needs("run")
 def compare(arms: dict[str, list[str]], baseline: str = "", name: str = "", metric: str = "map50") -> str:
     """Whether finished trainings really differ: the comparison that has these inputs, or a new one, queued. Raises ConfigError with the
     reason where they cannot be compared."""
@@ -207,13 +226,24 @@ def expected_cost(run_ids: list[str], missed: float, false_reject: float, defect
     return costs.expected(run_ids, Costs(missed, false_reject, defect_rate))
 
 
+@needs.needs(lambda recipe, *_, **__: of_event(recipe))
 def record(recipe: str, config: dict[str, Any], plant: str = "real", by: str = "") -> str:
-    """Write down what a person decided. It shows in results when this returns, unless the database is busy elsewhere."""
+    """Write down what a person decided. It shows in results when this returns, unless the database is busy elsewhere. Where people sign in,
+    a name in it (`by`, `reviewer`) is that of whoever is signed in."""
     opened = house.opened()
-    run_id = events.record(recipe, config, plant, by)
-    opened.ingest(run_ids=[run_id])              # not a look at all runs: a key press waits for it
+    run_id = _recorded(recipe, claimed(config), plant, by, recipe if recipe in audit.DECISIONS and plant == "real" else "")
     if recipe == "promote":
         _look_back(opened, config)
+    return run_id
+
+
+def _recorded(recipe: str, config: dict[str, Any], plant: str, by: str = "", what: str = "") -> str:
+    """Written and taken in; with `what`, in the audit log too."""
+    def entry(staged: Path) -> None:
+        audit.write(what, audit.subject(config), run=staged)
+
+    run_id = events.record(recipe, config, plant, signed(by), entry if what else None)
+    house.opened().ingest(run_ids=[run_id])      # not a look at all runs: a key press waits for it
     return run_id
 
 
@@ -228,6 +258,7 @@ def _look_back(opened: house.House, config: dict[str, Any]) -> None:
         return
 
 
+@needs.needs(lambda run_id, *_, **__: of_event(rundir.recipe_of(run_id)))
 def undo(run_id: str) -> str:
     """Take back what a person decided."""
     target = rundir.read_json(rundir.run_path(run_id) / "job.json")
@@ -235,11 +266,12 @@ def undo(run_id: str) -> str:
         raise ConfigError("Only a decision can be undone, not a run. Take its images out of the trends instead.")
     if target["recipe"] == "undo":
         raise ConfigError("What was taken back stays so. Make the decision again instead.")
+    what = "undo" if target["recipe"] in audit.DECISIONS and target["plant"] == "real" else ""
     if target["recipe"] != "promote":
-        return record("undo", {"run_id": run_id}, target["plant"])
+        return _recorded("undo", {"run_id": run_id}, target["plant"], what=what)
     kind = str(target["config"].get("kind") or "detector")
     used = rundir.promoted_model(kind)
-    made = record("undo", {"run_id": run_id}, target["plant"])
+    made = _recorded("undo", {"run_id": run_id}, target["plant"], what=what)
     if (now := rundir.promoted_model(kind)) != used:
         _look_back(house.opened(), dict(model_id=now, kind=kind))          # the model before takes over, as if it were promoted
     return made
@@ -250,12 +282,13 @@ def synthetic(run_id: str) -> dict[str, Any]:
     return gallery.synthetic(run_id)
 
 
+@needs.needs("review")
 def judge(run_id: str, verdicts: dict[str, str], by: str = "") -> str:
     """Write down what a person said of made pictures: {file: accept | reject | again | '' (take it back)}.
 
     `synthetic` shows it when this returns. Returns the id that `undo` takes. Raises ConfigError, NotFoundError.
     """
-    made = gallery.judge(run_id, verdicts, by)
+    made = gallery.judge(run_id, verdicts, signed(by))
     house.opened().wake()                        # not `ingest`: a key press waits for no database
     return made
 
@@ -269,6 +302,13 @@ def run_file(run_id: str, relative: str) -> Path:
     return path
 
 
+@needs.needs("read")
+def exported(what: str) -> None:
+    """Somebody takes something away that a page made: tell the audit log."""
+    audit.write("export", what)
+
+
+@needs.needs("run")
 def add_demo() -> str:
     """Queue the demo plant, unless it is there or on its way."""
     opened = house.opened()
@@ -277,6 +317,12 @@ def add_demo() -> str:
     return run_id
 
 
+@needs.needs("retention")
 def remove_demo() -> None:
     """Take the demo plant away: its run directories and their rows. Raises ConfigError where one of its runs does not end."""
+    audit.write("delete", "the demo plant")
     house.opened().remove("demo")
+
+
+caught_up, remade, worker_alive = needs.needs("")(house.caught_up), needs.needs("")(house.remade), needs.needs("")(house.worker_alive)
+reading(globals())

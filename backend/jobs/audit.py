@@ -38,7 +38,7 @@ WORDS = {
     "promote": "Model put to use", "policy": "Threshold changed", "correct": "Batch corrected", "exclude": "Taken out of trends",
     "include": "Counted after all", "calendar": "Plant's clock changed", "chart": "Control chart saved", "retire": "Control chart put away",
     "target": "Target changed", "alert": "Alarm rule changed", "standstill": "Standstill planned", "channel": "Way of messages changed",
-    "report-plan": "Plan of reports changed", "undo": "Taken back", "cancel": "Task stopped", "resume": "Task resumed",
+    "report-plan": "Plan of reports changed", "undo": "Taken back",
     "delete": "Removed", "export": "Taken away (export)", "retention": "Removed by retention", "backup": "Backup", "restore": "Restored",
 }
 WAIT_S = 15.0
@@ -73,6 +73,12 @@ def write(what: str, on: str = "", more: dict[str, Any] | None = None, who: need
             return _append(dict(who=person.name, role=person.role, kind=person.kind, what=what, on=on[:500], more=more or {}, **of))
         except OSError as error:
             raise ResourceError(f"The audit log could not be written ({error.strerror}), so nothing was done.") from error
+
+
+def subject(config: dict[str, Any]) -> str:
+    """What a decision is about, by the first of its names."""
+    named = (config.get(k) for k in ("name", "line", "product", "class_name", "model_id", "run_id", "id", "chart", "time_zone"))
+    return str(next((v for v in named if v), ""))
 
 
 def _append(said: dict[str, Any]) -> str:

@@ -54,8 +54,11 @@ _EVENTS = {
     **dict.fromkeys(("channel", "alert-test", "report-plan", "calendar"), "settings"),
     "promote": "promote",
 }
-_RUNS = dict.fromkeys(("synthesize", "adapt-prior", "train-prior", "measure-synthesis", "search-synthesis", "collect-masks", "combine"),
-                      "synthesise")
+_RUNS = {
+    **dict.fromkeys(("synthesize", "adapt-prior", "train-prior", "measure-synthesis", "search-synthesis", "collect-masks", "combine"),
+                    "synthesise"),
+    **dict.fromkeys(("backup", "restore", "retention"), "retention"),
+}
 SIGN_IN = "Nobody is signed in here, or the session has ended. Sign in to go on."
 
 

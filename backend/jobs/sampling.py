@@ -12,12 +12,14 @@ whether people agree. Nothing else enters: what was said of doubtful pictures st
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 from backend.errors import ConfigError, NotFoundError
 from backend.jobs import events, house
+from backend.jobs.needs import acting, needs, reading, signed
 from backend.quality import reference, truth
 from backend.quality.rates import Rate
 from backend.store import engineering, queries, sampling
@@ -78,6 +80,7 @@ class Sampled:
 
 # ---- what people do
 
+@needs("review")
 def draw_sample(plant: str, since: date, until: date, line: str = "", by: str = "") -> str:
     """Draw a sample of the units of these production days and write it down. Raises ConfigError where nothing can be read."""
     seed = secrets.token_hex(8)
@@ -95,6 +98,7 @@ def _share_out(strata: list[dict[str, Any]]) -> list[int]:
     return [min(max(round(FIRST * w / sum(weight)), LEAST), len(s["order"])) for w, s in zip(weight, strata, strict=True)]
 
 
+@needs("review")
 def ask_more(plant: str, sample_id: str, half_width: float, by: str = "") -> str:
     """Ask for as many more units as the sample needs and has. Raises ConfigError where it needs none, or is no more the newest."""
     found = sampled(plant)
@@ -106,14 +110,16 @@ def ask_more(plant: str, sample_id: str, half_width: float, by: str = "") -> str
     return _record("sample", dict(more_of=sample_id, half_width=half_width, wanted=_wanted(found, half_width)), plant, by)
 
 
+@needs("review")
 def read(plant: str, sample_id: str, views: tuple[int, ...], verdict: str, class_name: str = "", reviewer: str = "") -> str:
     """What a person said of a unit, the model's answer unseen. Returns the id that `undo` takes."""
     if verdict not in VERDICTS:
         raise ConfigError(f"A part is judged {' or '.join(VERDICTS)}, not {verdict!r}.")
     return _record("read", dict(sample=sample_id, inspection_ids=[int(v) for v in views], verdict=verdict, class_name=class_name,
-                                reviewer=reviewer), plant, reviewer)
+                                reviewer=signed(reviewer)), plant, reviewer)
 
 
+@needs("review")
 def note_ability(plant: str, found: int, of_defective: int, passed: int, of_good: int, by: str = "") -> str:
     """Write down what the model in use was measured to do on pieces of known truth, other than those it inspects. Raises ConfigError."""
     model = _model_in_use(house.database())
@@ -124,7 +130,7 @@ def note_ability(plant: str, found: int, of_defective: int, passed: int, of_good
 def _record(recipe: str, config: dict[str, Any], plant: str, by: str) -> str:
     """Seen by the next question, though thousands of runs lie beside it."""
     opened = house.opened()
-    run_id = events.record(recipe, config, plant, by)
+    run_id = events.record(recipe, config, plant, signed(by))
     opened.ingest(run_ids=[run_id])
     return run_id
 
@@ -132,9 +138,22 @@ def _record(recipe: str, config: dict[str, Any], plant: str, by: str) -> str:
 # ---- what follows
 
 def sampled(plant: str, ahead: int = 12) -> Sampled | None:
-    """The newest sample of a plant; None where none was drawn."""
+    """The newest sample of a plant; None where none was drawn. Of who read what, only one's own name stands in it, but for the admin."""
     known = sampling.samples(house.database(), plant)
-    return _standing(house.database(), known[0], ahead) if known else None
+    return _without_others(_standing(house.database(), known[0], ahead)) if known else None
+
+
+def _without_others(found: Sampled) -> Sampled:
+    who = acting()
+    if who.may("users"):
+        return found
+    first, again = (tuple(map(partial(_unnamed, who.name), found.first)),
+                    tuple((_unnamed(who.name, a), _unnamed(who.name, b)) for a, b in found.again))
+    return replace(found, first=first, again=again)
+
+
+def _unnamed(name: str, one: Read) -> Read:
+    return one if one.reviewer == name else replace(one, reviewer="")
 
 
 def picture(views: tuple[int, ...], boxes: bool, width: int, format: str = "jpeg") -> bytes:
@@ -151,7 +170,7 @@ def picture(views: tuple[int, ...], boxes: bool, width: int, format: str = "jpeg
 
 def earlier(plant: str) -> list[Sampled]:
     """The samples before the newest, of which somebody has read a part."""
-    found = [_standing(house.database(), one, 0) for one in sampling.samples(house.database(), plant)[1:10]]
+    found = [_without_others(_standing(house.database(), one, 0)) for one in sampling.samples(house.database(), plant)[1:10]]
     return [one for one in found if one.first]
 
 
@@ -241,3 +260,6 @@ def _lot(text: str) -> float:
 def _wanted(found: Sampled, half_width: float) -> list[int]:
     more = truth.still_needed(found.strata, half_width)
     return [max(w, min(s.read + n, r)) for w, s, n, r in zip(found.wanted, found.strata, more, found.reserve, strict=True)]
+
+
+reading(globals())
