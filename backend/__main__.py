@@ -20,11 +20,12 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from backend import formats, rundir
-from backend.config import RECIPES, Config, Import, TrainAnomaly, Watch, data_root
+from backend.config import RECIPES, Backup, Config, Import, Restore, Retention, TrainAnomaly, Watch, data_root
 from backend.errors import DiffspectError, StoreError
 from backend.jobs import bench, events, locks, messenger, supervisor, watching, waves, worker
+from backend.store import mounts
 
-PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done"}         # name a file: resolved from where the person stands
+PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done", "to", "file", "into"}  # name a file: resolved from where one stands
 ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
 
 
@@ -33,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser("--json" in given).parse_args(given))
     command, as_json = options.pop("command"), options.pop("json", False)
     try:
+        if command in UPKEEP:
+            return UPKEEP[command](options, as_json)
+        mounts.refuse_share(data_root())
         if command == "run":
             return worker.main(options["run_id"])
         if command == "worker":
@@ -151,6 +155,55 @@ def ingest() -> None:
         opened.close()
 
 
+def preflight(options: dict[str, Any], as_json: bool) -> int:
+    """What this machine and this folder are like. Returns 1 where something is bad."""
+    from backend.jobs import preflight as checks
+
+    lines = checks.lines()
+    if as_json:
+        print(json.dumps([dataclasses.asdict(line) for line in lines], ensure_ascii=False), flush=True)
+    else:
+        print("\n".join(f"{one.word:<10} {one.name}: {one.said}" + (f"\n{'':<11}{one.do}" if one.do else "") for one in lines), flush=True)
+    return int(any(one.state == "bad" for one in lines))
+
+
+def backup(options: dict[str, Any], as_json: bool) -> int:
+    """As a run; without one where the data disk takes no run any more. Returns the exit code."""
+    from backend.jobs import archives
+
+    mounts.refuse_share(data_root())
+    try:
+        return run("backup", options, as_json)
+    except OSError as error:
+        if error.errno not in archives.NO_ROOM:
+            raise
+    config = Backup.from_json({k: absolute(k, v) for k, v in options.items()})
+    with contextlib.closing(Echo()) as echo:
+        return show(archives.backup(config, None, archives.Told(echo)), as_json, "Done, without a run: the data disk takes none.")
+
+
+def restore(options: dict[str, Any], as_json: bool) -> int:
+    """Into an empty folder, whatever has become of the data folder. Returns the exit code."""
+    from backend.jobs import archives
+
+    config = Restore.from_json({k: absolute(k, v) for k, v in options.items()})
+    with contextlib.closing(Echo()) as echo:
+        return show(archives.restore(config, None, archives.Told(echo)), as_json, "Restored.")
+
+
+def retain(options: dict[str, Any], as_json: bool) -> int:
+    """Only what would go, unless it is said to let go indeed. Returns the exit code."""
+    from backend.jobs import retention
+
+    mounts.refuse_share(data_root())
+    if options.get("apply"):
+        return run("retention", options, as_json)
+    return show(retention.outlook(Retention.from_json(options)), as_json, "Nothing was let go. With --apply would go:")
+
+
+UPKEEP = {"preflight": preflight, "backup": backup, "restore": restore, "retention": retain}       # these see to the folder themselves
+
+
 def rebuild(as_json: bool) -> int:
     """Make the database again from the run directories."""
     formats.enter(rundir.runs_root())
@@ -177,7 +230,15 @@ def tell(run_dir: Path, as_json: bool, note: str = "") -> int:
     if as_json:
         print(json.dumps({"run_id": run_dir.name, "state": state["state"], "result": result}, ensure_ascii=False), flush=True)
         return 0
-    print(note or f"Done: {run_dir.name}")
+    return show(result, False, note or f"Done: {run_dir.name}")
+
+
+def show(result: dict[str, Any], as_json: bool, head: str) -> int:
+    """What came out, a line each. Returns the exit code."""
+    if as_json:
+        print(json.dumps({"result": result}, ensure_ascii=False), flush=True)
+        return 0
+    print(head)
     for key, value in result.items():
         if value and isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
             value = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items())
@@ -263,6 +324,8 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
     of.add_argument("--images", type=int, metavar="N", help="Pictures of a round (default: 1,440 at 224 px, 360 at 640 px).")
     of.add_argument("--model", default="", metavar="NAME", help="A deployed YOLO11 detector (default: the demo model).")
     of.add_argument("--json", action="store_true", help="print one JSON document a size")
+    checked = commands.add_parser("preflight", help="What this machine and this data folder are like, and what to do about it.")
+    checked.add_argument("--json", action="store_true", help="print one JSON document as the last line")
     commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
     commands.add_parser("messenger")                             # as the next one
     inner = commands.add_parser("run")                           # without help: it is the supervisor's
@@ -293,7 +356,7 @@ def add_fields(to: argparse.ArgumentParser, config: type[Config], without: tuple
                             help=(f.metadata["help"] + (" (default: yes)" if f.default else "")).replace("%", "%%"))
             continue
         more: dict[str, Any] = dict(help=(f.metadata["help"] + default).replace("%", "%%"), type=parse, choices=f.metadata.get("choices"))
-        if (config, f.name) in ((Import, "path"), (Watch, "images")):
+        if (config, f.name) in ((Import, "path"), (Watch, "images"), (Restore, "file")):
             to.add_argument(f.name, **more, metavar="DIR" if config is Watch else None)
         else:
             called = f.metadata.get("flag") or f.name

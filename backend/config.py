@@ -641,6 +641,34 @@ class DemoExperiment(Config):
     out: str = _f("", "Folder for the runs; empty: they stay where they are.")
 
 
+@dataclass(frozen=True)
+class Backup(Config):
+    """Copy the data folder while the program goes on: to a folder, where later backups add what is new, or to one zip file."""
+
+    to: str = _f("", "Folder for backups, or a file that ends in .zip; outside the data folder.")
+
+
+@dataclass(frozen=True)
+class Restore(Config):
+    """Put a backup into an empty folder, each file checked, and make its database."""
+
+    file: str = _f("", "The backup: a zip file, a folder of backups (its newest), or the .json of one of them.")
+    into: str = _f("", "An empty folder, or a new one.")
+
+
+@dataclass(frozen=True)
+class Retention(Config):
+    """Let old things go, as many days after they came about; what anything refers to stays. Without `apply` it only says what would go."""
+
+    pictures: int | None = _f(None, "Days after which kept pictures of inspections go; none: never.", low=7, high=36_500)
+    logs: int | None = _f(None, "Days after which the logs of ended runs go; none: never.", low=7, high=36_500)
+    leftovers: int | None = _f(None, "Days after which go uploads and checkpoints that ended runs left to go on from; none: never.",
+                               low=7, high=36_500)
+    synthetic: int | None = _f(None, "Days after which synthetic sets go that nobody accepted a picture of; none: never.",
+                               low=7, high=36_500)
+    apply: bool = _f(False, "Let go indeed.")
+
+
 RECIPES: dict[str, type[Config]] = {
     "import": Import,
     "train-detector": TrainDetector,
@@ -676,4 +704,7 @@ RECIPES: dict[str, type[Config]] = {
     "demo": Demo,
     "demo-model": DemoModel,
     "demo-experiment": DemoExperiment,
+    "backup": Backup,
+    "restore": Restore,
+    "retention": Retention,
 }

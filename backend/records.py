@@ -79,6 +79,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("hit_box", pa.int32()),                                         # which one of its class at IoU 0.5, by x1, y1; -1: none
     ]),
     "model_thresholds": pa.schema([("model_id", pa.string()), ("class_name", pa.string()), ("threshold", pa.float32())]),
+    "let_go": pa.schema([("inspection_id", pa.int64()), ("at", _utc)]),   # whose picture retention let go, and when that was asked for
     "history": pa.schema([                                               # the demo plant's events; a person's own are inline runs
         ("at", _utc), ("recipe", pa.string()), ("config", pa.string()), ("by", pa.string()),
     ]),

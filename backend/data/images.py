@@ -43,6 +43,7 @@ def keep(data: bytes, image_id: str, format: str, durable: bool = True) -> Path:
     try:
         if os.stat(path).st_size == len(data):                 # a power cut may leave a name without its bytes
             return path
+            os.utime(path)                                     # used again: retention counts its days from here (see letting_go)
     except FileNotFoundError:
         pass
     return _write(path, data, durable)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend import rundir, verdicts
 from backend.errors import ConfigError, NotFoundError
-from backend.jobs import events
+from backend.jobs import events, runs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -107,6 +107,8 @@ def _opened(path: Path) -> "Image":
 def _head(run_id: str) -> dict[str, Any]:
     """The set's head.json; not for changing. Raises NotFoundError."""
     path = rundir.run_path(run_id) / "synthetic" / "head.json"
+    if path.with_name(runs.LET_GO).exists():
+        raise NotFoundError("The pictures of this set were let go by retention: nobody had accepted one, and nothing was built on them.")
     if not path.exists():
         raise NotFoundError("This run has made no set of synthetic pictures yet.")
     return _read(path, path.stat().st_mtime_ns)

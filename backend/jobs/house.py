@@ -20,6 +20,7 @@ from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import ConfigError, StoreError
 from backend.jobs import events, executor, locks, messenger, runs, supervisor
+from backend.store import mounts
 
 if TYPE_CHECKING:
     from backend.store.database import Database
@@ -71,6 +72,7 @@ class House:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.caught_up = threading.Event()                       # once the first look at the run directories is done
         self._there = ExitStack()                                # the messenger leaves the database to an app that is there
+        mounts.refuse_share(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
         formats.enter(rundir.runs_root())
         self._there.enter_context(locks.hold(messenger.app_lock()))

@@ -48,12 +48,15 @@ FUNCTIONS: dict[str, str] = {
     "demo": "backend.data.demo_plant:run",
     "demo-model": "backend.detection.demo_model:run",
     "demo-experiment": "backend.jobs.demo_experiment:run",
+    "backup": "backend.jobs.archives:backup",
+    "restore": "backend.jobs.archives:restore",
+    "retention": "backend.jobs.letting_go:run",
 }
 HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repository", "teach-backbone", "train-fused", "distill",
          "train-distilled", "train-prior", "adapt-prior", "synthesize", "measure-synthesis", "search-synthesis", "train-classifier",
          "train-anomaly", "demo-model", "demo-experiment", "shadow",
          "measure-precision"}                     # one at a time per device; the rest goes past them
-STANDING = {"watch"}
+STANDING = {"watch", "backup", "restore", "retention"}           # nobody waits for the last three
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
 
 
@@ -66,7 +69,7 @@ def add(name: str, config: type[Config], function: str, *, heavy: bool = False) 
 
 
 def lane(recipe: str) -> str:
-    """heavy and light: one at a time each; standing: for days, beside all others."""
+    """heavy and light: one at a time each; standing: for days or by the way, beside all others."""
     return "heavy" if recipe in HEAVY else "standing" if recipe in STANDING else "light"
 
 

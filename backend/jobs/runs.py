@@ -22,7 +22,8 @@ from backend.records import RunStatus
 if TYPE_CHECKING:
     import pandas as pd
 
-DEMOS = {"demo": "Demo plant", "demo-model": "Demo model", "demo-experiment": "Demo experiment"}
+DEMOS = {"demo": "Demo plant", "demo-model": "Demo model", "demo-experiment": "Demo experiment", "retention": "What is old"}
+LET_GO = "let-go.json"                  # in a run, what retention took of it (see `letting_go`): there is nothing to go on from
 ASK_S = 2.0                             # a worker that starts or ends holds the lock; a supervisor does for a moment
 LATELY_NS = 10_000_000_000              # so long after one went on, all are looked at: its state may be on its way to the disk yet
 _states: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
@@ -148,7 +149,7 @@ def name(recipe: str, config: dict[str, Any]) -> str:
     if config.get("name"):
         return str(config["name"])
     where = [str(config[k]) for k in ("line", "product", "lot") if config.get(k)]
-    folder = config.get("images") or config.get("path")
+    folder = next((config[k] for k in ("images", "path", "to", "into") if config.get(k)), None)
     return " · ".join(where) or (Path(str(folder)).name if folder else "Upload")
 
 
@@ -197,5 +198,7 @@ def resume(run_id: str) -> None:
             raise ConfigError("This run is still going on. Wait for it to end, or cancel it first.")
         if now["state"] == "completed":
             raise ConfigError("This run is complete; there is nothing to resume.")
+        if (path / LET_GO).exists():
+            raise ConfigError("What this run had left to go on from was let go by retention. Start it anew.")
         (path / "cancel").unlink(missing_ok=True)
         rundir.set_state(path, "pending", message="", attempt=now["attempt"] + 1, finished_at=None)

@@ -58,7 +58,9 @@ corrected AS (
            END AS typed,
            coalesce(typed, i.captured_at, i.ingested_at) AS captured_at,
            CASE WHEN typed IS NULL THEN i.captured_source ELSE 'corrected' END AS captured_source,
-           i.ingested_at, i.width, i.height, i.model_id, i.kept, i.counted AS was_counted,
+           i.ingested_at, i.width, i.height, i.model_id,
+           i.kept AND i.inspection_id NOT IN (SELECT inspection_id FROM let_go SEMI JOIN touched USING (inspection_id)) AS kept,
+           i.counted AS was_counted,
            coalesce(i.not_counted_why, '') AS not_counted_why,
            f.switched, f.reason, coalesce(r.verdict, '') AS review
     FROM inspections i SEMI JOIN touched USING (inspection_id)

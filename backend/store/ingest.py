@@ -179,7 +179,7 @@ def _guard(cursor: Cursor, items: list[Item]) -> None:
 def _put_rows(cursor: Cursor, table: str, rows: pa.Table) -> None:
     with cursor.lend("part_rows", rows):
         cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM part_rows")
-        if table in _LARGE:
+        if table in (*_LARGE, "let_go"):
             cursor.execute("INSERT INTO touched SELECT inspection_id FROM part_rows")
         elif table == "model_thresholds":
             cursor.execute("INSERT INTO touched SELECT inspection_id FROM inspections SEMI JOIN detections USING (inspection_id) "

@@ -235,6 +235,13 @@ def anomaly_map(db: Database, inspection_id: int) -> dict[str, Any]:
 
 
 def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtful") -> pd.DataFrame:
+def let_go(db: Database, inspection_id: int) -> datetime | None:
+    """When retention let the picture of an inspection go (UTC); None where it did not."""
+    with db.cursor() as cursor:
+        at: datetime | None = cursor.execute('SELECT max("at") FROM let_go WHERE inspection_id = ?', [inspection_id]).one()
+    return at
+
+
     """Rows of facts worth a person's look: from the last seven days with data, never reviewed, picture kept. Of kind `doubtful` the
     nearest to a threshold first; of kind `disagreement` what an anomaly model calls unusual and no detection rejects, the oddest first."""
     which, order = pick(DOUBTS, kind)

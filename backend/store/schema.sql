@@ -43,6 +43,8 @@ CREATE TABLE shadows (
 );
 -- Of pictures of master parts: how bright and how sharp they are. They never count in any rate.
 CREATE TABLE masters (inspection_id BIGINT, piece VARCHAR, brightness FLOAT, sharpness FLOAT, run_id VARCHAR, part VARCHAR);
+-- Inspections whose kept picture was let go by retention (jobs/letting_go.py); they count as before.
+CREATE TABLE let_go (inspection_id BIGINT, "at" TIMESTAMPTZ, run_id VARCHAR, part VARCHAR);
 CREATE TABLE refused (file_name VARCHAR, reason VARCHAR, run_id VARCHAR, part VARCHAR);
 CREATE TABLE snapshots (
     snapshot_id VARCHAR, name VARCHAR, layout VARCHAR, created_at TIMESTAMPTZ, classes VARCHAR[], seed BIGINT,

@@ -57,6 +57,7 @@ INSERT INTO touched
 SELECT inspection_id FROM inspections SEMI JOIN gone USING (run_id)
 UNION SELECT inspection_id FROM detections SEMI JOIN gone USING (run_id)
 UNION SELECT inspection_id FROM anomalies SEMI JOIN gone USING (run_id)
+UNION SELECT inspection_id FROM let_go SEMI JOIN gone USING (run_id)
 UNION SELECT inspection_id FROM inspections SEMI JOIN judging USING (model_id)
 UNION SELECT inspection_id FROM anomalies SEMI JOIN judging USING (model_id)
 UNION SELECT try_cast((config->>'$.inspection_id') AS BIGINT) FROM events WHERE recipe = 'review' AND (
