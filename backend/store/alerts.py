@@ -48,7 +48,7 @@ def newest_shift(db: Database, filters: Filters, plan: calendar.Calendar, local:
 def came(db: Database, plant: str, until: datetime) -> dict[str, datetime]:
     """When the newest picture of each line was taken, UTC; what lies after `until`, by a camera clock that runs ahead, is left out."""
     with db.cursor() as cursor:
-        return lines.newest(cursor, plant, calendar.current(cursor).time_zone, until)
+        return lines.newest(cursor, plant, calendar.current(cursor, plant).time_zone, until)
 
 
 def tell(recipe: str, config: dict[str, Any]) -> str:

@@ -123,10 +123,12 @@ class Calendar:
         return sorted(found, key=lambda s: s[1], reverse=True)
 
 
-def current(cursor: Cursor) -> Calendar:
-    """The calendar in force: the latest that makes sense; what makes none is passed over with a warning."""
+def current(cursor: Cursor, plant: str = "real") -> Calendar:
+    """The calendar in force: the latest that makes sense; what makes none is passed over with a warning. One's own plant and the demo share
+    it; a plant that is looked after elsewhere (see `lake`) has its own."""
     for event in cursor.execute('SELECT event_id, config FROM events WHERE recipe = \'calendar\' AND NOT undone '
-                                'ORDER BY "at" DESC, event_id DESC').dicts():
+                                "AND (plant = $plant OR plant IN ('real', 'demo') AND $plant IN ('real', 'demo')) "
+                                'ORDER BY "at" DESC, event_id DESC', {"plant": plant}).dicts():
         try:
             return check(cursor, event["config"])
         except ConfigError as error:

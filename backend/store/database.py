@@ -4,7 +4,7 @@ DuckDB lets one process hold a file and refuses every other open, read-only too.
 cursor of its own: 1.5.5 lets threads share a connection object silently and mixes their results up, so a cursor here
 refuses any thread but the one it was made for. The file is derived: where it is damaged or of an earlier version of the schema it is set
 aside and an empty one takes its place, which ingest fills again; an earlier version's goes when that is done, a damaged one stays for
-whoever wants to look. Knows nothing of run directories.
+whoever wants to look. `lake` opens the same tables elsewhere, for several plants. Knows nothing of run directories.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import duckdb
 import pandas as pd
@@ -26,10 +26,11 @@ from backend.device import cores
 from backend.errors import StoreError
 
 VERSION = 1          # raise it when the meaning of a derived column changes; a changed schema.sql is noticed by itself
-_SCHEMA = Path(__file__).with_name("schema.sql").read_text()
-_DIGEST = hashlib.sha256(_SCHEMA.encode()).hexdigest()[:16]
+SCHEMA = Path(__file__).with_name("schema.sql").read_text()
+DIGEST = hashlib.sha256(SCHEMA.encode()).hexdigest()[:16]
 _DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException,
            duckdb.CatalogException, duckdb.BinderException)      # the last two: a log replayed onto other tables
+_Made = TypeVar("_Made")
 _log = logging.getLogger(__name__)
 
 
@@ -91,6 +92,8 @@ class Cursor:
 class Database:
     """The process's one read-write connection. `cursor()` to read, `write()` for one transaction at a time."""
 
+    place = "rowid"                                      # finds a row of facts again, within a question
+
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or data_root() / "inspection.duckdb"
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,12 +104,15 @@ class Database:
         self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
         self._opening = threading.Lock()
         self.progress = (0, 0)                           # runs looked at and all of them, at the last look at all
+        self._connection = self._connect()
+        self.remade = any(file.exists() for file in _before(self.path))          # and not yet whole, perhaps since an earlier start
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
-            self._connection = _open(self.path)
+            return _open(self.path)
         except _Unusable as reason:
             _set_aside(self.path, reason)
-            self._connection = _open(self.path)
-        self.remade = any(file.exists() for file in _before(self.path))          # and not yet whole, perhaps since an earlier start
+            return _open(self.path)
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -125,20 +131,46 @@ class Database:
     def write(self) -> Iterator[Cursor]:
         """One transaction: all of it or nothing. Raises StoreError where the disk refuses."""
         with self.lock, self.cursor() as cursor:
-            cursor.execute("BEGIN")
             try:
+                self._begin(cursor)
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException as error:
                 _roll_back(cursor)
-                if isinstance(error, duckdb.IOException):
-                    raise StoreError(f"The database cannot be written now: {error}") from error
+                if refusal := self._refusal(error):
+                    raise refusal from error
                 raise
+            self._written()
             if cursor.moved is None:                     # before the revision: who sees the new one must not find counts of the old
                 self._counted_all = self.revision + 1
             else:
                 self._counted |= dict.fromkeys(cursor.moved, self.revision + 1)
             self.revision += 1
+
+    def _begin(self, cursor: Cursor) -> None:
+        cursor.execute("BEGIN")
+
+    def _refusal(self, error: BaseException) -> StoreError | None:
+        """What to say of an error that is the database's own; None for one of whoever wrote."""
+        return StoreError(f"The database cannot be written now: {error}") if isinstance(error, duckdb.IOException) else None
+
+    def _written(self) -> None:
+        """A transaction is in."""
+
+    def refresh(self) -> None:
+        """See what others wrote; nobody else writes to a file."""
+
+    def in_turn(self, work: Callable[[], _Made]) -> _Made:
+        """Do what writes because of what it read; again where somebody else wrote in between, which nobody does to a file."""
+        return work()
+
+    def turn(self) -> int | None:
+        """How often was written, where others write too: what was read before does not hold after another has written. See `lake`."""
+        return None
+
+    def elsewhere(self) -> tuple[str, ...]:
+        """Plants whose records are here too and are looked after elsewhere."""
+        return ()
 
     def counted(self, plant: str, line: str = "") -> int:
         """The revision at which a verdict on this line (empty: on any) changed last: what was counted since then still holds."""
@@ -147,8 +179,10 @@ class Database:
 
     def clear(self) -> None:
         """Empty every table."""
+        self.memory.clear()                              # it decides nothing here
         with self.write() as cursor:
-            for name in cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'about' AND NOT temporary").column():
+            for name in cursor.execute("SELECT table_name FROM duckdb_tables() WHERE table_name NOT IN ('about', 'turn', 'owner') "
+                                       "AND NOT temporary AND schema_name = current_schema()").column():
                 cursor.execute(f"DELETE FROM {name}")
             cursor.moved = None
         self.memory.clear()
@@ -191,14 +225,19 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
         raise
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def connect(target: str, folder: Path) -> duckdb.DuckDBPyConnection:
+    """A connection to a file, or to `:memory:`; what does not fit into memory is spilled into the folder. Raises duckdb.Error."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 if hasattr(os, "sysconf") else 8192
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": str(min(cores(), 4)), "memory_limit": f"{min(max(memory // 4, 512), 4096)}MB",   # the rest is the workers'
-        "temp_directory": str(path.parent / ".duckdb-spill"),
+        "temp_directory": str(folder / ".duckdb-spill"),
         "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false"}
+    return duckdb.connect(target, config=settings)
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
-        return duckdb.connect(str(path), config=settings)
+        return connect(str(path), path.parent)
     except duckdb.Error as error:
         raise _explain(path, error) from error
 
@@ -228,14 +267,14 @@ def _schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
     if not tables:
         connection.execute("BEGIN")
-        connection.execute(_SCHEMA)
-        connection.execute("INSERT INTO about VALUES (?, ?)", [VERSION, _DIGEST])
+        connection.execute(SCHEMA)
+        connection.execute("INSERT INTO about VALUES (?, ?)", [VERSION, DIGEST])
         connection.execute("COMMIT")
         return
     found = connection.execute("SELECT version, digest FROM about").fetchone() if "about" in tables else None
     if found and found[0] > VERSION:
         raise _too_new(path)
-    if found != (VERSION, _DIGEST):
+    if found != (VERSION, DIGEST):
         raise _Earlier("an earlier version of the program wrote it")
 
 

@@ -155,5 +155,8 @@ def _say_moved(cursor: Cursor) -> None:
 
 def restate(db: Database) -> None:
     """Derive everything again."""
-    with db.write() as cursor:
-        derive_all(cursor)
+    def anew() -> None:
+        with db.write() as cursor:
+            derive_all(cursor)
+
+    db.in_turn(anew)

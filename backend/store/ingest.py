@@ -36,17 +36,23 @@ def ingest(db: Database, run_ids: Iterable[str] | None = None) -> int:
     """Take in what is new in these runs (none given: in all), and drop runs that are gone. Returns how many things went in."""
     with db.lock:
         try:
-            paths = list(rundir.find())[::-1] if run_ids is None else [rundir.runs_root() / r for r in sorted(set(run_ids))]
-            if run_ids is None and rundir.runs_root().exists():
-                forget(db, _memory(db).known() - {p.name for p in paths})
-            memory = _memory(db)
-            taken = sum(_take(db, lot, memory) for lot in scan.lots(scan.bundle(memory), _looked(db, paths, memory)))
-            if run_ids is None:
-                db.whole()
-            return taken
+            asked = None if run_ids is None else sorted(set(run_ids))
+            return db.in_turn(lambda: _ingest(db, asked))
         except BaseException:
             db.memory.clear()                            # it may be ahead of what was committed
             raise
+
+
+def _ingest(db: Database, run_ids: list[str] | None) -> int:
+    db.refresh()
+    paths = list(rundir.find())[::-1] if run_ids is None else [rundir.runs_root() / r for r in run_ids]
+    if run_ids is None and rundir.runs_root().exists():
+        forget(db, _memory(db).known() - {p.name for p in paths})
+    memory = _memory(db)
+    taken = sum(_take(db, lot, memory) for lot in scan.lots(scan.bundle(memory), _looked(db, paths, memory)))
+    if run_ids is None:
+        db.whole()
+    return taken
 
 
 def _looked(db: Database, paths: list[Path], memory: Memory) -> Iterator[Item]:
@@ -59,7 +65,7 @@ def _looked(db: Database, paths: list[Path], memory: Memory) -> Iterator[Item]:
 def rebuild(db: Database) -> int:
     """Drop everything and take all runs in again. Returns how many things went in."""
     with db.lock:
-        db.clear()
+        db.in_turn(db.clear)
         return ingest(db)
 
 
@@ -84,7 +90,7 @@ def remove_plant(db: Database, plant: str) -> None:
     with db.cursor() as cursor:
         runs = cursor.execute("SELECT run_id FROM runs WHERE plant = $p UNION SELECT run_id FROM events WHERE plant = $p "
                               "UNION SELECT run_id FROM inspections WHERE plant = $p", {"p": plant}).column()
-    forget(db, runs)
+    db.in_turn(lambda: forget(db, runs))
 
 
 def _memory(db: Database) -> Memory:
@@ -95,6 +101,7 @@ def _memory(db: Database) -> Memory:
         if aside:
             with db.write() as cursor:
                 cursor.execute("DELETE FROM set_aside")
+        db.memory["turn"] = db.turn()                    # before what it vouches for is read
         with db.cursor() as cursor:
             guards: dict[str, set[str]] = {}
             for row in cursor.execute("SELECT run_id, part FROM ingested").dicts():

@@ -79,7 +79,7 @@ _SETTLED_H = 3                # longer than a clock is set back, and than the ce
 def lines_now(db: Database, plant: str, at: datetime | None = None) -> pd.DataFrame:
     """One row per line, the worst first. `at` is the present moment."""
     with db.cursor() as cursor:
-        plan = calendar.current(cursor)
+        plan = calendar.current(cursor, plant)
         asked = _asked(cursor, plant, plan.time_zone, (at or datetime.now(UTC)) + AHEAD)
         rows, counts = _counted(cursor, asked, plan.time_zone)
         now, local = present(cursor, plan.time_zone, max((r["last"] for r in rows), default=None), plant, at)

@@ -61,7 +61,7 @@ def choices(db: Database, plant: str) -> dict[str, Any]:
     with db.cursor() as cursor:
         found = cursor.execute("SELECT " + ", ".join(f"list_sort(list(DISTINCT {n}) FILTER ({n} <> '')) AS {n}s" for n in names)
                                + f" FROM (SELECT DISTINCT {', '.join(names)} FROM tallies WHERE plant = ?)", [plant]).dicts()[0]
-        plan = calendar.current(cursor)
+        plan = calendar.current(cursor, plant)
         found = {n: values or [] for n, values in found.items()} | counting.days_so_far(cursor, Filters(plant), _today(plan))
         order = [s.name for s in plan.shifts]
         found["shifts"].sort(key=lambda s: (order.index(s) if s in order else len(order), s))
@@ -75,7 +75,8 @@ def _today(plan: calendar.Calendar) -> date:
 
 def last(cursor: Cursor, plant: str) -> datetime | None:
     """When the newest picture was taken, whether or not it counts; what is worth a look is of the days before it."""
-    at: datetime | None = counting.days_so_far(cursor, Filters(plant, counted=False), _today(calendar.current(cursor)))["last_captured_at"]
+    today = _today(calendar.current(cursor, plant))
+    at: datetime | None = counting.days_so_far(cursor, Filters(plant, counted=False), today)["last_captured_at"]
     return at
 
 
@@ -161,8 +162,8 @@ def images(db: Database, filters: Filters, order: str = "newest", limit: int = 2
             span, offset = counting.hours(cursor, filters, limit, offset)
             where, values = f"{where} AND f.captured_local >= $begin AND f.captured_local < $end", values | span
         found = cursor.execute(
-            "SELECT f.*, f.defects + f.minor AS boxes FROM facts f JOIN (SELECT f.rowid AS place FROM facts f "
-            f"WHERE {where} ORDER BY {by} LIMIT $limit OFFSET $offset) ON f.rowid = place ORDER BY {by}",
+            f"SELECT f.*, f.defects + f.minor AS boxes FROM facts f JOIN (SELECT f.{db.place} AS place FROM facts f "
+            f"WHERE {where} ORDER BY {by} LIMIT $limit OFFSET $offset) ON f.{db.place} = place ORDER BY {by}",
             values | {"limit": limit, "offset": offset}).frame()
     listed.remember(db, found, revision)
     return found
@@ -234,7 +235,6 @@ def anomaly_map(db: Database, inspection_id: int) -> dict[str, Any]:
         raise NotFoundError("The heat map of this picture cannot be read any more.") from error
 
 
-def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtful") -> pd.DataFrame:
 def let_go(db: Database, inspection_id: int) -> datetime | None:
     """When retention let the picture of an inspection go (UTC); None where it did not."""
     with db.cursor() as cursor:
@@ -242,6 +242,7 @@ def let_go(db: Database, inspection_id: int) -> datetime | None:
     return at
 
 
+def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtful") -> pd.DataFrame:
     """Rows of facts worth a person's look: from the last seven days with data, never reviewed, picture kept. Of kind `doubtful` the
     nearest to a threshold first; of kind `disagreement` what an anomaly model calls unusual and no detection rejects, the oddest first."""
     which, order = pick(DOUBTS, kind)

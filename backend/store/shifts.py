@@ -89,7 +89,7 @@ def shifts(db: Database, plant: str, days: int = 14, at: datetime | None = None)
     until = (at or datetime.now(UTC)) + AHEAD
     with db.cursor() as cursor:
         last = cursor.execute("SELECT max(production_day) FROM tallies WHERE plant = ? AND counted AND hour_start <= ?",
-                              [plant, calendar.current(cursor).local(until)]).one()
+                              [plant, calendar.current(cursor, plant).local(until)]).one()
         since = (last or date.min + timedelta(days=days)) - timedelta(days=days - 1)
         return cursor.execute(_SHIFTS, {"plant": plant, "since": since}).frame()
 

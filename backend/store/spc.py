@@ -99,7 +99,7 @@ def clock(db: Database, plant: str, at: datetime | None = None) -> Clock:
     """The moment that Overview speaks of. Asked once for many charts: to check a calendar costs more than to count a line's shifts."""
     until = (at or datetime.now(UTC)) + lines.AHEAD
     with db.cursor() as cursor:
-        plan = calendar.current(cursor)
+        plan = calendar.current(cursor, plant)
         newest = max(lines.newest(cursor, plant, plan.time_zone, until).values(), default=None) if plant == "demo" else None
         now, local = lines.present(cursor, plan.time_zone, newest, plant, at)
         return Clock(plan, local, until, now)
