@@ -141,12 +141,12 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def ingest() -> None:
     """Take in what is new, unless the app has the database: then it does so itself, within seconds."""
-    from backend.store import database
     from backend.store import ingest as store
+    from backend.store import lake
 
     try:
         with locks.hold(messenger.look_lock(), messenger.OPEN_S):        # a look for alarms does not take long
-            opened = database.Database(data_root() / "inspection.duckdb")
+            opened = lake.opened(data_root() / "inspection.duckdb")
     except StoreError:
         return
     try:
@@ -207,11 +207,11 @@ UPKEEP = {"preflight": preflight, "backup": backup, "restore": restore, "retenti
 def rebuild(as_json: bool) -> int:
     """Make the database again from the run directories."""
     formats.enter(rundir.runs_root())
-    from backend.store import database
     from backend.store import ingest as store
+    from backend.store import lake
 
     with locks.hold(messenger.look_lock(), messenger.OPEN_S):
-        opened = database.Database(data_root() / "inspection.duckdb")
+        opened = lake.opened(data_root() / "inspection.duckdb")
     try:
         parts = store.rebuild(opened)
     finally:

@@ -87,12 +87,12 @@ class House:
         self._thread.start()
 
     def database(self) -> "Database":
-        from backend.store.database import Database
+        from backend.store import lake
 
         with self._opening:
             if self._database is None:
                 with locks.hold(messenger.look_lock(), messenger.OPEN_S):        # the messenger has it for the length of a look
-                    self._database = Database(self.root / "inspection.duckdb")
+                    self._database = lake.opened(self.root / "inspection.duckdb")
             return self._database
 
     def remade(self) -> tuple[int, int] | None:
@@ -150,7 +150,7 @@ class House:
             from backend.jobs import lookout, shift_plan
 
             self._look_at = time.monotonic() + ALARMS_S          # before: what fails is not tried again at every turn
-            looks += [lookout.look, shift_plan.look]
+            looks += [lookout.look, shift_plan.look, _tidy]
         messenger.each(self.database(), *looks)
 
     def _work(self) -> None:
@@ -184,6 +184,12 @@ class House:
         """Start one if there is none. Two that start at once settle it by the lock."""
         if os.environ.get("DIFFSPECT_SUPERVISOR") != "off" and not worker_alive():
             _started.append((time.monotonic(), self.root, executor.spawn("worker")))
+
+
+def _tidy(db: "Database") -> None:
+    """While nobody waits for rows."""
+    if not any(runs.open_runs()):
+        db.tidy()
 
 
 def _answer(db: "Database") -> None:

@@ -92,8 +92,7 @@ class Rounds:
 def look() -> bool:
     """Take in what is new and look. False where another process has the database."""
     from backend.jobs import lookout, shift_plan, shift_report
-    from backend.store import ingest
-    from backend.store.database import Database
+    from backend.store import ingest, lake
 
     formats.enter(rundir.runs_root())
     if not next(rundir.find(), None):
@@ -102,7 +101,7 @@ def look() -> bool:
         if not taken:
             return False
         try:
-            db = Database(data_root() / "inspection.duckdb")
+            db = lake.opened(data_root() / "inspection.duckdb")
         except StoreError:
             return False
         try:

@@ -20,7 +20,7 @@ from backend.config import ShiftReport, data_root
 from backend.errors import ConfigError, DiffspectError, ImageError, NotFoundError, StoreError
 from backend.jobs import locks, messenger, pictures, runs, shift_facts
 from backend.quality import report as paper
-from backend.store import ingest, shifts, spc
+from backend.store import ingest, lake, shifts, spc
 from backend.store.calendar import Calendar, Span
 from backend.store.database import Database
 
@@ -112,7 +112,7 @@ def _answered(run_dir: Path) -> Facts | None:
 def _read(config: ShiftReport, run_dir: Path) -> None:
     """Raises StoreError while another process has the database."""
     with locks.hold(messenger.look_lock(), messenger.OPEN_S):
-        db = Database(data_root() / "inspection.duckdb")
+        db = lake.opened(data_root() / "inspection.duckdb")
         try:
             ingest.ingest(db)
             _write(db, run_dir, config)

@@ -164,6 +164,9 @@ class Database:
         """Do what writes because of what it read; again where somebody else wrote in between, which nobody does to a file."""
         return work()
 
+    def tidy(self) -> None:
+        """What is better done at a quiet time; a file sees to itself."""
+
     def turn(self) -> int | None:
         """How often was written, where others write too: what was read before does not hold after another has written. See `lake`."""
         return None
