@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
             return bench_dashboard(options, as_json)
         if command == "bench":
             return bench.inference(options, as_json) if options.pop("benchmark") == "inference" else bench_anomaly(options, as_json)
+        if command == "migrate-store":
+            return migrate(options, as_json)
         return rebuild(as_json) if command == "rebuild" else run(command, options, as_json)
     except DiffspectError as error:
         return fail(str(error), as_json)
@@ -204,6 +206,23 @@ def retain(options: dict[str, Any], as_json: bool) -> int:
 UPKEEP = {"preflight": preflight, "backup": backup, "restore": restore, "retention": retain}       # these see to the folder themselves
 
 
+def migrate(options: dict[str, Any], as_json: bool) -> int:
+    """The file's rows into a lake, which is named here or in the environment. Returns the exit code."""
+    from backend.store import lake, migration
+
+    for name, key in (("to", "DIFFSPECT_STORE"), ("files", "DIFFSPECT_STORE_FILES"), ("plant", "DIFFSPECT_PLANT")):
+        os.environ[key] = options[name] or os.environ.get(key, "")
+    if (where := lake.chosen()) is None:
+        raise StoreError("Which lake? Say --to 'postgres:host=... dbname=...' --files DIR --plant NAME.")
+    with locks.hold(messenger.look_lock(), messenger.OPEN_S), contextlib.closing(lake.Lake(where)) as opened,             contextlib.closing(Echo()) as echo:
+        copied = migration.migrate(data_root() / "inspection.duckdb", opened, lambda table, done, of: echo(
+            dict(step=done, total=of, eta_s=None, message=f"rows of {table}")))
+    said = f"{sum(copied.values()):,} rows of {len(copied)} tables are in the lake, counted and summed on both sides. From now on start with\n"
+    print(json.dumps(copied) if as_json else said + "\n".join(f"  {key}={value!r}" for key, value in (
+        ("DIFFSPECT_STORE", where.catalogue), ("DIFFSPECT_STORE_FILES", str(where.files)), ("DIFFSPECT_PLANT", where.plant))))
+    return 0
+
+
 def rebuild(as_json: bool) -> int:
     """Make the database again from the run directories."""
     formats.enter(rundir.runs_root())
@@ -301,6 +320,11 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
         add_fields(commands.add_parser(name, help=about, description=about), config)
     again = commands.add_parser("rebuild", help="Make the database again from the run directories.")
     again.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    moved = commands.add_parser("migrate-store", help="Take the database's rows along into the store of several plants (docs/plants.md).")
+    for name, about in (("to", "Its catalogue: postgres: and a connection string."), ("files", "Folder that all plants reach."),
+                        ("plant", "This plant's name in it.")):
+        moved.add_argument(f"--{name}", default="", help=about)
+    moved.add_argument("--json", action="store_true", help="print one JSON document as the last line")
     more = commands.add_parser("resume", help="Take up a run that was stopped or killed, from its last checkpoint.")
     more.add_argument("run_id", help="Its name in the folder of runs.")
     more.add_argument("--json", action="store_true", help="print one JSON document as the last line")

@@ -228,14 +228,14 @@ def _open(path: Path) -> duckdb.DuckDBPyConnection:
         raise
 
 
-def connect(target: str, folder: Path) -> duckdb.DuckDBPyConnection:
+def connect(target: str, folder: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A connection to a file, or to `:memory:`; what does not fit into memory is spilled into the folder. Raises duckdb.Error."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 if hasattr(os, "sysconf") else 8192
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": str(min(cores(), 4)), "memory_limit": f"{min(max(memory // 4, 512), 4096)}MB",   # the rest is the workers'
         "temp_directory": str(folder / ".duckdb-spill"),
         "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false"}
-    return duckdb.connect(target, config=settings)
+    return duckdb.connect(target, read_only=read_only, config=settings)
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
