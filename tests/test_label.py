@@ -223,24 +223,23 @@ def test_a_file_that_is_none_is_refused_in_a_sentence(data_folder: Path, content
 
 
 def test_too_many_or_too_large_annotations_are_refused_before_they_are_read(
-        data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def zipped(n: int) -> io.BytesIO:
-        out = io.BytesIO()
+        data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def zipped(n: int) -> Path:
+        out = tmp_path / "task.zip"
         with zipfile.ZipFile(out, "w") as z:
             for k in range(n):
                 z.writestr(f"{k}.json", json.dumps(dict(images=[dict(id=1, file_name="theirs.png")], annotations=[])))
             z.writestr("a.png", bytes(5000))
-        out.seek(0)
         return out
 
-    with pytest.raises(InputError, match="task.zip holds 21 JSON files of .* At most 20 of 500 MB"):
-        drawing.from_cvat("real", zipped(21), "task.zip")
+    with pytest.raises(InputError, match="task.zip holds 21 JSON files of .* At most 20 of 200 MB"):
+        drawing.from_cvat("real", io.BytesIO(zipped(21).read_bytes()), "task.zip")
     monkeypatch.setattr(coco, "MOST_BYTES", 2000)
     with pytest.raises(InputError, match="None of its pictures"):    # pictures do not count
-        drawing.from_cvat("real", zipped(20), "task.zip")
+        coco.read(zipped(20))
     monkeypatch.setattr(coco, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match="holds 20 JSON files"):
-        drawing.from_cvat("real", zipped(20), "task.zip")
+        coco.read(zipped(20))
 
 
 def test_pictures_that_cannot_be_used_are_left_out_by_name(data: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:

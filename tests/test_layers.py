@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "synthesis": BASE | {"data", "diffusion", "teacher", "inspection"},      # inspection: a detector looks at made labels
     "recognition": BASE | {"data", "evaluation", "inspection", "teacher"},
     "anomaly": BASE | {"data", "evaluation", "inspection", "diffusion", "teacher", "synthesis"},      # trained on synthetic defects
-    "jobs": BASE | {"store", "quality", "data", "inspection", "evaluation"},       # of these three only what is light
+    "jobs": BASE | {"cell", "store", "quality", "data", "inspection", "evaluation"},       # of these three only what is light
     "__main__": BASE | {"store", "jobs"},
 }
 LIGHT_FIGURES = {"backend.evaluation.cost", "backend.evaluation.outcomes"}      # numpy alone

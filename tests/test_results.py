@@ -17,6 +17,7 @@ from PIL import Image
 from backend import jobs, rundir
 from backend.data import images
 from backend.errors import ConfigError, NotFoundError
+from backend.inspection import annotate
 from backend.jobs import house, pictures, results
 from tests import small_plant as plant
 
@@ -114,7 +115,8 @@ def test_small_pictures_are_drawn_once_and_follow_their_boxes(batch: str) -> Non
     first = take_in()[0]["inspection_id"]
     small = [results.picture(inspection_id=first, width=200, format="png") for _ in range(2)]
     assert small[0] == small[1] and pictures._small.cache_info()[:2] == (1, 1)
-    full = pictures.drawn(results.inspection(first)["image_id"], pictures.passing(pictures.rows(results.detections([first]))), 200)
+    boxes = pictures.passing(pictures.rows(results.detections([first])))
+    full = annotate.draw(images.load(results.inspection(first)["image_id"]), boxes, 200)
     assert (opened(small[0]) == np.asarray(full)).all(), "drawn from what is kept of each box"
     plant.decide("policy", product="", class_name="pits", action="reject", threshold=0.95, min_side=0)
     take_in()

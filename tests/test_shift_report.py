@@ -179,7 +179,11 @@ def test_each_shift_gets_it_once_and_late_data_makes_it_anew(db: Database, tmp_p
     mail = channels.Channel(name="M", kind="mail", server="relay", sender="a@b.example", to=["c@d.example"])
     letter = senders._letter(mail, delivery.message(path))
     assert letter["Subject"] == f"Diffspect: Shift report Night, 2026-06-09: Act on {BAD}"
-    assert [a.get_filename() for a in letter.iter_attachments()] == ["shift-report-2026-06-09-2200-Night.html"]
+    attached, = letter.iter_attachments()
+    assert attached.get_filename() == "shift-report-2026-06-09-2200-Night.html"
+    assert "Pictures are not sent." in attached.get_content() and "data:image/jpeg" not in attached.get_content()
+    whole, = senders._letter(replace(mail, pictures=True), delivery.message(path)).iter_attachments()
+    assert "Pictures are not sent." not in whole.get_content() and "Worst pictures" in whole.get_content(), "where it is asked for"
     sent = tmp_path / "alerts" / "board" / "shift-report-2026-06-09-2200-Night.html"
     assert sent.read_bytes() == (path / "report.html").read_bytes()
 

@@ -22,7 +22,7 @@ from backend.errors import ImageError, InputError, NotFoundError
 
 ANNOTATIONS = "annotations/instances_default.json"         # where CVAT's own "COCO 1.0" has them
 _NAME = re.compile(r"\.([0-9a-f]{16}|demo-[0-9a-z+-]+)\.[a-z]{3,4}$")
-MOST_FILES, MOST_BYTES = 20, 500 * 10**6                    # annotation files of one zip; parsed, one takes several times its size
+MOST_FILES, MOST_BYTES = 20, 200 * 10**6                    # annotation files of one zip; parsed, one takes several times its size
 OTHER_SIZE = "It came back with another size ({0} × {1} instead of {2} × {3}): the picture was scaled, so its boxes do not fit."
 
 
@@ -34,6 +34,15 @@ class Returned:
     unknown: list[str] = field(default_factory=list)                   # names that are none of ours
     refused: list[Refusal] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
+
+    @classmethod
+    def of(cls, told: bytes) -> "Returned":
+        """What `returned` told."""
+        said = json.loads(told)
+        notes = Notes()
+        for what, names in said["notes"].items():
+            notes.add(what, *names)
+        return cls(said["pictures"], said["unknown"], [Refusal(*one) for one in said["refused"]], notes)
 
 
 def name_of(image_id: str, file_name: str) -> str:
@@ -95,6 +104,13 @@ def _annotation(number: int, image: int, numbers: dict[str, int], box: Sequence[
 
 # ---- back
 
+def returned(path: str, name: str) -> bytes:
+    """What `read` says, as JSON: the file comes from outside, and is read in a cell."""
+    found = read(Path(path), name)
+    return json.dumps(dict(pictures=found.pictures, unknown=found.unknown, refused=[(r.name, r.reason) for r in found.refused],
+                           notes=found.notes.names)).encode()
+
+
 def read(path: Path, name: str = "") -> Returned:
     """What a COCO file, or a zip with one or more, says of our pictures. Raises InputError where it is no such thing."""
     found = Returned()
@@ -146,7 +162,7 @@ def _take(content: dict[str, Any], found: Returned) -> None:
             found.unknown.append(name)
             continue
         try:
-            width, height = images.load(image_id).size
+            width, height = images.size(image_id)
         except (NotFoundError, ImageError):
             found.unknown.append(name)
             continue

@@ -85,6 +85,12 @@ def pixels(data: bytes, name: str) -> "tuple[np.ndarray[Any, Any], str]":
     return np.asarray(decoded), str(decoded.format)
 
 
+def size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of what `decode` would give, by the header alone. Raises ImageError."""
+    image = _open(data, name)
+    return image.size if orientation(image) < 5 else (image.height, image.width)
+
+
 def _open(data: bytes, name: str) -> Image.Image:
     """The header only. Everything that can be refused before pixels are decoded is refused here."""
     if len(data) > MAX_BYTES:

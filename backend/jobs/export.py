@@ -88,11 +88,11 @@ def _zip(facts: pd.DataFrame, found: pd.DataFrame) -> Path:
         for number, row in enumerate(pictures.rows(facts), 1):
             stem = re.sub(r"[^\w.-]+", "_", Path(row["file_name"]).stem).strip("._")[:80]
             try:
-                image = pictures.drawn(row["image_id"], boxes.get(row["inspection_id"], []))
+                jpeg = pictures.drawn(row["image_id"], boxes.get(row["inspection_id"], []), format="jpeg")
             except (NotFoundError, ImageError):                  # not kept, or its file was damaged since
                 missing.append(row["file_name"])
                 continue
-            z.writestr(f"{'defective' if row['is_defective'] else 'good'}/{number:06d}_{stem}.jpg", pictures.encode(image, "jpeg"))
+            z.writestr(f"{'defective' if row['is_defective'] else 'good'}/{number:06d}_{stem}.jpg", jpeg)
         if missing:
             z.writestr("missing.txt", "These pictures were not kept, or cannot be read any more:\n" + "\n".join(missing))
     return path

@@ -1,19 +1,16 @@
 """A synthetic set as pages show it: its head, its pictures with what people said of them, and each picture encoded for the browser.
 
-From the run's own files, so that a verdict shows at once; pictures by Pillow alone. Knows nothing of DuckDB, of how a picture was
+From the run's own files, so that a verdict shows at once; pictures are drawn in a cell. Knows nothing of DuckDB, of how a picture was
 made, or of pages.
 """
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backend import rundir, verdicts
 from backend.errors import ConfigError, NotFoundError
-from backend.jobs import events, runs
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from backend.jobs import cells, events, runs
 
 WHATS = ("result", "mask", "original", "outlined")
 # What an item of an older set does not say: those were all made by perturbation.
@@ -40,68 +37,14 @@ def judge(run_id: str, given: dict[str, str], by: str = "") -> str:
     return events.record(verdicts.RECIPE, {"run_id": run_id, "verdicts": given}, plant, by)
 
 
-def picture(run_id: str, file: str, width: int | None, what: str) -> "Image":
-    """One of a made picture's views, `width` pixels wide if given. Raises NotFoundError, ConfigError, ImageError."""
-    from backend.inspection import annotate
-
+def picture(run_id: str, file: str, width: int | None, what: str, format: str) -> bytes:
+    """One of a made picture's views, encoded, `width` pixels wide if given. Raises NotFoundError, ConfigError, ImageError."""
     if what not in WHATS:
         raise ConfigError(f"A made picture is shown as {', '.join(WHATS)}, not as {what!r}.")
     item = next((i for i in _head(run_id)["items"] if i["file"] == file), None)
     if item is None:
         raise NotFoundError(f"The set has no picture {file!r}.")
-    folder = rundir.run_path(run_id) / "synthetic"
-    if what == "original":
-        return annotate.draw(_original(item), [], width)
-    if what == "mask":
-        return annotate.draw(_mask(folder, item), [], width)
-    result = _opened(folder / item["file"])
-    return annotate.draw(result, [], width) if what == "result" else _outlined(folder, item, result, width)
-
-
-def _original(item: dict[str, Any]) -> "Image":
-    from backend.data import images
-
-    if not item.get("parent"):
-        raise NotFoundError("This picture was drawn without a real one to start from.")
-    return images.load(item["parent"])
-
-
-def _mask(folder: Path, item: dict[str, Any]) -> "Image":
-    """White where the defect is; of a picture without a mask, its boxes filled."""
-    from PIL import Image, ImageDraw
-
-    if item.get("mask"):
-        return _opened(folder / item["mask"]).convert("L")
-    drawn = Image.new("L", (item["width"], item["height"]))
-    for _, x1, y1, x2, y2 in item.get("boxes", []):
-        ImageDraw.Draw(drawn).rectangle((x1, y1, x2 - 1, y2 - 1), fill=255)
-    return drawn
-
-
-def _outlined(folder: Path, item: dict[str, Any], result: "Image", width: int | None) -> "Image":
-    """The result with its boxes; the outline of its mask is drawn too, dark beside the class's colour, so that it is seen on any ground."""
-    from PIL import Image, ImageFilter
-
-    from backend.inspection import annotate
-
-    boxes = [dict(class_name=name, confidence=None, x1=x1, y1=y1, x2=x2, y2=y2) for name, x1, y1, x2, y2 in item.get("boxes", [])]
-    shown = annotate.draw(result, boxes, width)
-    if item.get("mask"):
-        inside = _mask(folder, item).resize(shown.size, Image.Resampling.BOX).point(lambda v: 255 * (v > 63))
-        for reach, tone in ((5, "#101010"), (3, annotate.colour(item.get("class_name", "")))):
-            ring = inside.filter(ImageFilter.MaxFilter(reach))
-            ring.paste(0, mask=inside)
-            shown.paste(tone, mask=ring)
-    return shown
-
-
-def _opened(path: Path) -> "Image":
-    from backend.data import images
-
-    try:
-        return images.decode(path.read_bytes(), path.name)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"The picture {path.name} of this set is missing from its folder.") from error
+    return cells.ask("made", str(rundir.run_path(run_id) / "synthetic"), item, what, width, format)
 
 
 def _head(run_id: str) -> dict[str, Any]:

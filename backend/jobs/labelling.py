@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from backend.data import coco, labelling
-from backend.jobs import events, export, house, pictures
+from backend.jobs import cells, events, export, house, pictures
 from backend.store import engineering, labels, queries
 
 MOST = 2000                 # pictures in one zip
@@ -107,7 +107,7 @@ def from_cvat(plant: str, stream: BinaryIO, name: str, snapshot_id: str = "") ->
     try:
         with open(path, "wb") as f:
             shutil.copyfileobj(stream, f)                # it may hold gigabytes of pictures, which nobody reads
-        found = coco.read(path, name)
+        found = coco.Returned.of(cells.ask("returned", str(path), name))
     finally:
         path.unlink(missing_ok=True)
     said = labelling.labelled(plant)

@@ -15,6 +15,7 @@ from backend import rundir
 from backend.config import Config
 from backend.jobs import runs
 
+BARE = "report-without-pictures.html"     # beside report.html: what leaves the house unless a channel asks for pictures
 SCHEDULE = "schedule"                  # who asked for a report that nobody asked for
 PARTS, VERDICTS = "parts", "verdicts"  # why there is a new edition: another number of parts; other verdicts on as many
 

@@ -367,9 +367,9 @@ def synthetic_picture(run_id: str, file: str, width: int | None = None, what: st
 
     Raises NotFoundError, ConfigError, ImageError.
     """
-    from backend.jobs import gallery, pictures
+    from backend.jobs import gallery
 
-    return pictures.encode(gallery.picture(run_id, file, width, what), format)
+    return gallery.picture(run_id, file, width, what, format)
 
 
 def export(run_id: str, form: str) -> bytes | Path:

@@ -164,8 +164,8 @@ def picture(views: tuple[int, ...], boxes: bool, width: int, format: str = "jpeg
     each = []
     for view in views:
         found = pictures.passing(pictures.rows(queries.detections(db, [view]))) if boxes else []
-        each.append(pictures.drawn(str(queries.inspection(db, view)["image_id"]), found, max(width // min(len(views), 2), 1)))
-    return pictures.encode(pictures.together(each) if len(each) > 1 else each[0], format)
+        each.append((str(queries.inspection(db, view)["image_id"]), found))
+    return pictures.beside(each, max(width // min(len(views), 2), 1), format)
 
 
 def earlier(plant: str) -> list[Sampled]:

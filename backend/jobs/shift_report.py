@@ -18,13 +18,13 @@ from typing import Any
 from backend import rundir
 from backend.config import ShiftReport, data_root
 from backend.errors import ConfigError, DiffspectError, ImageError, NotFoundError, StoreError
-from backend.jobs import locks, messenger, pictures, runs, shift_facts
+from backend.jobs import locks, messenger, pictures, report_runs, runs, shift_facts
 from backend.quality import report as paper
 from backend.store import ingest, lake, shifts, spc
 from backend.store.calendar import Calendar, Span
 from backend.store.database import Database
 
-WIDTH, QUALITY = 480, 78               # of a picture: about 30 KB, sharp enough on paper in three columns
+WIDTH = 480                            # of a picture: about 30 KB, sharp enough on paper in three columns
 ASK_S, PATIENCE_S = 0.2, 20.0          # between two looks for an answer; so long an app may take before others try
 Facts = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ def run(config: ShiftReport, run_dir: Path, report: Callable[..., None]) -> dict
         report(step=n, total=len(found["pictures"]) + 1, message="Drawing pictures")
         jpegs.append(picture(one))
     html = paper.html(found, jpegs, edition).encode()
+    rundir.write_bytes(run_dir / report_runs.BARE, paper.html(found, None, edition).encode())      # before: who meets the other has both
     rundir.write_bytes(run_dir / "report.html", html)
     copied = _copy(html, found, config.out) if config.out else ""
     state, said = paper.headline(found)
@@ -55,14 +56,10 @@ def html(db: Database, plant: str, day: date, shift: str, at: datetime | None = 
 
 def picture(one: Facts) -> bytes | None:
     """A picture of the facts with its boxes as JPEG; None where it was not kept, or its file is damaged."""
-    from io import BytesIO
-
-    out = BytesIO()
     try:
-        pictures.drawn(one["image_id"], one["boxes"], WIDTH).save(out, "JPEG", quality=QUALITY)
-    except (NotFoundError, ImageError, OSError):
+        return pictures.drawn(one["image_id"], one["boxes"], WIDTH, "paper")
+    except (NotFoundError, ImageError):
         return None
-    return out.getvalue()
 
 
 def _copy(html: bytes, found: Facts, out: str) -> str:

@@ -28,11 +28,12 @@ _STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def html(facts: Row, pictures: Sequence[bytes | None] = (), edition: Row | None = None) -> str:
-    """The report. `pictures`: a JPEG for each of the facts' pictures, None where it is not there any more. `edition`: number, and of a new
-    one its cause (parts | verdicts), and what the one before it counted: before (units), defective_before."""
+def html(facts: Row, pictures: Sequence[bytes | None] | None = (), edition: Row | None = None) -> str:
+    """The report. `pictures`: a JPEG for each of the facts' pictures, None where it is not there any more; None for all: they stay in the
+    house. `edition`: number, and of a new one its cause (parts | verdicts), and what the one before it counted: before (units),
+    defective_before."""
     title = f"Shift report: {facts['shift']}, {day(date.fromisoformat(facts['day']))}"
-    shown = _fitting(facts["pictures"], pictures)
+    shown = None if pictures is None else _fitting(facts["pictures"], pictures)
     body = "".join([
         _head(facts, title, edition), _verdict(facts), _tiles(facts), tables.targets(facts), _charts(facts), tables.lines(facts),
         tables.products(facts), tables.kinds(facts), tables.missing(facts), tables.changed(facts), tables.alarms(facts), _foot(),
@@ -156,10 +157,12 @@ def _figure(name: str, more: str, svg: str) -> str:
     return f"<figure><figcaption>{name} <span>({more})</span></figcaption>{svg}</figure>"
 
 
-def _pictures(facts: Row, shown: Sequence[tuple[Row, str]]) -> str:
+def _pictures(facts: Row, shown: Sequence[tuple[Row, str]] | None) -> str:
     total, defective = len(facts["pictures"]), facts["totals"]["defective"]
     if not defective:
         return ""
+    if shown is None:
+        return "<h2>Worst pictures</h2><p>Pictures are not sent. The report in Diffspect shows them.</p>"
     told = [(escape(_told(p)), src) for p, src in shown]
     cells = "".join(f"<figure><img alt='{said}' src='{src}'><div class='small'>{said}</div></figure>" for said, src in told)
     left = "" if len(shown) == total else f" {total - len(shown)} more could not be shown: not kept, or too large for this file."
