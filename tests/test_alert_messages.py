@@ -23,6 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path))
     monkeypatch.setenv("DIFFSPECT_SECRET_RELAY", SECRET)
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    (tmp_path / "outbound.txt").write_text("127.0.0.1\nlocalhost\nrelay\nx\n")
     return tmp_path
 
 

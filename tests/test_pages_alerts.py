@@ -40,7 +40,7 @@ def folder(data_folder: Path) -> Iterator[Path]:
 
 
 def page(name: str = "alarms", **query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page(f"pages/{name}.py")
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page(f"pages/{name}.py")
     for key, value in query.items():
         at.query_params[key] = value
     return ok(at)
@@ -167,6 +167,9 @@ def test_channels_are_set_tested_and_logged_without_a_secret(folder: Path) -> No
     press(at, next(b for b in at.button if b.label == "Save" and "new_mail" in b.form_id))
     assert "may name only secrets that begin with DIFFSPECT_SECRET_" in words(at)
     named(at.text_input, "Name of its password").set_value("DIFFSPECT_SECRET_RELAY")
+    press(at, next(b for b in at.button if b.label == "Save" and "new_mail" in b.form_id))
+    assert "relay is not among the hosts that messages may go to" in words(at) and len(channels.known()) == 1
+    (folder / "outbound.txt").write_text("relay\n*.example\n")
     press(at, next(b for b in at.button if b.label == "Save" and "new_mail" in b.form_id))
     assert [(k.channel.name, k.channel.to) for k in channels.known()] == [("Chiefs", ["c@d", "e@f"]), ("MES", [])]
     jobs.record("channel", channels.Channel("Chat", url="https://chat.example/hooks/T0K3N?x=1").to_json())

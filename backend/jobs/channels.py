@@ -13,7 +13,8 @@
 
 No secret is ever stored or shown: settings hold its name, and it is read when a message is sent. What people set in the app may name only
 secrets that begin with DIFFSPECT_SECRET_: any visitor may set a channel, and one that names a variable of other programs would give it
-away. alerts.toml, which only who has the machine can write, may name any. Knows nothing of sending.
+away. alerts.toml, which only who has the machine can write, may name any. For the same reason what is set in the app may go only to
+hosts that `outbound` allows. Pictures stay in the house unless a channel asks for them. Knows nothing of sending.
 """
 
 import logging
@@ -28,7 +29,7 @@ from urllib.parse import urlsplit
 from backend import rundir
 from backend.config import Config, data_root
 from backend.errors import ConfigError
-from backend.jobs import runs
+from backend.jobs import outbound, runs
 from backend.quality.targets import short
 
 KINDS = {"mail": "E-mail by the plant's relay", "webhook": "Webhook", "file": "File"}
@@ -59,6 +60,7 @@ class Channel(Config):
     to: list[str] = field(default_factory=list)
     secret: str = ""                   # the name of a password, or of a webhook's token
     over: bool = True                  # say too when an alarm is over
+    pictures: bool = False             # of mail: a shift report with its pictures
     removed: bool = False
 
     def __post_init__(self) -> None:
@@ -123,6 +125,11 @@ class Channel(Config):
     def host(self) -> str:
         """All of a webhook's address that may be shown: many carry a token in their path."""
         return f"{urlsplit(self.url).scheme}://{urlsplit(self.url).netloc}"
+
+    @property
+    def calls(self) -> str:
+        """The host that is called; '' for a file."""
+        return {"mail": self.server, "webhook": urlsplit(_PLACE.sub("x", self.url)).hostname or ""}.get(self.kind, "")
 
     @property
     def at_port(self) -> int:
@@ -192,18 +199,21 @@ def _stored() -> tuple[dict[str, Known], dict[str, str]]:
 
 
 def of_app(channel: Channel) -> Channel:
-    """As the app may save and use it: it writes below `data/alerts/` alone, and names no secret of other programs. Raises ConfigError."""
+    """As the app may save and use it: it writes below `data/alerts/` alone, names no secret of other programs, and calls no host but those
+    that were allowed. Raises ConfigError."""
     if channel.kind == "file" and not _FOLDER.fullmatch(channel.folder):
         raise ConfigError("Name a folder without slashes; it lies in data/alerts. Any other folder is set in alerts.toml.")
     if foreign := [name for name in channel.secrets if not name.startswith(OF_APP)]:
         raise ConfigError(f"{foreign[0]}: a channel that is set in the app may name only secrets that begin with {OF_APP}. Give it such a "
                           "name, or set the channel in alerts.toml.")
+    if channel.kind != "file" and not channel.removed:
+        outbound.check(channel.calls)
     return replace(channel, url=channel.url.strip(), name=channel.name.strip())
 
 
 def configured() -> list[Known]:
     """Channels of alerts.toml."""
-    path = Path(os.environ.get("DIFFSPECT_ALERTS") or data_root() / "alerts.toml").expanduser()
+    path = outbound.alerts_file()
     if not path.exists():
         return []
     try:

@@ -64,7 +64,7 @@ def _recent(now: datetime) -> Iterator[Path]:
     def young(path: Path) -> bool:
         return now - _asked(path) <= 2 * GIVE_UP
 
-    found = list(rundir.find(*RECIPES))
+    found = [p for p in rundir.find(*RECIPES) if runs.readable(p)]
     reports = [p for p in found if rundir.recipe_of(p.name) == "shift-report"]
     others = (p for p in found if rundir.recipe_of(p.name) != "shift-report")
     said = [*takewhile(young, others), *filter(young, reports[:REPORTS])]
@@ -166,14 +166,14 @@ def _report(path: Path, job: dict[str, Any]) -> Message:
 def asked() -> list[str]:
     """Tests that a person asked for a moment ago and that nobody has tried yet."""
     now = datetime.now(UTC)
-    young = takewhile(lambda p: now - _asked(p) <= timedelta(minutes=5), rundir.find("alert-test"))
+    young = takewhile(lambda p: now - _asked(p) <= timedelta(minutes=5), filter(runs.readable, rundir.find("alert-test")))
     return [p.name for p in young if not _entries(p)]
 
 
 def log(limit: int = 100) -> list[Delivery]:
     """What became of messages, the newest first."""
     found: list[Delivery] = []
-    for path in rundir.find(*RECIPES):
+    for path in filter(runs.readable, rundir.find(*RECIPES)):
         if len(found) >= limit:
             break
         for entry in _entries(path).values():

@@ -9,13 +9,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend import rundir
 from backend.config import RECIPES
-from backend.errors import ConfigError
+from backend.errors import ConfigError, NotFoundError
 from backend.jobs import locks, recipes
 from backend.records import RunStatus
 
@@ -48,8 +49,22 @@ def job(run_dir: Path) -> dict[str, Any]:
     return head
 
 
+def readable(run_dir: Path) -> bool:
+    """Whether job.json says what it must: one that is damaged may not keep others from being seen or told of."""
+    try:
+        head = job(run_dir)
+        datetime.fromisoformat(head["created_at"])
+        return isinstance(head["config"], dict) and bool(head["plant"] and head["recipe"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def status(run_id: str) -> RunStatus:
-    return _status(rundir.run_path(run_id), queue())
+    """Raises NotFoundError, also for a run whose description is damaged."""
+    path = rundir.run_path(run_id)
+    if not readable(path):
+        raise NotFoundError(f"The run {run_id} cannot be shown: its description, job.json, is damaged.")
+    return _status(path, queue())
 
 
 def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = None, open_only: bool = False) -> list[RunStatus]:
@@ -63,8 +78,9 @@ def recent(limit: int = 50, names: tuple[str, ...] = (), plant: str | None = Non
         if not rundir.known(path):                   # a newer program's; the store names it
             continue
         try:
-            found += [_status(path, places)] if plant is None or job(path)["plant"] == plant else []
-        except (FileNotFoundError, ValueError):      # taken away while we looked (the demo was removed), or damaged: the store names it
+            if readable(path) and plant in (None, job(path)["plant"]):             # damaged: the store names it
+                found.append(_status(path, places))
+        except (FileNotFoundError, ValueError):      # taken away while we looked: the demo was removed
             continue
     return found
 

@@ -2,13 +2,15 @@
 
 Each sender either returns what the other side said, or raises: DiffspectError or OSError where the message surely did not arrive and may be
 tried again, `Unsure` where it was handed over and nobody answered. Each message carries a name of its own (Message-ID, Idempotency-Key,
-file name), by which whoever receives it can tell a second one. Secrets are read here and are in no text that leaves here.
+file name), by which whoever receives it can tell a second one. Secrets are read here and are in no text that leaves here. Who is called
+`outbound` has the last word on, of every address anew.
 """
 
 import http.client
 import json
 import os
 import smtplib
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -20,10 +22,11 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from backend import __version__, rundir
 from backend.errors import ResourceError
+from backend.jobs import outbound, report_runs
 from backend.jobs.channels import Channel, filled, secret
 
 WAIT_S = 15.0
@@ -49,8 +52,13 @@ class Message:
     text: str
     at: datetime
     config: dict[str, Any]
-    file: Path | None = None           # a shift report: mail carries it, a folder gets it
+    file: Path | None = None           # a shift report: a folder gets it, and mail, without its pictures unless the channel asks for them
     file_name: str = ""
+
+    def attached(self, pictures: bool) -> Path | None:
+        """What mail carries; None too where an older program has made the report, with its pictures in it."""
+        file = self.file if pictures or self.file is None else self.file.with_name(report_runs.BARE)
+        return file if file is not None and file.exists() else None
 
     @property
     def link(self) -> str:
@@ -64,11 +72,10 @@ class Message:
         return dict(id=self.message_id, event=self.event, text=self.text, at=self.at.isoformat(), **named,
                     reasons=self.config.get("reasons") or [], link=self.link)
 
-    @property
-    def body(self) -> str:
+    def body(self, attached: bool) -> str:
         parts = [self.text.rstrip(".") + ".", str(self.config.get("hint") or ""), *(f"- {r}" for r in self.config.get("reasons") or []),
                  f"See the pictures: {self.link}" if self.link and self.event != "test" else "",
-                 "The report is attached; it opens in any browser, and prints." if self.file else "", "Diffspect, surface inspection"]
+                 "The report is attached; it opens in any browser, and prints." if attached else "", "Diffspect, surface inspection"]
         return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -101,13 +108,36 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Plain(http.client.HTTPConnection):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._create_connection = outbound.connect
+
+
+class _Secure(http.client.HTTPSConnection):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._create_connection = outbound.connect
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Plain, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Secure, request)
+
+
 def _webhook(channel: Channel, message: Message) -> str:
     headers = {"Content-Type": "application/json", "User-Agent": f"diffspect/{__version__}", "Idempotency-Key": message.message_id}
     if channel.secret:
         headers["Authorization"] = f"Bearer {secret(channel.secret)}"
     try:
+        outbound.check(urlsplit(filled(channel.url)).hostname or "")
         request = urllib.request.Request(filled(channel.url), json.dumps(message.to_json()).encode(), headers, method="POST")
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=WAIT_S) as answer:
+        with urllib.request.build_opener(_NoRedirect, _Http, _Https).open(request, timeout=WAIT_S) as answer:
             return f"{answer.status} {answer.reason}"
     except urllib.error.HTTPError as error:
         kind = Unsure if error.code in HANDED else ResourceError
@@ -121,6 +151,16 @@ def _webhook(channel: Channel, message: Message) -> str:
 
 
 # ---- mail
+
+
+class _Relay(smtplib.SMTP):
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return outbound.connect((host, port), timeout)
+
+
+class _SecureRelay(smtplib.SMTP_SSL):
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.context.wrap_socket(outbound.connect((host, port), timeout), server_hostname=self._host)
 
 
 def _mail(channel: Channel, message: Message) -> str:
@@ -148,8 +188,8 @@ def _mail(channel: Channel, message: Message) -> str:
 @contextmanager
 def _connected(channel: Channel) -> Iterator[smtplib.SMTP]:
     """The relay, greeted, encrypted and logged in as the channel asks. What goes wrong at the goodbye is of no interest."""
-    relay = smtplib.SMTP(timeout=WAIT_S) if channel.security != "tls" else smtplib.SMTP_SSL(timeout=WAIT_S,
-                                                                                           context=ssl.create_default_context())
+    outbound.check(channel.server)
+    relay = _Relay(timeout=WAIT_S) if channel.security != "tls" else _SecureRelay(timeout=WAIT_S, context=ssl.create_default_context())
     try:
         _greet(relay, channel)
         yield relay
@@ -184,9 +224,10 @@ def _letter(channel: Channel, message: Message) -> EmailMessage:
     letter["Subject"] = " ".join(f"Diffspect: {message.text}".split())[:200]
     letter["From"], letter["To"], letter["Date"] = channel.sender, ", ".join(channel.to), format_datetime(message.at)
     letter["Message-ID"], letter["Auto-Submitted"] = f"<{message.message_id}.{channel.channel_id}@diffspect>", "auto-generated"
-    letter.set_content(message.body)
-    if message.file:
-        letter.add_attachment(message.file.read_bytes(), "text", "html", filename=message.file_name)
+    file = message.attached(channel.pictures)
+    letter.set_content(message.body(file is not None))
+    if file is not None:
+        letter.add_attachment(file.read_bytes(), "text", "html", filename=message.file_name)
     return letter
 
 

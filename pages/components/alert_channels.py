@@ -13,7 +13,7 @@ import streamlit as st
 from backend import jobs
 from backend.jobs import channels, delivery
 from backend.jobs.channels import Channel, Known
-from pages.components import plant, text, undo, words
+from pages.components import person, plant, text, undo, words
 
 STATES = {"sent": ("Sent", "green"), "waiting": ("Waits for another try", "orange"), "sending": ("Being sent", "blue"),
           "given up": ("Given up", "red"), "unknown": ("Not known", "orange")}
@@ -23,6 +23,8 @@ SECRET = (f"Name of an environment variable, or of an entry in .streamlit/secret
 
 def show(shown: str) -> None:
     st.markdown("### Where messages go")
+    if not person.told("settings"):
+        return
     if shown == "demo":
         st.caption(":material/science: Nothing is ever sent of the demo plant.")
     try:
@@ -90,7 +92,8 @@ def _mail(old: Channel | None) -> dict[str, Any]:
     to = st.text_input("To, separated by commas", ", ".join(old.to) if old else "", placeholder="shift.leaders@plant.example")
     user = st.text_input("Login, if the relay asks for one", old.user if old else "").strip()
     secret = st.text_input("Name of its password", old.secret if old else "", help=SECRET, placeholder=f"{channels.OF_APP}RELAY").strip()
-    return dict(server=server, security=security, port=port, sender=sender, user=user, secret=secret,
+    pictures = st.toggle("Shift reports with their pictures", bool(old and old.pictures), help="Else a mail carries words and figures.")
+    return dict(server=server, security=security, port=port, sender=sender, user=user, secret=secret, pictures=pictures,
                 to=[a.strip() for a in to.split(",") if a.strip()])
 
 
