@@ -1,9 +1,12 @@
 # Two targets matter: `make app` serves the dashboard, `make test` checks everything.
 PYTHON ?= python3
 PIP    := .venv/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes
+ifdef WHEELHOUSE  # a folder that `make wheelhouse` filled elsewhere: no index is asked, hashes are checked all the same
+PIP    += --no-index --find-links "$(WHEELHOUSE)"
+endif
 export YOLO_OFFLINE := 1
 
-.PHONY: app test lint demo demo-model demo-experiment demo-prior tables peers lock clean
+.PHONY: app test lint demo demo-model demo-experiment demo-prior tables peers lock wheelhouse clean
 
 app: .venv/app  # the app builds the demo plant itself where the data folder is new
 	.venv/bin/python -m streamlit run app.py
@@ -51,6 +54,11 @@ lock: .venv/app
 	.venv/bin/python -m pip install -q uv
 	$(COMPILE) -o requirements.lock
 	$(COMPILE) --extra dev --constraint requirements.lock -o tests/requirements.lock
+
+wheelhouse:  # 5 GB of wheels, for machines of this kind and Python version that reach no index: there `make app WHEELHOUSE=DIR`
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip download --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+		-d $(or $(WHEELHOUSE),wheelhouse) -r requirements.lock
 
 clean:
 	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
