@@ -47,6 +47,7 @@ SOLE_OWNER = {
     "onnxruntime": {"inspection"},
     "openvino": {"inspection"},
     "subprocess": {"jobs"},
+    "prometheus_client": {"jobs"},
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from backend.config import data_root
 from backend.device import cores
+from backend.jobs import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,13 +34,14 @@ def offline() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, **offline(), "DIFFSPECT_DATA": str(data_root()), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    return {**os.environ, **offline(), "DIFFSPECT_DATA": str(data_root()), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1",
+            logs.SPAWNED: "1"}
 
 
 def spawn(*arguments: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """`python -m backend <arguments>` in a session of its own, printing to the supervisor's log until it opens its own."""
-    data_root().mkdir(parents=True, exist_ok=True)
-    with open(data_root() / "supervisor.log", "ab") as log:
+    """`python -m backend <arguments>` in a session of its own, printing to output.log until it opens a log of its own."""
+    logs.folder().mkdir(parents=True, exist_ok=True)
+    with open(logs.folder() / "output.log", "ab") as log:
         return subprocess.Popen([sys.executable, "-m", "backend", *arguments], cwd=ROOT, env=environment(), stdin=stdin,
                                 stdout=log, stderr=log, start_new_session=True)
 

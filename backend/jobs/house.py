@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import ConfigError, StoreError
-from backend.jobs import events, executor, locks, messenger, runs, supervisor
+from backend.jobs import events, executor, locks, logs, messenger, runs, supervisor, told
 from backend.store import mounts
 
 if TYPE_CHECKING:
@@ -74,8 +74,11 @@ class House:
         self._there = ExitStack()                                # the messenger leaves the database to an app that is there
         mounts.refuse_share(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
+        logs.form()                                              # before anything is held
         formats.enter(rundir.runs_root())
-        self._there.enter_context(locks.hold(messenger.app_lock()))
+        if self._there.enter_context(locks.hold(messenger.app_lock())):
+            self._there.enter_context(logs.kept("app"))          # one app writes it: a second says on its own stderr that it has to wait
+        self._taken_in = ""                                      # when the last whole look at the runs began
         self._look_at = time.monotonic() + ALARMS_S
         try:
             self.database()
@@ -108,8 +111,10 @@ class House:
         if not self._ingesting.acquire(timeout=wait_s):
             return False
         try:
+            began = rundir.now()
             ingest.ingest(self.database(), run_ids)
             if run_ids is None:
+                self._taken_in = began
                 self.caught_up.set()
             return True
         except StoreError as error:
@@ -159,6 +164,7 @@ class House:
                 self._keep_supervisor()
                 if self.ingest():
                     self._look()
+                    told.tell(self.database(), self._taken_in)
                 self._rest()
             except Exception:                                    # a thread that died silently would freeze every chart
                 log.exception("Taking in results failed; the next turn tries again.")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import StoreError
-from backend.jobs import delivery, locks, software
+from backend.jobs import delivery, locks, logs, software, told
 
 if TYPE_CHECKING:
     from backend.store.database import Database
@@ -43,7 +43,6 @@ def app_lock() -> Path:
 
 def main() -> int:
     """Serve this data folder until the supervisor is gone, or SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parent, ended = os.getppid(), threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -51,7 +50,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    with locks.hold(data_root() / "messenger.lock") as taken:
+    with locks.hold(data_root() / "messenger.lock") as taken, logs.kept("messenger"):
         rounds = Rounds()
         while taken and not ended.is_set() and os.getppid() == parent and data_root().exists():
             rounds.step()
@@ -105,7 +104,9 @@ def look() -> bool:
         except StoreError:
             return False
         try:
+            began = rundir.now()
             ingest.ingest(db)
+            told.tell(db, began)
             each(db, lookout.look, shift_report.answer, shift_plan.look)
             return True
         finally:

@@ -19,7 +19,7 @@ from typing import Any
 
 from backend import __version__, formats, rundir
 from backend.config import data_root
-from backend.jobs import executor, locks, memory, recipes, runs, watching, waves
+from backend.jobs import executor, exposition, locks, logs, memory, recipes, runs, watching, waves
 from backend.jobs.worker import NOT_MINE
 
 POLL_S, LOOK_S = 0.25, 0.02                                       # between two rounds; between two looks whether a run came, meanwhile
@@ -43,17 +43,18 @@ def alive() -> bool:
 
 def main() -> int:
     """Supervise this data folder until SIGTERM. Runs that go on then are left to themselves and adopted later."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     data_root().mkdir(parents=True, exist_ok=True)
     formats.enter(rundir.runs_root())
-    with locks.hold(lock_path()) as taken:
+    with locks.hold(lock_path()) as taken, logs.kept("supervisor"):
         if not taken:
             log.info("Another supervisor works on %s already.", data_root())
             return 0
         rundir.write_json(data_root() / "supervisor.json",
                           dict(pid=os.getpid(), code_version=__version__, started_at=rundir.now()))
         sweep()
-        Supervisor(executor.Local()).serve()
+        mine = Supervisor(executor.Local())
+        with exposition.serving(mine.heart):
+            mine.serve()
     return 0
 
 
@@ -77,6 +78,7 @@ class Watch:
     """A run that this supervisor started, or found running."""
 
     job: executor.Job | None                                     # None: adopted, some other process's child
+    attempt: int                                                 # which one: a person may resume it before its end is seen here
     kills: int = field(default_factory=memory.kills)
     asked_at: float | None = None                                # when the wish to cancel was seen
     signaled: int = 0                                            # the last signal sent
@@ -91,6 +93,7 @@ class Supervisor:
         self.plans_at = 0.0                                      # when experiments are looked at next
         self.messenger: executor.Job | None = None
         self.messenger_from = time.monotonic() + MESSENGER_S
+        self.heart = exposition.Heart()
         self.stopping = False
 
     def serve(self) -> None:
@@ -127,11 +130,13 @@ class Supervisor:
 
     def step(self) -> None:
         """One round."""
+        self.heart.beat()
         self._reap()
         waiting = []
         if time.monotonic() >= self.plans_at:
             waves.see_to_all()
             watching.see_to_all()
+            self._see_to_logs()
             self.plans_at = time.monotonic() + PLANS_S
         for run_dir, state in runs.open_runs():
             if waves.carried(run_dir, state):
@@ -146,6 +151,11 @@ class Supervisor:
             self._claim(run_dir)
         self._keep_warm()
         self._keep_messenger()
+
+    def _see_to_logs(self) -> None:
+        logs.turn()
+        for run_id in self.watched:
+            logs.cut(rundir.runs_root() / run_id / "log.txt")
 
     def _reap(self) -> None:
         """Settle the runs whose process has ended. An adopted one has when its lock is free."""
@@ -163,15 +173,16 @@ class Supervisor:
             if not taken or code == NOT_MINE:
                 return
             executor.signal_remaining(run_dir, signal.SIGKILL)
-            if rundir.read_json(run_dir / "state.json")["state"] in rundir.OPEN_STATES:
+            now = rundir.read_json(run_dir / "state.json")
+            if now["state"] in rundir.OPEN_STATES and now["attempt"] == watch.attempt:
                 state, message = verdict(run_dir, code, memory.kills() > watch.kills)
-                log.info("%s: %s. %s", run_dir.name, state, message)
+                log.info("%s: %s. %s", run_dir.name, state, message, extra={"run_id": run_dir.name})
                 rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
 
     def _adopt(self, run_dir: Path, state: dict[str, Any]) -> None:
         """Watch a run that someone else started: an earlier supervisor, or a command line. Dead ones settle next round."""
-        log.info("%s: found running as process %s", run_dir.name, state["pid"])
-        self.watched[run_dir.name] = Watch(None)
+        log.info("%s: found running as process %s", run_dir.name, state["pid"], extra={"run_id": run_dir.name})
+        self.watched[run_dir.name] = Watch(None, state["attempt"])
 
     def _escalate(self, run_dir: Path, watch: Watch) -> None:
         """A wish to cancel: the recipe may stop by itself, then SIGTERM, then SIGKILL, to all that belongs to the run."""
@@ -181,7 +192,7 @@ class Supervisor:
         watch.asked_at = watch.asked_at or now
         due = signal.SIGKILL if now > watch.asked_at + GRACE_S + KILL_S else signal.SIGTERM if now > watch.asked_at + GRACE_S else 0
         if due and due != watch.signaled:
-            log.info("%s: does not stop by itself; sent %s", run_dir.name, signal.Signals(due).name)
+            log.info("%s: does not stop by itself; sent %s", run_dir.name, signal.Signals(due).name, extra={"run_id": run_dir.name})
             watch.signaled = due
             self._signal(run_dir, watch, due)
 
@@ -199,7 +210,8 @@ class Supervisor:
         if run_dir.name in self.watched or self._busy(recipes.lane(recipe)) or locks.holder(run_dir / "lock") is not None:
             return
         start = self._hand_over if recipe in recipes.INSPECTOR else self.executor.start
-        self.watched[run_dir.name] = Watch(start(run_dir.name))
+        attempt = runs.state(run_dir)["attempt"]
+        self.watched[run_dir.name] = Watch(start(run_dir.name), attempt)
 
     def _busy(self, lane: str) -> bool:
         """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way."""

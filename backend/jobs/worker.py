@@ -10,23 +10,27 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from backend import rundir
 from backend.config import RECIPES, Config
 from backend.errors import Canceled, ConfigError, DiffspectError
-from backend.jobs import executor, locks, memory, recipes
+from backend.jobs import executor, locks, logs, memory, recipes
 from backend.jobs.report import Reporter
 
-CODES = {"completed": 0, "failed": 1, "canceled": 3}
+CODES = {"completed": 0, "failed": 1, "canceled": 3, "interrupted": 4}
 NOT_MINE = 75                           # exit code: someone else has the run, or it is not pending
 GENTLE = 5                              # nice value of the heavy lane: an upload and the pages go first
 TAKE_S = 5.0                            # the app or supervisor may hold the lock for a moment
+STOPPED = "Diffspect was stopped before the run was finished. Resume goes on from the last good checkpoint."
+log = logging.getLogger("worker")
 
 Echo = Callable[[dict[str, Any]], None]
 
@@ -41,10 +45,38 @@ def main(run_id: str | None) -> int:
     if recipes.lane(rundir.recipe_of(run_id)) == "heavy":
         os.nice(GENTLE)
     run_dir = rundir.run_path(run_id)
-    with locks.hold(run_dir / "lock", TAKE_S) as taken:
+    with locks.hold(run_dir / "lock", TAKE_S) as taken, logs.kept("worker"):
         if not taken or rundir.read_json(run_dir / "state.json")["state"] != "pending":
             return NOT_MINE
-        return CODES[carry_out(run_dir)]
+        began = time.monotonic()
+        log.info("%s: begins", run_id, extra={"run_id": run_id})
+        with stoppable():
+            state = carry_out(run_dir)
+        log.info("%s: %s after %.1f s", run_id, state, time.monotonic() - began, extra={"run_id": run_id})
+        return CODES[state]
+
+
+class Stopped(BaseException):
+    """SIGTERM: a person who canceled has waited, or the machine or the service is going down."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends a run as an event meanwhile; a second one may not disturb the ending. What the run forked dies of it, as ever."""
+    mine = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def foreground(config: Config, plant: str, echo: Echo, run_id: str = "") -> Path:
@@ -94,6 +126,8 @@ def outcome(run_dir: Path, echo: Echo | None) -> tuple[str, str]:
         return "completed", ""
     except (Canceled, KeyboardInterrupt):
         return "canceled", "Canceled."
+    except Stopped:
+        return ("canceled", "Canceled.") if (run_dir / "cancel").exists() else ("interrupted", STOPPED)
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         return "failed", sentence(error, memory.kills() > killed_before)
