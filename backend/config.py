@@ -49,6 +49,11 @@ RUNTIMES = ("auto", "openvino", "openvino-f32", "openvino-bf16", "onnxruntime-cp
             "onnxruntime-cuda")                 # see inspection.runtimes
 
 
+MOST_TEXT = 100_000                  # characters of a setting
+WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "nothing", list: "a list",
+         dict: "names with values"}
+
+
 def _f(default: Any, help: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": help, **more})
 
@@ -67,10 +72,12 @@ class Config:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> typing.Self:
+        if not isinstance(values, dict):
+            raise ConfigError("The settings cannot be used: they are no names with values.")
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(values.keys() - known)
+        unknown = sorted(map(str, values.keys() - known))
         if unknown:
-            raise ConfigError(f"Unknown setting: {', '.join(unknown)}.")
+            raise ConfigError(f"Unknown setting: {', '.join(json.dumps(u)[1:-1][:60] for u in unknown[:5])}.")
         return cls(**values)
 
 
@@ -79,14 +86,43 @@ def _check(f: "dataclasses.Field[Any]", hint: Any, value: Any) -> None:
     plain = tuple(typing.get_origin(k) or k for k in kinds)
     fits = isinstance(value, plain) or (float in plain and isinstance(value, int))
     if not fits or (isinstance(value, bool) and bool not in plain):
-        raise ConfigError(f"{f.name} must be {' or '.join(k.__name__ for k in plain)}, not {json.dumps(value, default=str)}.")
+        raise ConfigError(f"{f.name} must be {' or '.join(WORDS.get(k, k.__name__) for k in plain)}, not {_short(value)}.")
     if value is None:
         return
+    if not _usable(value, next((k for k in kinds if typing.get_args(k)), None)):
+        raise ConfigError(f"{f.name} cannot be {_short(value)}: it holds something that cannot be used there.")
     if "choices" in f.metadata and value not in f.metadata["choices"]:
-        raise ConfigError(f"{f.name} must be one of {', '.join(map(str, f.metadata['choices']))}, not {value}.")
+        raise ConfigError(f"{f.name} must be one of {', '.join(map(str, f.metadata['choices']))}, not {_short(value)}.")
     low, high = f.metadata.get("low"), f.metadata.get("high")
     if isinstance(value, (int, float)) and ((low is not None and not value >= low) or (high is not None and not value <= high)):
-        raise ConfigError(f"{f.name} must be between {low} and {high}, not {value}.")
+        raise ConfigError(f"{f.name} must be between {low} and {high}, not {_short(value)}.")
+
+
+def _usable(value: Any, hint: Any) -> bool:
+    """Whether numbers are finite, text is text that files and databases bear, and lists and dicts hold what `hint` says of them."""
+    if isinstance(value, int | float):
+        return abs(value) <= 1e300                               # neither endless nor none
+    if isinstance(value, str):
+        return "\0" not in value and not any(0xD800 <= ord(c) <= 0xDFFF for c in value) and len(value) <= MOST_TEXT
+    of = typing.get_args(hint)
+    if isinstance(value, list):
+        return not of or of[0] is Any or all(_is(v, of[0]) and _usable(v, of[0]) for v in value)
+    if isinstance(value, dict) and len(of) == 2 and Any not in of:
+        return all(_is(k, of[0]) and _is(v, of[1]) and _usable(v, of[1]) for k, v in value.items())
+    return True
+
+
+def _is(value: Any, hint: Any) -> bool:
+    return isinstance(value, typing.get_origin(hint) or hint)
+
+
+def _short(value: Any) -> str:
+    """A value for a sentence."""
+    try:
+        shown = json.dumps(value, default=str)
+    except (ValueError, RecursionError):                         # a number of more digits than Python writes
+        shown = "that"
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 @dataclass(frozen=True)

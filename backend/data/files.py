@@ -23,6 +23,8 @@ from backend.errors import InputError
 
 MAX_BYTES = 200 * 10**6            # one file
 MAX_ENTRIES = 100_000              # files in one zip
+MAX_DIRECTORY = 50 * 10**6         # bytes that say what is in a zip: 500 for each of so many files
+TAIL = 65_557 + 76                 # bytes at its end in which that stands: a comment of 64 KB may follow
 MAX_TOTAL = 20 * 10**9             # bytes one zip may unpack to
 MAX_RATIO = 200                    # unpacked to packed; text and flat pictures reach 100, a bomb 1,000
 RATIO_FROM = 10 * 10**6            # smaller entries may be packed as tightly as they like
@@ -173,12 +175,34 @@ def _file(path: Path, name: str, stack: ExitStack) -> Iterator[Entry | Refusal]:
     if not is_zip:
         yield Entry(name or printable(path.name), path.stat().st_size, lambda: open(path, "rb"), chosen=True)
         return
+    if _directory(path) > MAX_DIRECTORY:
+        yield Refusal(name or printable(path.name), f"It holds more than {MAX_ENTRIES:,} files.")
+        return
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         yield Refusal(name or printable(path.name), "It is a zip file, but damaged or cut short.")
         return
     yield from _zip(archive, name or printable(path.name), f"{name}/" if name else "")
+
+
+def _directory(path: Path) -> int:
+    """Bytes that a zip's directory claims to have. It is read whole and made into objects ten times as large before anybody can count them,
+    so a file of nothing but entries would take all memory there is."""
+    with open(path, "rb") as f:
+        size = f.seek(0, os.SEEK_END)
+        f.seek(max(0, size - TAIL))
+        tail = f.read()
+    ends = {len(tail) - 22, tail.rfind(b"PK\x05\x06")}          # without a comment, or before one
+    return min(size, max((_claimed(tail, at) for at in ends if at >= 0 and tail[at:at + 4] == b"PK\x05\x06"), default=0))
+
+
+def _claimed(tail: bytes, at: int) -> int:
+    """What the record at `at` says, or the wide one that belongs to it."""
+    wide = at - 76
+    if wide >= 0 and tail[at - 20:at - 16] == b"PK\x06\x07" and tail[wide:wide + 4] == b"PK\x06\x06":
+        return int.from_bytes(tail[wide + 40:wide + 48], "little")
+    return int.from_bytes(tail[at + 12:at + 16], "little")
 
 
 def _zip(archive: zipfile.ZipFile, name: str, prefix: str) -> Iterator[Entry | Refusal]:

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from backend.errors import InputError, NotFoundError
+from backend.inspection.description import alone, called, checked
 from backend.inspection.precision import FILE, allows_bf16
 from backend.inspection.runtimes import Answer, InMemory, Network, Pixels, open_network
 from backend.inspection.tiles import Place, joined, places
@@ -233,20 +234,19 @@ def kind_in(folder: Path) -> str:
 def read_bundle(folder: Path, kind: str) -> tuple[dict[str, Any], bytes]:
     """model.json and the bytes of model.onnx, checked against each other and against the kind of model that is wanted."""
     try:
-        head, onnx = json.loads((folder / "model.json").read_bytes()), (folder / "model.onnx").read_bytes()
+        said, onnx = (folder / "model.json").read_bytes(), (folder / "model.onnx").read_bytes()
+        head = checked(json.loads(said), folder)
     except FileNotFoundError as e:
-        raise NotFoundError(f"The model in {folder} is incomplete: {Path(e.filename).name} is missing.") from e
-    except ValueError as e:
-        raise InputError(f"The description of the model in {folder} is damaged: model.json is no JSON.") from e
-    lacking = [k for k in ("name", "model_id", "classes", "imgsz") if not isinstance(head, dict) or not head.get(k)]
-    if lacking:
-        raise InputError(f"The description of the model in {folder} is incomplete: model.json does not say {', '.join(lacking)}.")
+        raise NotFoundError(f"The model in {called(folder)} is incomplete: {Path(e.filename).name} is missing.") from e
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"The description of the model in {called(folder)} is damaged: model.json is no JSON.") from e
     found = head.get("kind", "detector")
     if found != kind:
         raise InputError(f"The model {head['name']!r} is {KINDS.get(found, found)}; {KINDS[kind]} is needed here.")
     if hashlib.sha256(onnx).hexdigest()[:16] != head["model_id"]:
         raise InputError(f"The model {head['name']!r} is damaged: model.onnx is not the file that model.json describes "
                          f"(model_id {head['model_id']}). Copy the bundle again or train it again.")
+    alone(onnx, head["name"])
     return head, onnx
 
 

@@ -149,7 +149,7 @@ def _fill(inbox: Path, files: Iterable[tuple[str, BinaryIO]]) -> None:
             stream.seek(0)
         with open(inbox / file, "wb") as f:
             shutil.copyfileobj(stream, f, 1 << 20)
-        names.append({"file": file, "name": name})
+        names.append({"file": file, "name": name.encode("utf-8", "replace").decode()})          # half a character is none
     if names:
         rundir.write_json(inbox / "inbox.json", names)
 
@@ -254,7 +254,7 @@ def _look_back(opened: house.House, config: dict[str, Any]) -> None:
     try:
         lookbacks.begin(opened.database(), str(config.get("model_id")), str(config.get("kind") or ""))
         opened.wake()
-    except StoreError:                           # another process has the database: a person may look back later
+    except (StoreError, OSError):                # another process has the database, or the disk is full: a person may look back later
         return
 
 
