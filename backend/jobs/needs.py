@@ -17,14 +17,17 @@ this machine. Supervisor, workers and messenger call no function of the façade.
 without a person nobody may anything. Knows nothing of passwords.
 """
 
+import errno
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from backend.errors import AccessError
+from backend.errors import AccessError, ResourceError
 from backend.jobs import accounts
 
 P, R = ParamSpec("P"), TypeVar("R")
@@ -78,6 +81,7 @@ class Person:
 
 ANYBODY = Person("", "admin", "anybody")
 _resolver: Callable[[], Person | None] = lambda: None                   # noqa: E731 (until somebody says whom to ask)
+_instead: ContextVar[Person | None] = ContextVar("instead", default=None)
 
 
 def asked_of(resolver: Callable[[], Person | None]) -> None:
@@ -86,9 +90,19 @@ def asked_of(resolver: Callable[[], Person | None]) -> None:
     _resolver = resolver
 
 
+@contextmanager
+def acting_as(person: Person) -> Iterator[None]:
+    """For the length of the block, in this thread, this person acts: the operator of the command line."""
+    before = _instead.set(person)
+    try:
+        yield
+    finally:
+        _instead.reset(before)
+
+
 def acting() -> Person:
     """Who acts. Raises AccessError where there are accounts and nobody is signed in."""
-    person = _resolver()
+    person = _instead.get() or _resolver()
     if person is not None:
         return person
     if accounts.there():
@@ -144,12 +158,26 @@ def needs(need: str | Callable[..., str]) -> Callable[[Callable[P, R]], Callable
         @functools.wraps(fn)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             check(need(*args, **kwargs) if callable(need) else need)
-            return fn(*args, **kwargs)
+            try:
+                return fn(*args, **kwargs)
+            except OSError as error:
+                if refused := disk_refused(error):
+                    raise refused from error
+                raise
 
         call.__dict__["need"] = need
         return call
 
     return guarded
+
+
+def disk_refused(error: OSError) -> ResourceError | None:
+    """What to say where the disk takes nothing any more; None for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError("The disk of the data folder is full, so this could not be done. Free some space there, then try again.")
+    if error.errno == errno.EROFS:
+        return ResourceError("The disk of the data folder is read-only now, so this could not be done. The page System says more.")
+    return None
 
 
 def need_of(fn: Any) -> str | Callable[..., str] | None:

@@ -9,16 +9,17 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from backend.errors import AccessError, ConfigError
-from backend.jobs import accounts, audit, needs, signing, spreadsheet
+from backend.jobs import accounts, audit, needs, signing
 from backend.jobs.accounts import Account
 from backend.jobs.audit import WORDS, Verdict
 from backend.jobs.needs import NEEDS, ROLES, Person, asked_of, why_not
 from backend.jobs.signing import LASTS, exchange, locked_until, pending, person, sign_in, sign_in_elsewhere, sign_out, ticket, until
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["LASTS", "NEEDS", "ROLES", "WORDS", "Account", "Person", "Verdict", "add", "asked_of", "change", "change_password", "close",
            "csv", "entries", "exchange", "figures_of", "listed", "locked_until", "me", "open_again", "pending", "person", "set_up",
@@ -108,7 +109,9 @@ def unlock(name: str) -> None:
 
 def _told(new: Account, old: Account | None) -> None:
     """The entries that a change makes in the audit log, before it holds."""
-    who = None if accounts.there() else Person(new.name, new.role, "account")        # the first one makes itself
+    who = needs.acting()
+    if who.kind == "anybody":                                    # the first one makes itself
+        who = Person(new.name, new.role)
     if old is None:
         audit.write("account", new.name, dict(role=new.role, address=new.address), who)
         return
@@ -145,8 +148,10 @@ def _cell(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 @needs.needs("users")
-def table(found: list[dict[str, Any]]) -> pd.DataFrame:
+def table(found: list[dict[str, Any]]) -> "pd.DataFrame":
     """Entries as a person reads them."""
+    import pandas as pd  # half a second that a starting worker need not pay
+
     return pd.DataFrame([_cell(e) for e in found], columns=list(_cell(dict(seq=0, at="", who="", role="", kind="", what="", on="", more={},
                                                                          hash=""))))
 
@@ -154,5 +159,7 @@ def table(found: list[dict[str, Any]]) -> pd.DataFrame:
 @needs.needs("users")
 def csv(found: list[dict[str, Any]]) -> bytes:
     """Entries as CSV that a spreadsheet opens safely; that they were taken away is an entry, too."""
+    from backend.jobs import spreadsheet
+
     audit.write("export", f"{len(found):,} entries of the audit log")
     return spreadsheet.csv(table(found))

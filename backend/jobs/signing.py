@@ -15,35 +15,27 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AccessError, NotFoundError
-from backend.jobs import accounts, audit
+from backend.errors import AccessError, NotFoundError, StoreError
+from backend.jobs import accounts, audit, locks
 from backend.jobs.accounts import Account
 from backend.jobs.needs import Person, needs
 
 LASTS = timedelta(hours=12)
-TRIES, LOCKED = 5, timedelta(minutes=15)
+TRIES, LOCKED, FORGOTTEN = 5, timedelta(minutes=15), timedelta(hours=1)
 TICKET_S = 60.0
 NAMES = 2_000                          # names whose wrong passwords are counted; the oldest is forgotten first
 WRONG = "This name and password do not belong together."
 NO_ROLE = "{} is signed in, but has no role here yet. An admin gives it on the page Users."
 
 
-@dataclass
-class _Counted:
-    """Wrong passwords of a name in a row, in this process: a restart forgets them, which only who governs the machine can bring about."""
-
-    wrong: int = 0
-    until: datetime = field(default=datetime.min.replace(tzinfo=UTC))
-
-
-_counted: "OrderedDict[tuple[Path, str], _Counted]" = OrderedDict()
+_strangers: "OrderedDict[tuple[Path, str], dict[str, Any]]" = OrderedDict()      # unknown names: counted in this process alone
 _tickets: dict[str, tuple[str, float]] = {}            # ticket -> token, until when (monotonic)
 _guard = threading.Lock()
 _computing = threading.BoundedSemaphore(2)             # argon2 takes 64 MiB each: whoever floods the sign-in waits in line
@@ -60,13 +52,14 @@ def sign_in(name: str, password: str, at: datetime | None = None) -> str:
 def proven(name: str, password: str, at: datetime | None = None) -> Account:
     """The account that name and password belong to. Raises AccessError as `sign_in`, which it is but for the session."""
     now = at or datetime.now(UTC)
-    _refuse_locked(name, now)
-    account = _matching(name, password)
-    if account is None:
-        _count(name, now)
-        raise AccessError(WRONG)
-    with _guard:
-        _counted.pop((accounts.root(), accounts.key_of(name)), None)
+    with _computing:
+        _refuse_locked(name, now)                    # in here: of a thousand tries at once, most would have been asked before the lock
+        account = _matching(name, password)
+        if account is None:
+            _count(name, now)
+            raise AccessError(WRONG)
+    if _tries().get(account.key):
+        unlock(name)
     return account
 
 
@@ -95,7 +88,7 @@ def _matching(name: str, password: str) -> Account | None:
     except NotFoundError:
         account = None
     known = account.password if account and account.password and not account.closed else ""
-    with _computing, suppress(Argon2Error, InvalidHashError):
+    with suppress(Argon2Error, InvalidHashError):
         accounts.hasher().verify(known or _nobody(), accounts.plain(password[:accounts.LONGEST + 1]))
         return account if known else None
     return None
@@ -107,32 +100,61 @@ def _nobody() -> str:
 
 
 def _refuse_locked(name: str, now: datetime) -> None:
-    with _guard:
-        found = _counted.get((accounts.root(), accounts.key_of(name)))
-    if found is not None and found.until > now:
-        minutes = math.ceil((found.until - now).total_seconds() / 60)
+    until = _locked(name, now)
+    if until is not None:
+        minutes = math.ceil((until - now).total_seconds() / 60)
         raise AccessError(f"Too many wrong passwords. This name can sign in again in {minutes} minute{'s' * (minutes != 1)}, "
-                          f"at {found.until.astimezone():%H:%M}. An admin can take the lock off.")
+                          f"at {until.astimezone():%H:%M}. An admin can take the lock off.")
 
 
 def _count(name: str, now: datetime) -> None:
     """One more wrong password. An unknown name is not written down: it may be a password typed into the wrong field."""
-    key = accounts.root(), accounts.key_of(name)
-    with _guard:
-        found = _counted.setdefault(key, _Counted())
-        _counted.move_to_end(key)
-        while len(_counted) > NAMES:
-            _counted.popitem(last=False)
-        found.wrong += 1
-        locked = found.wrong >= TRIES
+    with _tried(name) as tried:
+        lately = "last" in tried and now - datetime.fromisoformat(tried["last"]) < FORGOTTEN
+        tried |= dict(wrong=tried.get("wrong", 0) + 1 if lately else 1, last=now.isoformat())
+        locked = tried["wrong"] >= TRIES
         if locked:
-            found.wrong, found.until = 0, now + LOCKED
-    known = any(a.key == key[1] for a in accounts.accounts())
-    who = Person(accounts.find(name).name if known else "", "", "account")
+            tried |= dict(wrong=0, until=(now + LOCKED).isoformat())
+    known = next((a for a in accounts.accounts() if a.key == accounts.key_of(name)), None)
+    who = Person(known.name if known else "", "", "account")
     if known:
-        audit.write("locked" if locked else "refused", who.name, dict(until=found.until.isoformat()) if locked else {}, who)
+        audit.write("locked" if locked else "refused", who.name, dict(until=tried["until"]) if locked else {}, who)
     else:
         _once(("unknown", now.strftime("%Y%m%d%H")), lambda: audit.write("refused", "an unknown name (one entry an hour)", who=who))
+
+
+@contextmanager
+def _tried(name: str) -> Iterator[dict[str, Any]]:
+    """What is counted of a name, to be changed: of an account in a file, so that a restart forgets nothing and the command line can take a
+    lock off; of any other name in memory, since names can be made up without end."""
+    key = accounts.key_of(name)
+    if not any(a.key == key for a in accounts.accounts()):
+        with _guard:
+            yield _strangers.setdefault((accounts.root(), key), {})
+            while len(_strangers) > NAMES:
+                _strangers.popitem(last=False)
+        return
+    accounts.private_folder()
+    with locks.hold(accounts.root() / "tries.lock", 5.0) as taken:
+        if not taken:
+            raise StoreError("Somebody else is signing in at this moment. Try again.")
+        known = _tries()
+        yield known.setdefault(key, {})
+        accounts.write_private(accounts.root() / "tries.json", {k: v for k, v in known.items() if v})
+
+
+def _tries() -> dict[str, dict[str, Any]]:
+    with suppress(OSError, ValueError):
+        return dict(json.loads((accounts.root() / "tries.json").read_bytes()))
+    return {}
+
+
+def _locked(name: str, now: datetime) -> datetime | None:
+    key = accounts.key_of(name)
+    with _guard:
+        tried = _strangers.get((accounts.root(), key)) or _tries().get(key, {})
+        until = datetime.fromisoformat(tried["until"]) if tried.get("until") else None
+    return until if until is not None and until > now else None
 
 
 _said: OrderedDict[tuple[Any, ...], None] = OrderedDict()
@@ -153,14 +175,12 @@ def _once(key: tuple[Any, ...], write: Any) -> None:
 @needs("users")
 def locked_until(name: str, at: datetime | None = None) -> datetime | None:
     """Until when this name is locked out; None where it is not."""
-    with _guard:
-        found = _counted.get((accounts.root(), accounts.key_of(name)))
-    return found.until if found is not None and found.until > (at or datetime.now(UTC)) else None
+    return _locked(name, at or datetime.now(UTC))
 
 
 def unlock(name: str) -> None:
-    with _guard:
-        _counted.pop((accounts.root(), accounts.key_of(name)), None)
+    with _tried(name) as tried:
+        tried.clear()
 
 
 # ---- sessions
