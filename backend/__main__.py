@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from backend import formats, rundir
 from backend.config import RECIPES, Backup, Config, Import, Restore, Retention, TrainAnomaly, Watch, data_root
 from backend.errors import DiffspectError, StoreError
-from backend.jobs import bench, events, locks, messenger, supervisor, watching, waves, worker
+from backend.jobs import bench, events, locks, messenger, operator, supervisor, watching, waves, worker
 from backend.store import mounts
 
 PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done", "to", "file", "into"}  # name a file: resolved from where one stands
@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(parser("--json" in given).parse_args(given))
     command, as_json = options.pop("command"), options.pop("json", False)
     try:
+        if command in ("accounts", "audit"):
+            return operator.main(command, options, as_json)
         if command in UPKEEP:
             return UPKEEP[command](options, as_json)
         mounts.refuse_share(data_root())
@@ -350,6 +352,7 @@ def parser(as_json: bool) -> argparse.ArgumentParser:
     of.add_argument("--json", action="store_true", help="print one JSON document a size")
     checked = commands.add_parser("preflight", help="What this machine and this data folder are like, and what to do about it.")
     checked.add_argument("--json", action="store_true", help="print one JSON document as the last line")
+    operator.commands(commands)
     commands.add_parser("worker", help="Carry out the runs that the dashboard submits (it starts this by itself).")
     commands.add_parser("messenger")                             # as the next one
     inner = commands.add_parser("run")                           # without help: it is the supervisor's
