@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from backend.data import coco, labelling
-from backend.jobs import cells, events, export, house, pictures
+from backend.jobs import audit, cells, events, export, house, pictures
+from backend.jobs.needs import needs, reading, signed
 from backend.store import engineering, labels, queries
 
 MOST = 2000                 # pictures in one zip
@@ -62,13 +63,15 @@ def _boxes(rows: list[dict[str, Any]]) -> list[list[Any]]:
     return [[r["class_name"], *(round(float(r[side]), 2) for side in ("x1", "y1", "x2", "y2"))] for r in rows]
 
 
+@needs("review")
 def save(plant: str, found: list[dict[str, Any]], reviewer: str = "", source: str = "drawn") -> str:
     """Write down what a person drew of these pictures: image_id, file_name, width, height, boxes, unit. Returns the id that `undo` takes.
     Raises ConfigError where a box has no kind or no place."""
     opened = house.opened()
     of = labels.datasets_of(house.database(), [str(one["image_id"]) for one in found])
     found = [{**one, "of": of.get(one["image_id"], "")} for one in found]
-    run_id = events.record("label", dict(pictures=labelling.checked(found), reviewer=reviewer, source=source), plant, reviewer)
+    run_id = events.record("label", dict(pictures=labelling.checked(found), reviewer=signed(reviewer), source=source), plant,
+                           signed(reviewer))
     opened.ingest(run_ids=[run_id])
     return run_id
 
@@ -86,6 +89,7 @@ def to_cvat(plant: str, source: str, classes: list[str], again: bool = False) ->
     known = _boxes_of(rows, snapshot_id) | {i: [_plain(b) for b in word.boxes] for i, word in said.items()}
     found = [dict(image_id=r["image_id"], file_name=r["file_name"], width=int(r["width"]), height=int(r["height"]),
                   boxes=known.get(r["image_id"], [])) for r in pictures.rows(rows)]
+    audit.write("export", f"{len(found):,} pictures to be labelled elsewhere")
     path = export.temporary()
     return path, coco.write(path, found, classes)
 
@@ -125,3 +129,6 @@ def from_cvat(plant: str, stream: BinaryIO, name: str, snapshot_id: str = "") ->
 
 def _differs(boxes: list[list[Any]], known: list[list[Any]]) -> bool:
     return sorted(map(str, boxes)) != sorted(map(str, known))
+
+
+reading(globals())

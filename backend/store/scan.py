@@ -73,6 +73,8 @@ class Memory:
 
 def look(path: Path, memory: Memory) -> Iterator[Item]:
     """What is new in one run directory. The state is read before the parts: once a run has ended no part follows."""
+    if rundir.recipe_of(path.name) == "audit":                   # read from files: what it must show is whether they were changed
+        return
     try:
         signature = _signature(f"{path}/state.json")
         if memory.closed.get(path.name) == signature:
