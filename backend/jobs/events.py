@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from backend import rundir
 from backend.config import RECIPES, Demo
+from backend.errors import ConfigError
 from backend.jobs import locks, runs
 
 SHIFTS = [dict(name="Early", start="06:00", end="14:00"), dict(name="Late", start="14:00", end="22:00"),
@@ -24,8 +25,10 @@ _adding = threading.Lock()             # two visitors may ask for the demo at on
 
 def record(recipe: str, config: dict[str, Any], plant: str = "real", by: str = "", before: Callable[[Path], object] | None = None) -> str:
     """Write an inline run; it is complete when it appears. `before` it does, its hidden directory is shown to the audit log; where that
-    raises, nothing was decided."""
+    raises, nothing was decided. Raises ConfigError for a plant that is only looked at from here."""
     assert recipe not in RECIPES, recipe
+    if plant not in ("real", "demo"):
+        raise ConfigError(f"{plant} is looked after by a Diffspect of its own: decide it there.")
     at = rundir.now()
     staged = rundir.create(recipe, config, plant=plant, by=by, state="staged")
     rundir.write_json(staged / "result.json", {})

@@ -76,7 +76,8 @@ class House:
         self.root.mkdir(parents=True, exist_ok=True)
         logs.form()                                              # before anything is held
         formats.enter(rundir.runs_root())
-        if self._there.enter_context(locks.hold(messenger.app_lock())):
+        self._first = self._there.enter_context(locks.hold(messenger.app_lock()))
+        if self._first:
             self._there.enter_context(logs.kept("app"))          # one app writes it: a second says on its own stderr that it has to wait
         self._taken_in = ""                                      # when the last whole look at the runs began
         self._look_at = time.monotonic() + ALARMS_S
@@ -148,7 +149,7 @@ class House:
 
     def _look(self) -> None:
         """Open and close alarms and make shift reports, whether or not a page is open; only where all that is on disk is in."""
-        if not self.caught_up.is_set():
+        if not self.caught_up.is_set() or not self._first:       # a second app has no database, but for a lake's
             return
         looks: list[Callable[[Database], object]] = [_answer]
         if time.monotonic() >= self._look_at:

@@ -36,6 +36,16 @@ def plants() -> dict[str, int]:
     return queries.plants(house.database())
 
 
+def elsewhere() -> dict[str, int]:
+    return queries.elsewhere(house.database())
+
+
+def lines_elsewhere(at: datetime | None = None) -> pd.DataFrame:
+    """`lines.lines_now` of every plant that is looked after elsewhere, and `plant`: the worst line of each plant first."""
+    each = [lines.lines_now(house.database(), plant, at).assign(plant=plant) for plant in elsewhere()]
+    return pd.concat([frame for frame in each if len(frame)] or [pd.DataFrame(columns=[*lines.COLUMNS, "plant"])], ignore_index=True)
+
+
 def choices(plant: str) -> dict[str, Any]:
     return queries.choices(house.database(), plant)
 
@@ -203,8 +213,8 @@ def changes(plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
     return decisions.changes(house.database(), plant, limit, recipe)
 
 
-def calendar() -> dict[str, Any]:
-    return decisions.calendar_now(house.database())
+def calendar(plant: str = "real") -> dict[str, Any]:
+    return decisions.calendar_now(house.database(), plant)
 
 
 # batches, datasets, models -------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def _policy(config: dict[str, Any]) -> str:
     return f"{what[:1].upper()}{what[1:]}{where}: {verb}{least}{size}."
 
 
-def calendar_now(db: Database) -> dict[str, Any]:
+def calendar_now(db: Database, plant: str = "real") -> dict[str, Any]:
     """time_zone, day_start, shifts as in the `calendar` event."""
     with db.cursor() as cursor:
-        return calendar.current(cursor).to_json()
+        return calendar.current(cursor, plant).to_json()

@@ -54,6 +54,15 @@ def plants(db: Database) -> dict[str, int]:
     return {"demo": 0, "real": 0} | {r["plant"]: r["n"] for r in rows}
 
 
+def kept_by(db: Database, inspection_id: int) -> str:
+    """The plant that has an inspection's picture, where that is another one; else ''."""
+    if not db.elsewhere():
+        return ""
+    with db.cursor() as cursor:
+        plant = cursor.execute("SELECT plant FROM facts WHERE inspection_id = ?", [inspection_id]).one()
+    return str(plant) if plant in db.elsewhere() else ""
+
+
 def choices(db: Database, plant: str) -> dict[str, Any]:
     """What there is to choose from: lines, products, shifts, lots, cameras, classes; and of what counts in trends first_day, last_day,
     last_captured_at: a picture that does not count makes no chart younger."""
