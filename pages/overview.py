@@ -5,7 +5,7 @@ from datetime import timedelta
 import streamlit as st
 
 from backend import jobs
-from pages.components import alert_strip, annotation_marks, cards, plant, text, tour, trend_figures, undo
+from pages.components import alert_strip, annotation_marks, cards, other_plants, plant, text, tour, trend_figures, undo
 from pages.components.cached import cached, lately
 
 
@@ -36,6 +36,8 @@ def overview(shown: str) -> None:
     trend_figures.week(shown, last)
     for asked, label in ((month.but(since=last), text.day(last)), (month, "last 28 days")):
         trend_figures.totals(cached("totals", asked), f"The whole plant, {label}", asked)
+    if shown == "real":
+        other_plants.lines()
 
 
 with plant.sound():

@@ -28,13 +28,18 @@ def begin(title: str, watch: bool = True) -> str:
     seen = jobs.results.revision()                           # before anything is read: what comes in meanwhile is new to this page
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
-        have = cached("plants")
+        others = cached("elsewhere")
+        have = cached("plants") | others
         building = demo_run()
         plant = current(have, building)
-        if have.get("real") and (have.get("demo") or building):
-            plant = _choose(plant)
+        there = [name for name in (*NAMES, *others) if have.get(name) or name == plant or name == "demo" and building]
+        if len(there) > 1:
+            plant = _choose(plant, there)
     if plant == "demo":
         _band()
+    if plant in others:
+        st.caption(f":material/factory: {plant} is looked after by a Diffspect of its own: its records are shown here, its pictures and "
+                   "decisions are there.")
     if plant == "demo" and building:
         _building(building)
     if not have.get(plant) and not jobs.caught_up():
@@ -49,7 +54,7 @@ def begin(title: str, watch: bool = True) -> str:
 def current(have: dict[str, int], building: jobs.RunStatus | None = None) -> str:
     """The plant a person chose, else the real one as soon as it has data, else the demo where there is one."""
     asked = st.session_state.get("plant") or st.query_params.get("plant")
-    if asked in NAMES and (have.get(asked) or (asked == "demo" and building)):
+    if asked is not None and (have.get(asked) or (asked == "demo" and building)):
         return str(asked)
     return "demo" if not have.get("real") and (have.get("demo") or building) else "real"
 
@@ -62,9 +67,9 @@ def demo_run() -> jobs.RunStatus | None:
     return None
 
 
-def _choose(plant: str) -> str:
+def _choose(plant: str, there: list[str]) -> str:
     st.session_state.setdefault("plant", plant)
-    chosen: str = st.segmented_control("Plant", list(NAMES), format_func=NAMES.get, required=True, key="plant",
+    chosen: str = st.segmented_control("Plant", there, format_func=lambda name: NAMES.get(name, name), required=True, key="plant",
                                        label_visibility="collapsed", persist_state="session")
     return chosen
 
@@ -195,7 +200,13 @@ def link(page: str, label: str, icon: str | None = None, **query: str) -> None:
 
 def zone() -> str:
     """The plant's time zone, by its IANA name."""
-    return str(cached("calendar")["time_zone"])
+    return str(cached("calendar", _shown())["time_zone"])
+
+
+def _shown() -> str:
+    """The plant that the page is about, as `begin` settled it."""
+    asked = st.session_state.get("plant") or st.query_params.get("plant")
+    return str(asked) if asked in cached("elsewhere") else "real"
 
 
 def local(when: datetime) -> datetime:
