@@ -40,11 +40,12 @@ from typing import Any, TypeVar
 import duckdb
 
 from backend.config import data_root
-from backend.errors import ConfigError, StoreError
+from backend.errors import StoreError
 from backend.store import database, plants
 from backend.store.database import Cursor, Database
 
 TRIES = 30                       # of work that others outran; with four writers of one plant no more than 9 were needed
+TIDY_WRITES = 50                 # between two tidyings
 INLINED = 200                    # rows: as many or fewer of one statement stay in the catalogue until `tidy`, instead of a file each
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _OWN = ("CREATE TABLE turn (n BIGINT); INSERT INTO turn VALUES (0); "
@@ -52,6 +53,13 @@ _OWN = ("CREATE TABLE turn (n BIGINT); INSERT INTO turn VALUES (0); "
 # What only the rows that somebody wants to put in can cause; any other error is the lake's.
 _ROWS = (duckdb.ConversionException, duckdb.BinderException, duckdb.OutOfRangeException, duckdb.InvalidInputException,
          duckdb.ConstraintException, duckdb.TypeMismatchException, duckdb.InvalidTypeException, duckdb.ParserException)
+# Rows that stayed in the catalogue go to files, small files become one, rows that were taken away leave theirs; what nobody sees any more
+# goes. All but `turn`, whose one row is best where it is. An hour: nobody's question takes as long.
+_OF_TABLES = ("CALL ducklake_flush_inlined_data('lake', schema_name => $schema, table_name => $table)",
+              "CALL ducklake_rewrite_data_files('lake', $table, schema => $schema, delete_threshold => 0.2)",
+              "CALL ducklake_merge_adjacent_files('lake', $table, schema => $schema)")
+_OF_ALL = ("CALL ducklake_expire_snapshots('lake', older_than => now() - INTERVAL 1 HOUR)",
+           "CALL ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL 1 HOUR)")
 _Made = TypeVar("_Made")
 _log = logging.getLogger(__name__)
 
@@ -62,7 +70,8 @@ class Outrun(StoreError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a lake is (`postgres:` and a libpq connection string, or a DuckDB file), where its files are, and which of its plants we are."""
+    """Where a lake is (`postgres:` and a libpq connection string, or a DuckDB file), where its files are, and which of its plants this
+    is. Raises StoreError."""
 
     catalogue: str
     files: Path
@@ -70,11 +79,11 @@ class Place:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w -]{0,39}", self.plant) or self.schema in ("real", "demo", "main"):
-            raise ConfigError("A lake needs the name of this plant in DIFFSPECT_PLANT: up to 40 letters, digits, spaces and hyphens, not "
-                              f"\"real\", \"demo\" or \"main\". It is {self.plant!r}.")
+            raise StoreError("A lake needs the name of this plant in DIFFSPECT_PLANT: up to 40 letters, digits, spaces and hyphens, not "
+                             f"\"real\", \"demo\" or \"main\". It is {self.plant!r}.")
         if not str(self.files).startswith("/"):
-            raise ConfigError("A lake needs the folder of its files in DIFFSPECT_STORE_FILES, with its whole path, the same folder for all "
-                              f"plants. Object storage has to be mounted as one. It is {str(self.files)!r}.")
+            raise StoreError("A lake needs the folder of its files in DIFFSPECT_STORE_FILES, with its whole path, the same folder for all "
+                             f"plants. Object storage has to be mounted as one. It is {str(self.files)!r}.")
 
     @property
     def schema(self) -> str:
@@ -87,7 +96,7 @@ class Place:
 
 
 def chosen() -> Place | None:
-    """The lake of the environment, None for a file. Raises ConfigError."""
+    """The lake of the environment, None for a file. Raises StoreError."""
     catalogue = os.environ.get("DIFFSPECT_STORE", "")
     if catalogue in ("", "embedded"):
         return None
@@ -95,7 +104,7 @@ def chosen() -> Place | None:
 
 
 def opened(path: Path | None = None) -> Database:
-    """This plant's store: in the lake where one is chosen, else the file. Raises ConfigError, StoreError."""
+    """This plant's store: in the lake where one is chosen, else the file. Raises StoreError."""
     where = chosen()
     return Lake(where, path) if where else Database(path)
 
@@ -110,9 +119,9 @@ class Lake(Database):
         self._snapshot = -1                                          # of the lake, when we looked last
         self._turn, self._next = -1, 0                               # ours, and the one that a transaction makes of it
         self._turns: dict[str, int] = {}                             # of the other plants
+        self._tidied = -TIDY_WRITES                                  # at which turn; the first quiet time after a start is one
         super().__init__(path)
         self.remade = False
-        self.refresh()
 
     def turn(self) -> int | None:
         with self.cursor() as cursor:
@@ -132,15 +141,38 @@ class Lake(Database):
 
     def refresh(self) -> None:
         """Take note of what other processes wrote; of who has joined, too. Costs one look at the catalogue where nobody did."""
+        with self.lock, self.cursor():                               # the cursor: whatever fails is said as anywhere
+            self._look(self._connection.cursor())
+
+    def _look(self, connection: duckdb.DuckDBPyConnection) -> None:
+        (snapshot,) = connection.execute("SELECT id FROM lake.current_snapshot()").fetchone() or (-1,)
+        if snapshot == self._snapshot:
+            return
+        named = plants.named(connection, (database.VERSION, database.DIGEST))
+        if self._snapshot < 0 or set(named) != {self.where.plant, *self._turns}:
+            plants.see(connection, named, self.where.plant)
+        self._note(plants.turns(connection, named))
+        self._snapshot = snapshot
+
+    def tidy(self) -> None:
+        """Keep this plant's files few. Each batch leaves a dozen small ones or as many rows in the catalogue, and each question opens all
+        of them. Costs nothing where little was written since the last time; no row changes, and whoever writes meanwhile is refused at
+        worst, and tries again."""
+        if self._turn - self._tidied < TIDY_WRITES:
+            return
         with self.lock, self.cursor() as cursor:
-            snapshot = int(cursor.execute("SELECT id FROM lake.current_snapshot()").one())
-            if snapshot == self._snapshot:
+            tables = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ? "
+                                    "AND table_name <> 'turn' ORDER BY 1", [self.where.schema]).column()
+            try:
+                for table in tables:
+                    for call in _OF_TABLES:
+                        cursor.execute(_bound(call, schema=self.where.schema, table=table))
+                for call in _OF_ALL:
+                    cursor.execute(call)
+            except duckdb.TransactionException:          # another process was at it, or wrote: at the next quiet time
+                _log.debug("The lake was not tidied.", exc_info=True)
                 return
-            named = plants.named(cursor, (database.VERSION, database.DIGEST))
-            if set(named) != {self.where.plant, *self._turns} or self._snapshot < 0:
-                plants.see(cursor, named, self.where.plant)
-            self._note({name: int(cursor.execute(f'SELECT n FROM lake."{schema}".turn').one()) for name, schema in named.items()})
-            self._snapshot = snapshot
+            self._tidied = self._turn
 
     def _note(self, turns: dict[str, int]) -> None:
         """Whatever was counted or remembered before others wrote does not hold any more."""
@@ -169,6 +201,8 @@ class Lake(Database):
             self.where.files.mkdir(parents=True, exist_ok=True)
             _attach(connection, self.where)
             _settle(connection, self.where)
+            self._snapshot = -1                                      # the views are made anew
+            self._look(connection)
             _shut(connection, self.where.files)
             return connection
         except OSError as error:
@@ -201,6 +235,11 @@ class Lake(Database):
         if isinstance(error, duckdb.Error) and not isinstance(error, _ROWS):
             return StoreError(f"The records of the plants ({self.where.told}) cannot be reached now: {error}")
         return None
+
+
+def _bound(call: str, **values: str) -> str:
+    """A CALL takes no parameters."""
+    return re.sub(r"\$(\w+)", lambda name: _quoted(values[name[1]]), call)
 
 
 def _conflicts(error: duckdb.Error) -> bool:

@@ -7,7 +7,9 @@ to a machine stays with it: runs, models, datasets, labels, the demo; and decisi
 
 import re
 
-from backend.store.database import SCHEMA, Cursor
+import duckdb
+
+from backend.store.database import SCHEMA
 
 # Tables whose rows name a plant, and tables whose rows belong to an inspection, which is of one plant.
 _NAMED = ("facts", "tallies", "kind_tallies", "spread", "inspections", "events")
@@ -18,32 +20,38 @@ _TOLD = ("policy", "review", "note", "acknowledge", "calendar", "chart", "retire
 _VIEWS = re.findall(r"CREATE VIEW (.*?);", SCHEMA, re.DOTALL)
 
 
-def named(cursor: Cursor, same: tuple[int, str]) -> dict[str, str]:
+def named(connection: duckdb.DuckDBPyConnection, same: tuple[int, str]) -> dict[str, str]:
     """Plants of the lake by name, with their schemas: those whose tables are of the `same` version and digest. The others' programs are to
     be updated first."""
-    schemas = cursor.execute("SELECT DISTINCT schema_name FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'owner' "
-                             "ORDER BY 1").column()
+    schemas = connection.execute("SELECT DISTINCT schema_name FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'owner' "
+                                 "ORDER BY 1").fetchall()
     found = {}
-    for schema in schemas:
-        row = cursor.execute(f'SELECT name, version, digest FROM lake."{schema}".owner, lake."{schema}".about').dicts()
-        if row and (row[0]["version"], row[0]["digest"]) == same:
-            found[row[0]["name"]] = schema
+    for (schema,) in schemas:
+        row = connection.execute(f'SELECT name, version, digest FROM lake."{schema}".owner, lake."{schema}".about').fetchone()
+        if row and row[1:] == same:
+            found[row[0]] = schema
     return found
 
 
-def see(cursor: Cursor, named: dict[str, str], own: str) -> None:
+def turns(connection: duckdb.DuckDBPyConnection, named: dict[str, str]) -> dict[str, int]:
+    """How often each plant was written."""
+    rows = " UNION ALL ".join(f"SELECT '{name}', n FROM lake.\"{schema}\".turn" for name, schema in named.items())
+    return dict(connection.execute(rows).fetchall())
+
+
+def see(connection: duckdb.DuckDBPyConnection, named: dict[str, str], own: str) -> None:
     """Make the views anew, of these plants. Whoever asks meanwhile sees the old ones."""
     mine = named[own]
-    tables = cursor.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ?", [mine]).column()
-    cursor.execute("BEGIN")
-    for table in tables:
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ?", [mine]).fetchall()
+    connection.execute("BEGIN")
+    for (table,) in tables:
         rows = [f'SELECT * FROM lake."{mine}".{table}']
         if table in _NAMED + _WITH_THEM:
             rows += [_others(table, name, schema) for name, schema in sorted(named.items()) if name != own]
-        cursor.execute(f"CREATE OR REPLACE VIEW {table} AS {' UNION ALL '.join(rows)}")
+        connection.execute(f"CREATE OR REPLACE VIEW {table} AS {' UNION ALL '.join(rows)}")
     for view in _VIEWS:
-        cursor.execute(f"CREATE OR REPLACE VIEW {view}")
-    cursor.execute("COMMIT")
+        connection.execute(f"CREATE OR REPLACE VIEW {view}")
+    connection.execute("COMMIT")
 
 
 def _others(table: str, name: str, schema: str) -> str:
