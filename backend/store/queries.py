@@ -48,10 +48,19 @@ GROUP BY class_name, action
 
 
 def plants(db: Database) -> dict[str, int]:
-    """Inspections per plant."""
+    """Inspections per plant that is looked after here."""
+    return {"demo": 0, "real": 0} | _inspected(db, "plant IN ('demo', 'real')")
+
+
+def elsewhere(db: Database) -> dict[str, int]:
+    """Inspections of each plant, by its name, whose records are here while its pictures and its people are elsewhere. See `lake`."""
+    return dict.fromkeys(db.elsewhere(), 0) | _inspected(db, "plant NOT IN ('demo', 'real')") if db.elsewhere() else {}
+
+
+def _inspected(db: Database, which: str) -> dict[str, int]:
     with db.cursor() as cursor:
-        rows = cursor.execute("SELECT plant, sum(pictures)::BIGINT AS n FROM tallies GROUP BY plant").dicts()
-    return {"demo": 0, "real": 0} | {r["plant"]: r["n"] for r in rows}
+        rows = cursor.execute(f"SELECT plant, sum(pictures)::BIGINT AS n FROM tallies WHERE {which} GROUP BY plant").dicts()
+    return {r["plant"]: r["n"] for r in rows}
 
 
 def kept_by(db: Database, inspection_id: int) -> str:
