@@ -1,22 +1,9 @@
-"""The frame: what the window is called, and which pages there are, by role. Everything else is in the pages."""
+"""The server: `streamlit run app.py` serves the frame, behind the door."""
 
-from pathlib import Path
+from starlette.middleware import Middleware
+from streamlit.starlette import App
 
-import streamlit as st
+from pages.components import door, opening
 
-PAGES = {
-    "Plant": [("overview", "Overview", ":material/dashboard:"), ("trends", "Trends", ":material/trending_up:"),
-              ("control", "Control charts", ":material/monitoring:"), ("report", "Shift report", ":material/summarize:"),
-              ("review", "Review", ":material/fact_check:"), ("alarms", "Alarms", ":material/notifications:")],
-    "Engineering": [("inspection", "Inspection", ":material/image_search:"), ("datasets", "Datasets", ":material/photo_library:"),
-                    ("synthesis", "Synthesis", ":material/auto_awesome:"), ("training", "Training", ":material/model_training:"),
-                    ("comparison", "Comparison", ":material/balance:"),
-                    ("models", "Models", ":material/deployed_code:"), ("runs", "Runs", ":material/list_alt:")],
-}
-
-st.set_page_config("Diffspect", "🔍", "wide")
-st.navigation({
-    group: [st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview")
-            for name, title, icon in pages if Path(__file__).with_name("pages").joinpath(f"{name}.py").exists()]
-    for group, pages in PAGES.items()
-}).run()
+door.may_listen()
+app = App("frame.py", routes=door.routes(), middleware=[Middleware(door.Guard)], lifespan=opening.opened)

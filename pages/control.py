@@ -5,7 +5,7 @@ Which chart stands in the URL. What a manager reads first holds no word of stati
 
 import streamlit as st
 
-from pages.components import charts, check_view, control_cards, control_form, control_view, plant, undo
+from pages.components import charts, check_view, control_cards, control_form, control_view, person, plant, undo
 from pages.components.cached import cached, lately
 
 VIEWS = ("Charts", "New chart", "Checks")
@@ -19,7 +19,8 @@ def control(shown: str) -> None:
                                 label_visibility="collapsed")
     undo.bar()
     if view == VIEWS[1]:
-        control_form.show(shown)
+        if person.told("adjust"):
+            control_form.show(shown)
     elif view == VIEWS[2]:
         check_view.show(shown)
     else:

@@ -97,7 +97,7 @@ def test_a_stage_that_was_stopped_begins_anew(small: Plan) -> None:
 
 
 def test_every_page_of_the_plant_is_timed() -> None:
-    group = re.search(r'"Plant": \[(.+?)\]', (ROOT / "app.py").read_text(), re.DOTALL)
+    group = re.search(r'"Plant": \[(.+?)\]', (ROOT / "frame.py").read_text(), re.DOTALL)
     assert group and set(re.findall(r'\("(\w+)", ', group[1])) <= PLANT_PAGES
 
 

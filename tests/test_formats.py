@@ -10,7 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from backend import formats, jobs, rundir
+from backend import __version__, formats, jobs, rundir
 from backend.__main__ import main
 from backend.errors import FormatError
 from backend.jobs import events, house, messenger, runs, supervisor, worker
@@ -19,6 +19,8 @@ from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
 from tests.fixtures import make
+from tests.recipes import Trial
+from tests.test_jobs import wait_for, wait_state
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = sorted((ROOT / "tests" / "fixtures").glob("format-*"))
@@ -31,7 +33,7 @@ def _nothing_remembered() -> None:
 
 
 def page(name: str) -> AppTest:
-    return AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run().switch_page(f"pages/{name}.py").run()
+    return AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run().switch_page(f"pages/{name}.py").run()
 
 
 # older -----------------------------------------------------------------------------------------------------------------------
@@ -54,6 +56,20 @@ def test_older_runs_are_read_as_they_were(kept: Path, data_folder: Path) -> None
 def test_a_run_says_its_format(data_folder: Path) -> None:
     job = rundir.read_json(rundir.create("note", {}) / "job.json")
     assert job["format"] == formats.NEWEST == formats.of(job) and formats.of({}) == 1
+
+
+def test_an_update_replaces_the_supervisor(supervised: Path) -> None:
+    """One that an earlier version left running; what it had started goes on."""
+    run_id = jobs.submit(Trial(do="count", steps=100, pause=0.05))
+    wait_for(lambda: jobs.status(run_id).step >= 2)
+    said = supervised / "supervisor.json"
+    before = rundir.read_json(said)
+    rundir.write_json(said, before | dict(code_version="0.0.1"))
+    house.close()
+    house.opened()
+    wait_for(lambda: rundir.read_json(said)["pid"] != before["pid"])
+    done = wait_state(run_id, "completed", "failed", "interrupted")
+    assert (done.state, done.attempt) == ("completed", 1) and rundir.read_json(said)["code_version"] == __version__
 
 
 # newer -----------------------------------------------------------------------------------------------------------------------

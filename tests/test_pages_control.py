@@ -62,7 +62,7 @@ def shifts(bad: Sequence[int], line: str = "Line 1", **more: Any) -> None:
 
 
 def page(name: str = "control", **query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page(f"pages/{name}.py")
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page(f"pages/{name}.py")
     for key, value in query.items():
         at.query_params[key] = value
     at.run()

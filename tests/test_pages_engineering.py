@@ -114,7 +114,7 @@ def ingest() -> None:
 
 def page(name: str, **query: str) -> AppTest:
     """The page inside the app, as its link opens it."""
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run()
     at.switch_page(f"pages/{name}.py")
     at.query_params.clear()
     for key, value in query.items():
@@ -154,7 +154,7 @@ def test_models_empty_or_with_the_demo_model(data_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["inspection", "datasets", "runs"])
 def test_a_page_runs_on_its_own(data_folder: Path, name: str) -> None:
-    """A first deep link runs the page file without app.py."""
+    """A first deep link runs the page file without the frame."""
     at = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60).run()
     assert not at.exception
     assert at.title[0].value.lower() == name

@@ -27,7 +27,7 @@ def plant_folder(data_folder: Path) -> Iterator[Path]:
 
 
 def page(name: str, **query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run()
     at.switch_page(f"pages/{name}.py")
     for key, value in query.items():
         at.query_params[key] = value
@@ -261,9 +261,9 @@ def test_tour_steps_tick_themselves_off(plant_folder: Path) -> None:
 
 
 def test_the_first_visitor_may_come_by_a_deep_link(plant_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before app.py has run once, Streamlit runs a page without the frame; the page brings the frame back."""
+    """Before the frame has run once, Streamlit runs a page without the frame; the page brings the frame back."""
     monkeypatch.delitem(sys.modules, "pages.components")
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page("pages/trends.py").run()
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page("pages/trends.py").run()
     assert not at.exception and at.title[0].value == "Trends" and PagesManager.uses_pages_directory is False
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from backend.jobs.alarms import Alarm
-from pages.components import alert_strip, plant, text, undo, words
+from pages.components import alert_strip, person, plant, text, undo, words
 from pages.components.cached import cached
 
 MOST_SAID = 500
@@ -74,7 +74,7 @@ def _acknowledge(alarm: Alarm, shown: str) -> None:
                     icon=":material/how_to_reg:", key=f"see_{alarm.short}"), \
             st.form(f"seen_{alarm.short}_{alarm.seen_at}", border=False):       # another once it is said, so empty then and only then
         said = st.text_area("What is being done about it?", height=90, max_chars=MOST_SAID).strip()
-        who = st.text_input("Your name", st.session_state.get("who", ""), key=f"seen_by_{alarm.short}", max_chars=60).strip()
+        who = person.your_name(st.session_state.get("who", ""), key=f"seen_by_{alarm.short}")
         sent = st.form_submit_button("Acknowledge", type="primary")
         if sent and said and who:
             st.session_state["who"] = who
@@ -94,7 +94,7 @@ def _rest(alarm: Alarm, shown: str) -> None:
             st.form(f"resting_{alarm.short}", border=False):
         st.caption("It stays on the page, out of the way; nothing is sent of this cause until the rest is over.")
         hours = RESTS[st.selectbox("For", list(RESTS), 1)]
-        who = st.text_input("Your name", st.session_state.get("who", ""), key=f"rest_by_{alarm.short}", max_chars=60).strip()
+        who = person.your_name(st.session_state.get("who", ""), key=f"rest_by_{alarm.short}")
         if st.form_submit_button("Let it rest", type="primary"):
             st.session_state["who"] = who
             undo.record("The alarm rests.", "alarm-rest", [dict(alarm=alarm.alarm_id, cause=alarm.cause, line=alarm.line, by=who,

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from backend.jobs.alarms import ALWAYS, KINDS, AlertRule
-from pages.components import alert_strip, plant, undo, words
+from pages.components import alert_strip, person, plant, undo, words
 from pages.components.cached import cached
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -27,21 +27,27 @@ def show(shown: str) -> None:
     for rule in rules:
         _row(rule, shown)
     st.caption(f"Always on: {'; '.join(what.lower() for what in ALWAYS.values())}.")
+    if person.told("adjust"):
+        _new(shown, rules)
+    _standstills(shown)
+
+
+def _new(shown: str, rules: list[AlertRule]) -> None:
     if missing := [kind for kind in KINDS if not any(r.kind == kind for r in rules)]:
         with st.popover("Add a rule", icon=":material/add_alert:", type="primary" if not rules else "secondary", key="new_rule"):
             _form(shown, missing[0])
     else:
         with st.popover("Add a rule for one line", icon=":material/add_alert:", key="new_rule"):
             _form(shown, "silence")
-    _standstills(shown)
 
 
 def _row(rule: AlertRule, shown: str) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", key=f"rule_{rule.rule_id}"):
         st.markdown(f"{alert_strip.ICONS[rule.kind]} **{KINDS[rule.kind]}**, {words.plain(rule.line, 40) or 'every line'}  \n"
                     f":small[{_details(rule)}]", width="stretch")
-        with st.popover("Change", type="tertiary", icon=":material/edit:", key=f"edit_rule_{rule.rule_id}"):
-            _form(shown, rule.kind, rule)
+        if person.may("adjust"):
+            with st.popover("Change", type="tertiary", icon=":material/edit:", key=f"edit_rule_{rule.rule_id}"):
+                _form(shown, rule.kind, rule)
 
 
 def _details(rule: AlertRule) -> str:
@@ -102,9 +108,11 @@ def _standstills(shown: str) -> None:
             begin, end = (plant.local(still[n]) for n in ("since", "until"))
             st.markdown(f"**{words.plain(still['line'], 40) or 'All lines'}**: {begin:%a %d %b %H:%M} to {end:%a %d %b %H:%M}"
                         f" {words.plain(still['text'], 200)}", width="stretch")
-            if still["run_id"]:
+            if still["run_id"] and person.may("adjust"):
                 st.button("Undo", key=f"works_{still['run_id']}", icon=":material/undo:", type="tertiary", on_click=undo.take_back,
                           args=([still["run_id"]],))
+    if not person.may("adjust"):
+        return
     with st.popover("Enter a standstill", type="tertiary", icon=":material/event_busy:", key="new_standstill"), \
             st.form("standstill", border=False, clear_on_submit=True):
         line = st.selectbox("Line", ["", *cached("choices", shown)["lines"]], format_func=lambda v: v or "All lines")

@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, plant, text, undo, words
+from pages.components import charts, person, plant, text, undo, words
 from pages.components.cached import cached
 
 MOST_SAID = 500                        # characters of a note
@@ -101,7 +101,7 @@ def _form(shown: str, line: str, key: str, row: Any) -> None:
                             placeholder="Roll 3 changed").strip()
         at = st.datetime_input("When, on the plant's clock", row.at if row is not None else now)
         where = st.selectbox("Line", lines, lines.index(line) if line in lines else 0, format_func=lambda v: v or "All lines")
-        who = st.text_input("Your name", row.by if row is not None else st.session_state.get("who", ""), max_chars=60).strip()
+        who = person.your_name(row.by if row is not None else st.session_state.get("who", ""))
         if st.form_submit_button("Save", type="primary") and said and at:
             st.session_state["who"] = who
             moment = at.replace(tzinfo=ZoneInfo(plant.zone())).isoformat()

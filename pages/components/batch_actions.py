@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import streamlit as st
 
 from backend import jobs
-from pages.components import ask, plant, rules, undo, upload
+from pages.components import ask, person, plant, rules, undo, upload
 from pages.components.cached import cached
 
 FORMS = {"csv": ("CSV", "text/csv", "csv"), "parquet": ("Parquet", "application/vnd.apache.parquet", "parquet"),
@@ -81,7 +81,7 @@ def downloads(status: jobs.RunStatus) -> None:
 
 def content(run_id: str, form: str) -> Callable[[], bytes | BinaryIO]:
     """Made when the button is clicked, not before."""
-    return partial(_content, run_id, form)
+    return person.keeping(partial(_content, run_id, form))
 
 
 def _content(run_id: str, form: str) -> bytes | BinaryIO:

@@ -10,14 +10,16 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
+from pages.components import person
 
 # One entry is a table of at most some thousand rows (well under 1 MB); a picture is 5-200 kB. Both caps keep the app under 150 MB.
 _TABLES, _PICTURES = 300, 600
+PERSONAL = ("reviews",)                # what the admin and the person see of it is not what others do
 
 
 def cached(fn_name: str, *args: Any, **kwargs: Any) -> Any:
     """`jobs.results.<fn_name>(*args, **kwargs)`, asked again only after the next ingest. Errors are not kept."""
-    return _answer(fn_name, jobs.results.revision(), args, kwargs)
+    return _answer(fn_name, jobs.results.revision(), person.named() if fn_name in PERSONAL else "", args, kwargs)
 
 
 def lately() -> datetime:
@@ -32,7 +34,7 @@ def picture(inspection_id: int, width: int, boxes: bool = True, threshold: float
 
 
 @st.cache_data(max_entries=_TABLES, show_spinner=False)
-def _answer(fn_name: str, revision: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _answer(fn_name: str, revision: int, whose: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return getattr(jobs.results, fn_name)(*args, **kwargs)
 
 

@@ -25,6 +25,7 @@ from pages.components import (
     comparison_settings,
     comparison_table,
     comparison_verdict,
+    person,
     text,
 )
 from pages.components import comparison_figures as figures
@@ -70,7 +71,10 @@ def offer(subject: Subject) -> None:
 
 
 def later(make: Callable[[Subject], bytes], subject: Subject) -> Callable[[], bytes]:
-    return lambda: make(subject)
+    def made() -> bytes:
+        jobs.exported(f"comparison {subject.name}")
+        return make(subject)
+    return person.keeping(made)
 
 
 # ---- HTML

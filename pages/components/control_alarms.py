@@ -7,7 +7,7 @@ import streamlit as st
 
 from backend.jobs import signals
 from backend.jobs.control import Alarm, Watched
-from pages.components import undo, words
+from pages.components import person, undo, words
 
 SHOWN, MOST_SAID = 5, 500                        # alarms in sight; characters of what is said of one
 SIDES = {"above": "More than chance explains", "below": "Fewer than chance explains", "": "An unlikely pattern"}
@@ -76,7 +76,7 @@ def _say(w: Watched, alarm: Alarm, shown: str, name: str) -> None:
     with st.popover("Say what it was" if not alarm.text else "Say more", type="tertiary", icon=":material/edit_note:"), \
             st.form(f"explain_{name}", border=False, clear_on_submit=True):
         said = st.text_area("What was it?", height=90, max_chars=MOST_SAID).strip()
-        who = st.text_input("Your name", st.session_state.get("control_who", ""), key=f"who_{name}", max_chars=60).strip()
+        who = person.your_name(st.session_state.get("control_who", ""), key=f"who_{name}")
         if st.form_submit_button("Save", type="primary") and said:
             st.session_state["control_who"] = who
             _record(w, alarm, shown, said, who)

@@ -9,7 +9,7 @@ from backend import jobs
 from backend.jobs import signals
 from backend.jobs.control import Save, Watched
 from backend.jobs.trial import Trial
-from pages.components import ask, control_figure, control_form, plant, text, undo, words
+from pages.components import ask, control_figure, control_form, person, plant, text, undo, words
 from pages.components.cached import cached, lately
 
 
@@ -68,7 +68,7 @@ def _saved(save: Save) -> str:
 
 def _retire(w: Watched, shown: str) -> None:
     st.markdown("It is judged no more, and its limits and notes rest with it. Undo brings it back as it is.")
-    if st.button("Put it away", type="primary", key="retire_yes"):
+    if st.button("Put it away", type="primary", key="retire_yes", **person.barred("adjust")):
         config = dict(chart=w.chart_id, line=w.chart.line, product=w.chart.product, characteristic=w.chart.characteristic)
         undo.record(f"{signals.title(w)} is put away.", "retire", [config], shown)
 

@@ -13,7 +13,7 @@ import streamlit as st
 from backend import jobs
 from backend.jobs import signals
 from backend.jobs.trial import Trial
-from pages.components import charts, control_expert, control_figure, plant, text, undo, words
+from pages.components import charts, control_expert, control_figure, person, plant, text, undo, words
 from pages.components.cached import cached, lately
 
 COUNTED = {"p": "Defective parts", "u": "All defects on them", "i": "The share, as a single value", "g": "Good parts between two defects",
@@ -153,7 +153,7 @@ def _save(trial: Trial, missing: bool, known: list[Any], shown: str) -> None:
         st.caption("This chart is there already. New limits hold from their period on; what was judged before stays as it was.")
     away = old is not None and st.checkbox(f"Put the old chart away: {words.plain(signals.title(old), 80)}", True, key="put_old_away")
     label = "Freeze these limits" if trial.chart.limits else "Watch it without limits for now"
-    st.text_input("Your name", st.session_state.get("control_who", ""), key="freeze_who", max_chars=60, width=260)
+    person.your_name(st.session_state.get("control_who", ""), key="freeze_who", width=260)
     st.button(label, type="primary", icon=":material/lock:" if trial.chart.limits else ":material/visibility:", key="save_chart",
               disabled=missing, on_click=_record, args=(trial, old.chart if away and old else None, shown))
 
@@ -165,7 +165,7 @@ def _record(trial: Trial, old: jobs.SavedChart | None, shown: str) -> None:
     events: list[tuple[str, dict[str, Any]]] = [("chart", kept.to_json())]
     if old:
         events.append(("retire", dict(chart=old.chart_id, line=old.line, product=old.product, characteristic=old.characteristic)))
-    who = str(st.session_state["freeze_who"]).strip()                        # as it is typed by now: the button knows what it was
+    who = person.named() or str(st.session_state["freeze_who"]).strip()      # as it is typed by now: the button knows what it was
     st.session_state.update(charts_view="Charts", control_replaces="", control_who=who)
     st.query_params["chart"] = chart.chart_id
     undo.record_all(said, events, shown, who)

@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 import pandas as pd
 import streamlit as st
 
-from pages.components import plant, undo, words
+from pages.components import person, plant, undo, words
 from pages.components.cached import cached
 
 
@@ -46,7 +46,7 @@ def _calendar(now: dict[str, Any]) -> None:
         "name": st.column_config.TextColumn("Shift", required=True), "start": clock("from"), "end": clock("to")})
     if wrong := _wrong(shifts):
         st.warning(wrong, icon=":material/schedule:")
-    if st.button("Save", type="primary", disabled=bool(wrong) or not chosen or start is None):
+    if st.button("Save", type="primary", disabled=not person.told("settings") or bool(wrong) or not chosen or start is None):
         listed = [dict(name=s.name.strip(), start=f"{s.start:%H:%M}", end=f"{s.end:%H:%M}") for s in shifts.itertuples()]
         setting = dict(time_zone=chosen, day_start=f"{start:%H:%M}", shifts=listed)
         undo.record(f"The plant's clock is {chosen}.", "calendar", [setting], "real")

@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import arithmetic, charts, classifier_view, text, words
+from pages.components import arithmetic, charts, classifier_view, person, text, words
 from pages.components.cached import cached
 
 FILES = ("model.onnx", "model.json")
@@ -203,6 +203,7 @@ def _change(new: float, old: float, share: bool) -> tuple[str, str]:
 def bundle(run_id: str) -> Callable[[], bytes]:
     """Network, description, and the program that uses them, in one zip, made when asked for."""
     def make() -> bytes:
+        jobs.exported(f"model of {run_id}")
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as z:
             for name in FILES:
@@ -210,4 +211,4 @@ def bundle(run_id: str) -> Callable[[], bytes]:
             for name in PROGRAM:
                 z.write(Path(jobs.__file__).parents[1] / "inspection" / name, name)
         return packed.getvalue()
-    return make
+    return person.keeping(make)

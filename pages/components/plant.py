@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from backend import jobs
-from pages.components import results_note, run_panel, text, words
+from pages.components import person, results_note, run_panel, text, words
 from pages.components.cached import cached
 
 STYLE = """<style>
@@ -81,7 +81,8 @@ def _band() -> None:
         with st.popover("Remove the demo", type="tertiary", key="remove_demo"):
             st.markdown("This takes the demo plant and all its numbers off this machine. Your own data stays. "
                         "You can bring the demo back at any time.")
-            st.button("Remove it", type="primary", icon=":material/delete:", key="remove_demo_now", on_click=_remove)
+            st.button("Remove it", type="primary", icon=":material/delete:", key="remove_demo_now", on_click=_remove,
+                      **person.barred("retention"))
 
 
 def _remove() -> None:
@@ -93,7 +94,7 @@ def _remove() -> None:
 def bring_back() -> None:
     """The way back to the demo; nothing where it is there."""
     if not cached("plants").get("demo") and demo_run() is None:
-        st.button("Show the demo plant", type="tertiary", icon=":material/science:", key="add_demo", on_click=_add)
+        st.button("Show the demo plant", type="tertiary", icon=":material/science:", key="add_demo", on_click=_add, **person.barred("run"))
 
 
 def _add() -> None:

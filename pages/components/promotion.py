@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import ask, model_view, shadow_form, shadow_view, undo, words
+from pages.components import ask, model_view, person, shadow_form, shadow_view, undo, words
 from pages.components.cached import cached
 
 DOWNLOAD = ("ONNX for inference, JSON with kinds, thresholds and figures, and a small program, infer.py, that uses them without "
@@ -44,7 +44,7 @@ def _confirm(model: Any, current: Any) -> None:
         shadow_view.brief(model)
     if current is not None and model.kind != "anomaly":
         model_view.compare(model, current, "dialog")
-    if st.button("Put to use", type="primary", key="promote_yes"):
+    if st.button("Put to use", type="primary", key="promote_yes", disabled=not person.told("promote")):
         chosen = {"model_id": model.model_id, "name": model.name, "kind": model.kind}
         undo.record(f"{model.name} is in use now.", "promote", [chosen], "real")
 
@@ -52,7 +52,7 @@ def _confirm(model: Any, current: Any) -> None:
 def _confirm_back(run_id: str, kind: str) -> None:
     before = "The model that was in use before comes back" + (", or none if there was none." if kind == "anomaly" else ".")
     st.markdown(f"{before} Results so far stay as they are.")
-    if st.button("Roll back", type="primary", key="roll_back_yes"):
+    if st.button("Roll back", type="primary", key="roll_back_yes", disabled=not person.told("promote")):
         undo.take_back([run_id], "Rolled back to the model before.")
 
 

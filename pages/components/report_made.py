@@ -7,7 +7,7 @@ import streamlit as st
 
 from backend import jobs
 from backend.jobs import channels, report_runs
-from pages.components import plant, text, undo, words
+from pages.components import person, plant, text, undo, words
 
 STATES = {"act": "Act", "look": "Look", "normal": "Normal"}
 
@@ -23,7 +23,7 @@ def plan() -> None:
         st.caption("Where the number of parts changes afterwards, as by late pictures, the report is made and sent again, and says so. "
                    "Where verdicts alone change, as by a new threshold, it is made again, and waits here."
                    + ("" if ways else " To send reports by mail or into a folder, first add a way in the settings of alarms."))
-        if st.form_submit_button("Save", type="primary"):
+        if st.form_submit_button("Save", type="primary", disabled=not person.told("settings")):
             wanted = report_runs.Plan(on, chosen).to_json()
             said = "Shift reports are made after each shift." if on else "No shift reports by themselves."
             undo.record(said, "report-plan", [wanted], "real")

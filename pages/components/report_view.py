@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from backend import jobs
-from pages.components import text, words
+from pages.components import person, text, words
 
 # The preview is paper: white on any theme, as high as its content, so that the wheel moves the page and not the frame.
 # Its measuring is a script of Streamlit's, which the file's own policy would forbid: the preview goes without that policy.
@@ -55,7 +55,8 @@ def _made(revision: int, shown: str, day: date, shift: str) -> tuple[str, str]:
 
 
 def show(name: str, html: str, age: str, download: DeltaGenerator) -> None:
-    download.download_button("Download", html, name, "text/html", icon=":material/download:", type="primary", key="report_download")
+    download.download_button("Download", html, name, "text/html", icon=":material/download:", type="primary", key="report_download",
+                             on_click=person.took_away, args=(f"shift report {name}",))
     st.caption(f"{age}The file holds everything: open it in any browser, print it on A4, or send it on.")
     st.html(_STYLE)
     with st.container(key="report_paper"):

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import words
+from pages.components import person, words
 from pages.components.cached import cached
 
 _KEY = "last_answer"
@@ -55,6 +55,9 @@ def take_back() -> None:
 
 def reviewer(shown: str) -> None:
     """Whose answers these are. It stands below the keys, since it is typed once."""
+    if jobs.people.there():
+        person.your_name()
+        return
     if "reviewer" not in st.session_state:
         before = cached("reviews", shown).head(1)["reviewer"].tolist()
         st.session_state["reviewer"] = str(before[0]) if before else ""
@@ -62,7 +65,7 @@ def reviewer(shown: str) -> None:
 
 
 def name() -> str:
-    return str(st.session_state.get("reviewer", "")).strip()
+    return person.named() or str(st.session_state.get("reviewer", "")).strip()
 
 
 def kinds(shown: str, *more: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import plant, review_answer, text, words
+from pages.components import person, plant, review_answer, text, words
 from pages.components.cached import cached, lately
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ ENOUGH = 10                        # parts judged twice, before anything is said
 
 def sampled(shown: str) -> "Sampled | None":
     """The newest sample, asked again only after the next answer."""
-    return _sampled(shown, jobs.results.revision())
+    return _sampled(shown, jobs.results.revision(), person.named())
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
-def _sampled(shown: str, revision: int) -> "Sampled | None":
+def _sampled(shown: str, revision: int, whose: str) -> "Sampled | None":
     return jobs.sampling.sampled(shown)
 
 
@@ -208,7 +208,7 @@ def _who(read: "Read") -> str:
 
 def before(shown: str) -> None:
     """Samples before this one."""
-    rows = _earlier(shown, jobs.results.revision())
+    rows = _earlier(shown, jobs.results.revision(), person.named())
     if not rows:
         return
     with st.expander(f"Earlier samples ({len(rows)})"):
@@ -218,5 +218,5 @@ def before(shown: str) -> None:
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
-def _earlier(shown: str, revision: int) -> "list[Sampled]":
+def _earlier(shown: str, revision: int, whose: str) -> "list[Sampled]":
     return jobs.sampling.earlier(shown)

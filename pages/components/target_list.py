@@ -11,7 +11,7 @@ import streamlit as st
 from backend import jobs
 from backend.jobs import signals
 from backend.jobs.alarms import MEASURES, Target
-from pages.components import charts, plant, text, undo, words
+from pages.components import charts, person, plant, text, undo, words
 from pages.components.cached import cached, lately
 
 STATES = {"missed": ("Missed", ":material/error:", "red"), "near": ("Near", ":material/visibility:", "orange"),
@@ -27,8 +27,9 @@ def show(shown: str) -> None:
     for one in judged:
         with grid.cell():
             _card(one, shown)
-    with st.popover("Set a target", icon=":material/flag:", key="new_target"):
-        _form(shown, None)
+    if person.told("adjust"):
+        with st.popover("Set a target", icon=":material/flag:", key="new_target"):
+            _form(shown, None)
 
 
 def draw(figure: go.Figure, asked: jobs.Filters, buckets: "pd.Series[pd.Timestamp]") -> None:
@@ -55,8 +56,9 @@ def _card(one: Any, shown: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             query = {"line": target.line, "product": target.product, "kind": target.class_name}
             plant.link("trends", "See the trend", icon=":material/trending_up:", **{k: v for k, v in query.items() if v})
-            with st.popover("Change", type="tertiary", icon=":material/edit:", key=f"edit_target_{target.target_id}"):
-                _form(shown, target)
+            if person.may("adjust"):
+                with st.popover("Change", type="tertiary", icon=":material/edit:", key=f"edit_target_{target.target_id}"):
+                    _form(shown, target)
 
 
 def _said(one: Any) -> str:

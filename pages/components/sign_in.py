@@ -1,0 +1,122 @@
+"""The sign-in: name and password, or a sign-in provider where one is configured. Stands in place of every page until somebody is in.
+
+`passed` is asked by the frame at every run, and carries the browser's cookie over: a page's script hands a ticket to `/session`.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import streamlit as st
+
+from backend import jobs
+from backend.jobs import people
+from pages.components import person, words
+
+_TICKET, _ENDED = "session_ticket", "session_ended"
+PAUSE_S = 20.0                         # between two looks whether the session of an open page is over
+_SCRIPT = "<script>fetch('{base}/session{what}', {{method: 'POST', body: '{ticket}', credentials: 'same-origin'}})</script>"
+
+
+def passed() -> bool:
+    """Whether a page may be shown; where not, the sign-in is."""
+    if not people.there():
+        return True
+    try:
+        person.who()
+    except jobs.AccessError:
+        _over()
+        _ask()
+        return False
+    _carry()
+    st.fragment(_still, run_every=PAUSE_S)()
+    return True
+
+
+def _over() -> None:
+    st.session_state.pop(person.TOKEN, None)
+    if st.session_state.pop(_ENDED, None):
+        _script("/end")
+
+
+def _carry() -> None:
+    """Until the browser has its cookie: a run that is overtaken by the next may never have reached it."""
+    if not people.pending(st.session_state.get(_TICKET, "")):
+        return
+    _script("", st.session_state[_TICKET])
+
+
+def _script(what: str, ticket: str = "") -> None:
+    path = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    st.html(_SCRIPT.format(base=f"/{path}" if path else "", what=what, ticket=ticket), unsafe_allow_javascript=True)
+
+
+def _still() -> None:
+    """A page that is left open does not outlive its session."""
+    try:
+        person.who()
+    except jobs.AccessError:
+        st.rerun()
+
+
+def begun(token: str) -> None:
+    """Somebody is in: this page goes on with the token, and the browser is given its cookie."""
+    st.session_state[person.TOKEN] = token
+    st.session_state[_TICKET] = people.ticket(token)
+
+
+def out() -> None:
+    """End the session, in all tabs of this browser; with a sign-in provider, there too."""
+    elsewhere = person.who().kind == "oidc"
+    people.sign_out(person.token())
+    st.session_state[person.TOKEN], st.session_state[_ENDED] = "", True
+    if elsewhere:
+        st.logout()
+
+
+# ---- the form
+
+def _ask() -> None:
+    with st.container(horizontal_alignment="center"), st.container(width=420, key="sign_in"):
+        st.title("Diffspect", anchor=False)
+        if configured():
+            _elsewhere()
+        with st.form("sign_in_form"):
+            st.markdown("##### Sign in")
+            name = st.text_input("Name", max_chars=60, autocomplete="username", key="sign_in_name")
+            password = st.text_input("Password", type="password", autocomplete="current-password", key="sign_in_password")
+            sent = st.form_submit_button("Sign in", type="primary", width="stretch")
+        if sent:
+            _try(name, password)
+        st.caption("A session lasts twelve hours. Who has no account asks an admin.")
+
+
+def _try(name: str, password: str) -> None:
+    try:
+        begun(people.sign_in(name, password))
+    except jobs.DiffspectError as error:
+        st.error(words.plain(error, 600), icon=":material/lock:")
+        return
+    st.rerun()
+
+
+# ---- a sign-in provider (OIDC)
+
+def configured() -> bool:
+    """Whether `.streamlit/secrets.toml` has a section [auth]."""
+    return any(Path(p).exists() for p in st.get_option("secrets.files")) and "auth" in st.secrets
+
+
+def _elsewhere() -> None:
+    if not st.user.get("is_logged_in"):
+        st.button("Sign in with your company's account", type="primary", icon=":material/login:", width="stretch", key="sign_in_oidc",
+                  on_click=st.login)
+        st.caption("or with a name and password of this machine")
+        return
+    issued = datetime.fromtimestamp(int(str(st.user.get("iat") or 0)), UTC)
+    try:
+        begun(people.sign_in_elsewhere(str(st.user.get("email") or ""), bool(st.user.get("email_verified")), issued))
+    except jobs.DiffspectError as error:
+        st.info(words.plain(error, 600), icon=":material/lock:")
+        st.button("Sign out there", key="sign_out_oidc", on_click=st.logout)
+        return
+    st.rerun()
