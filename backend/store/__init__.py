@@ -2,6 +2,7 @@
 
     schema.sql   the tables, commented
     database     one connection per process: cursors that keep to their thread, one writer at a time
+    lake         the same for several plants, on DuckLake; plants: what each sees of the others; migration: from the file to there
     scan         what is new in run directories
     ingest       takes it in, exactly once; rebuild; forget
     calendar     the plant's time zone and shifts: from a moment to production day and shift
