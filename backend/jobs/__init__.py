@@ -24,6 +24,7 @@ Each function says what it needs of whoever acts, see `needs`.
 Everything opens at the first call. Loads no torch, no detector, no image code.
 
     DIFFSPECT_DATA         the data folder
+    DIFFSPECT_STORE, DIFFSPECT_STORE_FILES, DIFFSPECT_PLANT    a store of several plants instead of a file in it, see docs/plants.md
     DIFFSPECT_SUPERVISOR   off: a service of the machine runs `python -m backend worker`, the app starts none
     DIFFSPECT_MESSENGER    off: nothing is sent, and nobody looks for alarms while no app is there
     DIFFSPECT_ALERTS       file with channels for messages, see `channels`; else alerts.toml in the data folder
