@@ -15,7 +15,16 @@ from types import FrameType
 GRACE_S = 45                             # then whatever is left dies; `podman stop --time` has to be longer
 
 
-def tell_all(number: int, frame: FrameType | None = None) -> None:
+stopping = False
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    global stopping
+    stopping = True
+    tell_all(signal.SIGTERM)
+
+
+def tell_all(number: int) -> None:
     """To every process but this one: -1 means that, in a container."""
     signal.alarm(GRACE_S)
     with suppress(ProcessLookupError):
@@ -30,8 +39,8 @@ def kill_all(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     if os.getpid() != 1:
         sys.exit("This is for a container, where it is process 1: elsewhere it would end every process of this user.")
-    signal.signal(signal.SIGTERM, lambda number, frame: tell_all(signal.SIGTERM))
-    signal.signal(signal.SIGINT, lambda number, frame: tell_all(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGALRM, kill_all)
     app = subprocess.Popen([sys.executable, "-m", "streamlit", "run", "app.py", *sys.argv[1:]])
     code = 1
@@ -41,7 +50,7 @@ def main() -> int:
             if pid == app.pid:                                   # stopped, or died: without it the container is of no use
                 app.returncode = code = os.waitstatus_to_exitcode(status)
                 tell_all(signal.SIGTERM)
-    return abs(code)
+    return 0 if stopping else abs(code)
 
 
 if __name__ == "__main__":

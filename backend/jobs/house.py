@@ -86,6 +86,8 @@ class House:
             events.move_in()
         except StoreError as error:
             self._complain(str(error))
+        if os.environ.get("DIFFSPECT_SUPERVISOR") != "off":
+            supervisor.retire_older()
         self._keep_supervisor()
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
         self._thread.start()

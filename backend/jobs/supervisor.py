@@ -41,6 +41,18 @@ def alive() -> bool:
     return locks.holder(lock_path()) is not None
 
 
+def retire_older() -> None:
+    """End a supervisor that an earlier version of the program left running: it knows neither new recipes nor new rules. Its runs go on, and
+    are adopted by the next."""
+    try:
+        version = rundir.read_json(data_root() / "supervisor.json")["code_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if version != __version__ and (holder := locks.holder(lock_path())) is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(holder, signal.SIGTERM)
+
+
 def main() -> int:
     """Supervise this data folder until SIGTERM. Runs that go on then are left to themselves and adopted later."""
     data_root().mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from tests.benchmarks.comparison_tables import compared
 from tests.benchmarks.dashboard_tables import grown
 from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
 from tests.benchmarks.record import RESULTS, ROOT
+from tests.benchmarks.sessions_tables import crowd
 from tests.benchmarks.synthesis_tables import made
 
 README = ROOT / "README.md"
@@ -70,7 +71,7 @@ DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 cra
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
 # those that `table` does not fit
 FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made,
-         "dashboard": grown}
+         "dashboard": grown, "sessions": crowd}
 
 
 def rewritten(text: str) -> str:
