@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             return UPKEEP[command](options, as_json)
         mounts.refuse_share(data_root())
         if command == "run":
-            return worker.main(options["run_id"])
+            return worker.main(options["run_id"], limited=True)
         if command == "worker":
             return supervisor.main()
         if command == "messenger":

@@ -13,7 +13,7 @@ from typing import Any
 from backend import rundir
 from backend.config import Config, _f
 from backend.errors import InputError
-from backend.jobs import recipes
+from backend.jobs import limits, recipes
 from backend.records import inspection_ids
 
 CHILD = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nimport time\nwhile True: time.sleep(0.1)"
@@ -37,7 +37,7 @@ class HeavyTrial(Trial):
 
 def run(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
     return {"count": count, "write": write, "stuck": stuck, "allocate": allocate, "kernel": kernel, "raise": fail, "plain": plain,
-            "leave": leave, "print": talk, "files": files}[config.do](config, run_dir, report)
+            "leave": leave, "print": talk, "files": files, "grow": grow}[config.do](config, run_dir, report)
 
 
 def count(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
@@ -92,6 +92,14 @@ def allocate(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
     return {"bytes": len(bytearray(8 << 30))}
 
 
+def grow(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
+    """As a file may that is larger inside than it looks."""
+    pieces: list[bytes] = []
+    while len(pieces) < 400:                                     # 20 GB
+        pieces.append(bytes(50 << 20))
+    return {"pieces": len(pieces)}
+
+
 def kernel(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
     raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
@@ -121,4 +129,7 @@ def files(config: Trial, run_dir: Path, report: Any) -> dict[str, Any]:
 
 recipes.add("trial", Trial, "tests.recipes:run")
 recipes.add("trial-heavy", HeavyTrial, "tests.recipes:run", heavy=True)
+recipes.add("trial-limited", type("LimitedTrial", (Trial,), {"__module__": __name__}), "tests.recipes:run")
+limits.LIMITED.add("trial-limited")
+limits.SILENCE_S["trial-limited"] = 4.0                     # a worker that starts says nothing either
 recipes.add("trial-broken", type("BrokenTrial", (Trial,), {"__module__": __name__}), "tests.no_such_module:run")

@@ -139,7 +139,7 @@ def _session(onnx: bytes, providers: list[str], name: str) -> ort.InferenceSessi
 
 def _explained(error: Exception, what: str) -> Exception:
     """A sentence for a person out of a runtime's words."""
-    words = str(error)
+    words = " ".join(str(error).split())
     if "opset" in words.lower() or "IR version" in words:
         return InputError(f"{what}: it was exported for a newer runtime. Export it with an older opset, or update ONNX Runtime.")
     if "allocate" in words.lower():

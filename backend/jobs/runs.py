@@ -54,7 +54,7 @@ def readable(run_dir: Path) -> bool:
     try:
         head = job(run_dir)
         datetime.fromisoformat(head["created_at"])
-        return isinstance(head["config"], dict) and bool(head["plant"] and head["recipe"])
+        return isinstance(head["config"], dict) and all(isinstance(head[k], str) and head[k] for k in ("plant", "recipe"))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

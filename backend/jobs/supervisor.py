@@ -19,7 +19,7 @@ from typing import Any
 
 from backend import __version__, formats, rundir
 from backend.config import data_root
-from backend.jobs import executor, exposition, locks, logs, memory, recipes, runs, watching, waves
+from backend.jobs import executor, exposition, limits, locks, logs, memory, recipes, runs, watching, waves
 from backend.jobs.worker import NOT_MINE
 
 POLL_S, LOOK_S = 0.25, 0.02                                       # between two rounds; between two looks whether a run came, meanwhile
@@ -94,6 +94,8 @@ class Watch:
     kills: int = field(default_factory=memory.kills)
     asked_at: float | None = None                                # when the wish to cancel was seen
     signaled: int = 0                                            # the last signal sent
+    silence: limits.Silence | None = None                        # of one that this supervisor started
+    ended_for: str = ""                                          # why this supervisor ended it
 
 
 class Supervisor:
@@ -159,6 +161,7 @@ class Supervisor:
                 self._adopt(run_dir, state)
         for run_id, watch in self.watched.items():
             self._escalate(rundir.runs_root() / run_id, watch)
+            self._listen(rundir.runs_root() / run_id, watch)
         for run_dir in waiting:
             self._claim(run_dir)
         self._keep_warm()
@@ -187,7 +190,7 @@ class Supervisor:
             executor.signal_remaining(run_dir, signal.SIGKILL)
             now = rundir.read_json(run_dir / "state.json")
             if now["state"] in rundir.OPEN_STATES and now["attempt"] == watch.attempt:
-                state, message = verdict(run_dir, code, memory.kills() > watch.kills)
+                state, message = verdict(run_dir, code, memory.kills() > watch.kills, watch.ended_for)
                 log.info("%s: %s. %s", run_dir.name, state, message, extra={"run_id": run_dir.name})
                 rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
 
@@ -208,6 +211,13 @@ class Supervisor:
             watch.signaled = due
             self._signal(run_dir, watch, due)
 
+    def _listen(self, run_dir: Path, watch: Watch) -> None:
+        """One that opens files from outside and says nothing any more is ended: it would keep its lane for ever."""
+        if watch.silence is not None and not watch.ended_for and watch.silence.too_long(run_dir):
+            watch.ended_for = watch.silence.sentence
+            log.warning("%s: %s", run_dir.name, watch.ended_for, extra={"run_id": run_dir.name})
+            self._signal(run_dir, watch, signal.SIGKILL)
+
     def _signal(self, run_dir: Path, watch: Watch, number: int) -> None:
         if watch.job is not None:
             watch.job.signal(number)
@@ -223,7 +233,7 @@ class Supervisor:
             return
         start = self._hand_over if recipe in recipes.INSPECTOR else self.executor.start
         attempt = runs.state(run_dir)["attempt"]
-        self.watched[run_dir.name] = Watch(start(run_dir.name), attempt)
+        self.watched[run_dir.name] = Watch(start(run_dir.name), attempt, silence=limits.Silence(recipe))
 
     def _busy(self, lane: str) -> bool:
         """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way."""
@@ -251,12 +261,14 @@ class Supervisor:
             self.messenger = executor.Job(executor.spawn("messenger"))
 
 
-def verdict(run_dir: Path, code: int | None, kernel_killed: bool) -> tuple[str, str]:
+def verdict(run_dir: Path, code: int | None, kernel_killed: bool, ended_for: str = "") -> tuple[str, str]:
     """State and message of a run whose worker is gone without a word. A result means it was finished."""
     if (run_dir / "result.json").exists():
         return "completed", ""
     if (run_dir / "cancel").exists():
         return "canceled", "Canceled."
+    if ended_for:
+        return "failed", ended_for
     if kernel_killed and code in (None, -signal.SIGKILL):
         return "failed", memory.SENTENCE
     how = f" ({signal.Signals(-code).name})" if code is not None and code < 0 else f" (exit code {code})" if code else ""

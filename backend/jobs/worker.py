@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 from backend import rundir
 from backend.config import RECIPES, Config
-from backend.errors import Canceled, ConfigError, DiffspectError
-from backend.jobs import executor, locks, logs, memory, recipes
+from backend.errors import Canceled, ConfigError, DiffspectError, InputError
+from backend.jobs import executor, limits, locks, logs, memory, recipes
 from backend.jobs.report import Reporter
 
 CODES = {"completed": 0, "failed": 1, "canceled": 3, "interrupted": 4}
@@ -35,8 +35,9 @@ log = logging.getLogger("worker")
 Echo = Callable[[dict[str, Any]], None]
 
 
-def main(run_id: str | None) -> int:
-    """Carry out a pending run; without an id get warm, then wait for one on stdin. Returns the exit code."""
+def main(run_id: str | None, limited: bool = False) -> int:
+    """Carry out a pending run; without an id get warm, then wait for one on stdin. `limited`: this process is there for it alone, and is
+    held to the limits of its recipe. Returns the exit code."""
     if run_id is None:
         warm_up()
         run_id = sys.stdin.readline().strip()
@@ -44,6 +45,8 @@ def main(run_id: str | None) -> int:
             return 0
     if recipes.lane(rundir.recipe_of(run_id)) == "heavy":
         os.nice(GENTLE)
+    if limited:
+        limits.lay_down(rundir.recipe_of(run_id))
     run_dir = rundir.run_path(run_id)
     with locks.hold(run_dir / "lock", TAKE_S) as taken, logs.kept("worker"):
         if not taken or rundir.read_json(run_dir / "state.json")["state"] != "pending":
@@ -135,20 +138,34 @@ def outcome(run_dir: Path, echo: Echo | None) -> tuple[str, str]:
 
 def call(run_dir: Path, report: Reporter) -> None:
     report.check()
-    job = rundir.read_json(run_dir / "job.json")
+    name, values = _job(run_dir)
     try:
-        recipe = recipes.load(job["recipe"])
+        recipe = recipes.load(name)
     except ImportError as error:
-        raise DiffspectError(f"The recipe {job['recipe']!r} cannot be loaded: {error}. The log has the details.") from error
-    result = recipe(RECIPES[job["recipe"]].from_json(job["config"]), run_dir, report)
+        raise DiffspectError(f"The recipe {name!r} cannot be loaded: {error}. The log has the details.") from error
+    result = recipe(RECIPES[name].from_json(values), run_dir, report)
     report.flush()
     rundir.write_json(run_dir / "result.json", result or {})
 
 
+def _job(run_dir: Path) -> tuple[str, dict[str, Any]]:
+    """The recipe and its settings. Raises InputError where job.json is no longer what was written."""
+    try:
+        job = rundir.read_json(run_dir / "job.json")
+        name, values = job["recipe"], job["config"]
+        if name in RECIPES and isinstance(values, dict):
+            return str(name), values
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise InputError("The description of this run, job.json, is damaged. Start it anew.")
+
+
 def sentence(error: BaseException, kernel_killed: bool) -> str:
     """Why the run failed, for the person who reads it."""
-    if kernel_killed or memory.ran_out(error):
+    if kernel_killed:
         return memory.SENTENCE
+    if memory.ran_out(error):
+        return limits.reached() or memory.SENTENCE
     if isinstance(error, DiffspectError):
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

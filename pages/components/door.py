@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from backend import jobs
-from backend.jobs import entrance, people
+from backend.jobs import entrance, people, privileges
 
 COOKIE = "diffspect_session"
 OPEN = ("/_stcore/health",)            # asked by whoever watches over the machine; it says "ok"
@@ -25,6 +25,8 @@ def may_listen() -> None:
     """End the start of a server that listens wider than it may, with a sentence."""
     try:
         entrance.may_listen(st.get_option("server.address"), bool(st.get_option("server.sslCertFile")))
+        if said := privileges.warning(st.get_option("server.address")):
+            print(said, file=sys.stderr, flush=True)
     except jobs.DiffspectError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None
