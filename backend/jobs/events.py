@@ -31,9 +31,9 @@ def record(recipe: str, config: dict[str, Any], plant: str = "real", by: str = "
         raise ConfigError(f"{plant} is looked after by a Diffspect of its own: decide it there.")
     at = rundir.now()
     staged = rundir.create(recipe, config, plant=plant, by=by, state="staged")
-    rundir.write_json(staged / "result.json", {})
-    rundir.set_state(staged, "completed", started_at=at, finished_at=at)
     try:
+        rundir.write_json(staged / "result.json", {})
+        rundir.set_state(staged, "completed", started_at=at, finished_at=at)
         if before is not None:
             before(staged)
     except BaseException:

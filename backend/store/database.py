@@ -30,6 +30,9 @@ SCHEMA = Path(__file__).with_name("schema.sql").read_text()
 DIGEST = hashlib.sha256(SCHEMA.encode()).hexdigest()[:16]
 _DAMAGE = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException,
            duckdb.CatalogException, duckdb.BinderException)      # the last two: a log replayed onto other tables
+REFUSALS = ("No space left", "Disk quota exceeded", "Read-only file system", "File too large")
+LOST = ("The disk refused in the midst of writing the database, which is opened anew as soon as it takes something again. Nothing that was "
+        "taken in is lost. See to the disk.")
 _Made = TypeVar("_Made")
 _log = logging.getLogger(__name__)
 
@@ -45,13 +48,17 @@ class _Earlier(_Unusable):
 class Cursor:
     """One thread's view of the database for one use; results come out as Arrow, pandas or plain Python."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection, self._thread = connection, threading.get_ident()
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lost: Callable[[], None]) -> None:
+        self._connection, self._thread, self._lost = connection, threading.get_ident(), lost
         self.moved: set[tuple[str, str]] | None = set()  # plants and lines whose verdicts a transaction changes; None: any may
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Self:
         assert threading.get_ident() == self._thread, "a cursor belongs to the thread that asked for it"
-        self._connection.execute(sql, parameters)
+        try:
+            self._connection.execute(sql, parameters)
+        except duckdb.FatalException as error:
+            self._lost()
+            raise StoreError(LOST) from error
         return self
 
     def table(self) -> pa.Table:
@@ -104,6 +111,7 @@ class Database:
         self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
         self._opening = threading.Lock()
         self.progress = (0, 0)                           # runs looked at and all of them, at the last look at all
+        self._lost, self._in_use = False, 0
         self._connection = self._connect()
         self.remade = any(file.exists() for file in _before(self.path))          # and not yet whole, perhaps since an earlier start
 
@@ -116,16 +124,33 @@ class Database:
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """A cursor for this use on this thread, closed afterwards."""
+        """A cursor for this use on this thread, closed afterwards. Raises StoreError."""
         with self._opening:
             try:
-                cursor = Cursor(self._connection.cursor())
+                self._revive()
+                cursor = Cursor(self._connection.cursor(), self._lose)
             except duckdb.ConnectionException as error:
                 raise StoreError("The database is closed; start the program again.") from error
+            self._in_use += 1
         try:
             yield cursor
         finally:
             cursor.close()
+            with self._opening:
+                self._in_use -= 1
+
+    def _lose(self) -> None:
+        self._lost = True
+
+    def _revive(self) -> None:
+        """Open it anew once nobody uses it. A disk that is full in the midst of a checkpoint ends a database for good, as DuckDB has it: it
+        answers nothing any more, though all that was committed is in the file. Raises StoreError while the disk refuses."""
+        if self._lost:
+            if self._in_use:
+                raise StoreError(LOST)
+            self._connection.close()
+            self._connection, self._lost = self._connect(), False
+            self.memory.clear()
 
     @contextmanager
     def write(self) -> Iterator[Cursor]:
@@ -152,7 +177,8 @@ class Database:
 
     def _refusal(self, error: BaseException) -> StoreError | None:
         """What to say of an error that is the database's own; None for one of whoever wrote."""
-        return StoreError(f"The database cannot be written now: {error}") if isinstance(error, duckdb.IOException) else None
+        failed = isinstance(error, duckdb.TransactionException) and "Failed to commit" in str(error)
+        return StoreError(f"The database cannot be written now: {error}") if failed or isinstance(error, duckdb.IOException) else None
 
     def _written(self) -> None:
         """A transaction is in."""
@@ -206,7 +232,7 @@ class Database:
 def _roll_back(cursor: Cursor) -> None:
     try:
         cursor.execute("ROLLBACK")
-    except duckdb.Error:            # a failed COMMIT has rolled back already
+    except (duckdb.Error, StoreError):                           # a failed COMMIT has rolled back already
         _log.debug("nothing to roll back", exc_info=True)
 
 
@@ -256,6 +282,8 @@ def _explain(path: Path, error: duckdb.Error) -> Exception:
         return _too_new(path)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.R_OK | os.W_OK):
         return StoreError(f"The database {path} cannot be read and written: check who may use this file and folder.")
+    if any(refusal in message for refusal in REFUSALS):              # nothing is wrong with the file
+        return StoreError(f"The database {path.name} cannot be opened while the disk refuses: {message}")
     damaged = isinstance(error, _DAMAGE) or "replaying WAL" in message       # a damaged log may even ask for absurd memory
     return _Unusable(message) if damaged else StoreError(f"The database {path} cannot be opened: {message}")
 
