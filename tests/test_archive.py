@@ -17,7 +17,7 @@ from backend.config import Backup, Restore
 from backend.data import images
 from backend.errors import ConfigError, InputError, ResourceError
 from backend.jobs import archives
-from backend.store import archive, scan, vault
+from backend.store import archive, restoring, scan, vault
 from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
@@ -58,7 +58,7 @@ def test_what_comes_back_is_what_was_there(data: Path, tmp_path: Path, name: str
     told: list[dict[str, Any]] = []
     made = archive.backup(tmp_path / "to" / name, lambda **said: told.append(said))
     assert (made["runs"], made["left_out"], made["files"]) == (3, [], len(tree(data))) and told[-1]["step"] == told[-1]["total"]
-    back = archive.restore(tmp_path / "to" / name, tmp_path / "back", quiet)
+    back = restoring.restore(tmp_path / "to" / name, tmp_path / "back", quiet)
     assert tree(tmp_path / "back") == tree(data) and back["files"] == made["files"]
     assert all((run / "parts").is_dir() for run in (tmp_path / "back" / "runs").glob("*/")), "a run that goes on writes there"
     picture = next(vault.walk(data / "images"))
@@ -92,8 +92,8 @@ def test_a_second_backup_copies_only_what_is_new(data: Path, tmp_path: Path) -> 
     third = archive.backup(tmp_path / "to", quiet)
     assert third["copied_files"] == len(tree(new)) and third["files"] == first["files"] + len(tree(new))
     assert [head["name"] for head in vault.heads(tmp_path / "to")] == [m["name"] for m in (third, same, first)]
-    archive.restore(Path(first["path"]), tmp_path / "first", quiet)
-    archive.restore(tmp_path / "to", tmp_path / "newest", quiet)
+    restoring.restore(Path(first["path"]), tmp_path / "first", quiet)
+    restoring.restore(tmp_path / "to", tmp_path / "newest", quiet)
     assert new.name not in os.listdir(tmp_path / "first" / "runs") and new.name in os.listdir(tmp_path / "newest" / "runs")
 
 
@@ -104,7 +104,7 @@ def test_what_is_going_on_is_named_and_left_out_whole(data: Path, tmp_path: Path
     own = rundir.create("backup", {"to": "x"}, state="running")
     made = archive.backup(tmp_path / "to", quiet, own.name)
     assert made["left_out"] == [dict(run_id=training.name, recipe="train-detector", state="running")]
-    archive.restore(tmp_path / "to", tmp_path / "back", quiet)
+    restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
     there = os.listdir(tmp_path / "back" / "runs")
     assert waits.name in there and training.name not in there and own.name not in there
     assert (tmp_path / "back" / "runs" / waits.name / "inbox" / "000000.bin").read_bytes() == b"uploaded"
@@ -116,7 +116,7 @@ def test_of_a_folder_watch_that_goes_on_what_counts_is_taken(data: Path, tmp_pat
         plant.add(watch, [{}])
     rundir.write_json(watch / "watch.json", dict(number=2))           # the third group does not count yet
     archive.backup(tmp_path / "to", quiet)
-    archive.restore(tmp_path / "to", tmp_path / "back", quiet)
+    restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
     back = tmp_path / "back" / "runs" / watch.name
     assert [p.name for p in rundir.parts(back)] == ["inspections-000001.parquet", "inspections-000002.parquet"]
     state = rundir.read_json(back / "state.json")
@@ -138,7 +138,7 @@ def test_a_run_that_changes_under_the_copy_is_copied_anew(data: Path, tmp_path: 
     monkeypatch.setattr(vault.Folder, "put", meddled)
     assert archive.backup(tmp_path / "to", quiet)["left_out"] == [dict(run_id=run.name, recipe="inspect", state="interrupted")]
     assert archive.backup(tmp_path / "to", quiet)["left_out"] == [], "it was still at the third look"
-    archive.restore(tmp_path / "to", tmp_path / "back", quiet)
+    restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
     assert rundir.read_json(tmp_path / "back" / "runs" / run.name / "state.json")["attempt"] == 6
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_overwritten(data: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine").touch()
     with pytest.raises(InputError, match="not an empty folder"):
-        archive.restore(tmp_path / "to", tmp_path / "there", quiet)
+        restoring.restore(tmp_path / "to", tmp_path / "there", quiet)
     (tmp_path / "whole.zip").touch()
     with pytest.raises(InputError, match="overwrites nothing"):
         archive.backup(tmp_path / "whole.zip", quiet)
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_there(data: Path, tmp_path: Pat
         kept = tmp_path / name / "files" / (digest := images.sha256(b"not looked at here"))[:2] / digest
         kept.write_bytes(b"not looked at hers")
     with pytest.raises(InputError, match="1 of .* damaged or missing: images/"):
-        archive.restore(tmp_path / name, tmp_path / "back", quiet)
+        restoring.restore(tmp_path / name, tmp_path / "back", quiet)
     assert "images/" in (tmp_path / "back" / archive.MARK).read_text()
     assert len(tree(tmp_path / "back")) == len(tree(data))              # one less, and the mark
 
@@ -179,7 +179,7 @@ def test_a_damaged_or_foreign_backup_is_refused(data: Path, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     for source in (tmp_path / "to", tmp_path / "no.zip", tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(InputError):
-            archive.restore(source, tmp_path / "back", quiet)
+            restoring.restore(source, tmp_path / "back", quiet)
     assert not (tmp_path / "back").exists()
 
 
@@ -188,7 +188,7 @@ def test_no_name_leads_out_of_the_folder(data: Path, tmp_path: Path) -> None:
     kept = writer.put_bytes("../out.txt", b"out")
     writer.finish([kept], dict(format=1, name="backup-1", runs=0, files=1, bytes=3, left_out=[], made_at=""))
     with pytest.raises(InputError, match="outside its folder"):
-        archive.restore(tmp_path / "evil", tmp_path / "back", quiet)
+        restoring.restore(tmp_path / "evil", tmp_path / "back", quiet)
     assert not (tmp_path / "out.txt").exists()
 
 
@@ -218,7 +218,7 @@ def test_half_a_backup_is_none(data: Path, tmp_path: Path, name: str, monkeypatc
             assert not list(tmp_path.glob("*.zip")) and not list(tmp_path.glob(".*.part"))
     limit = -1
     archive.backup(tmp_path / name, quiet)
-    archive.restore(tmp_path / name, tmp_path / "back", quiet)
+    restoring.restore(tmp_path / name, tmp_path / "back", quiet)
     assert tree(tmp_path / "back") == tree(data)
 
 
@@ -228,7 +228,7 @@ def test_a_backup_that_does_not_fit_is_not_begun(data: Path, tmp_path: Path, mon
     with pytest.raises(ResourceError, match="Nothing was copied"):
         archive.backup(tmp_path / "other", quiet)
     with pytest.raises(ResourceError, match="Nothing was restored"):
-        archive.restore(tmp_path / "to", tmp_path / "back", quiet)
+        restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
     assert not (tmp_path / "back").exists() and archive.backup(tmp_path / "to", quiet)["files"] == made["files"], "nothing is new"
 
 

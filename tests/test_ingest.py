@@ -303,7 +303,7 @@ def _everything() -> None:
 def _arrivals(source: Path, target: Path) -> list[Callable[[], object]]:
     """Everything in `source`, as steps that bring it to `target`: for each run its directory, running, then part by part, then its end."""
     steps: list[Callable[[], object]] = []
-    for run in sorted(source.iterdir()):
+    for run in sorted(p for p in source.iterdir() if p.is_dir()):
         def begin(run: Path = run) -> None:
             there = target / run.name
             (there / "parts").mkdir(parents=True, exist_ok=True)

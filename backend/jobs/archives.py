@@ -1,4 +1,4 @@
-"""Backup and restore as runs and as commands: recipes `backup` and `restore` over `store.archive`.
+"""Backup and restore as runs and as commands: recipes `backup` and `restore` over `store.archive` and `store.restoring`.
 
 A backup is a run like any other, with progress, time left and a place in the list of runs; it goes past both lanes, so that nobody waits
 for it. Where the data disk takes no more run (full, read-only) the command line makes one without: that is when it is wanted most. A
@@ -19,7 +19,7 @@ from typing import Any
 from backend.config import Backup, Restore
 from backend.errors import ConfigError, ResourceError
 from backend.jobs.executor import ROOT
-from backend.store import archive, mounts
+from backend.store import archive, mounts, restoring
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 Report = Callable[..., None]
@@ -39,7 +39,7 @@ def restore(config: Restore, run_dir: Path | None, report: Report) -> dict[str, 
         raise ConfigError("Name the backup (file) and an empty folder for it (into).")
     into = Path(config.into).expanduser().resolve()
     mounts.refuse_share(into)
-    made = archive.restore(Path(config.file), into, report)
+    made = restoring.restore(Path(config.file), into, report)
     return made | dict(parts=rebuilt(into), notes=[*notes(made), f"Start the program on it with DIFFSPECT_DATA={into}"])
 
 
@@ -51,9 +51,10 @@ def notes(made: dict[str, Any]) -> list[str]:
 
 
 def rebuilt(into: Path) -> int:
-    """Make the database of a restored folder, in a process of its own that knows no other folder. Returns from how many parts."""
+    """Make the database of a restored folder, a file whatever store this machine has, in a process of its own that knows no other folder.
+    Returns from how many parts."""
     done = subprocess.run([sys.executable, "-m", "backend", "rebuild", "--json"], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "DIFFSPECT_DATA": str(into), "DIFFSPECT_SUPERVISOR": "off"})
+                          env={**os.environ, "DIFFSPECT_DATA": str(into), "DIFFSPECT_STORE": ""})
     told = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
     if "parts" not in told:
         raise ResourceError(f"All files are in {into}, but its database could not be made: {told.get('error') or done.stderr[-300:]} "

@@ -15,6 +15,7 @@
     masters      readings of master parts
     annotations  what people noted at a moment, with its number
     named        parts that have a number of their own, for PPM
+    archive      what is backed up of a data folder; restoring: how it comes back; vault: where backups lie; mounts: on what disk it lies
     sampling     units drawn at random for people to read, in strata that stand, and what they said
     labels       pictures that wait for boxes, and what was drawn on each
     shadow       the last days with another model, beside the record

@@ -1,4 +1,4 @@
-"""Backup and restore of a data folder, while the program runs.
+"""Backup of a data folder, while the program runs; back comes one by `restoring`.
 
 What is copied: every run that has ended or still waits, with all its files; of a batch or a folder watch that is going on, what it had
 finished until then (it is restored as interrupted, and goes on); all kept pictures; whatever else lies in the folder, but what is made
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from backend import __version__, rundir
@@ -217,59 +217,3 @@ def _others() -> Iterator[Path]:
         if passed or path.suffix == ".lock" or path == demo_assets() or path.is_symlink():
             continue
         yield from (vault.walk(path) if path.is_dir() else [path] if path.is_file() else [])
-
-
-# restore -------------------------------------------------------------------------------------------------------------------
-
-
-def restore(source: Path, into: Path, report: Report) -> dict[str, Any]:
-    """Put a backup (zip file, folder: its newest, or a head in that folder) into an empty folder; each file is checked by its SHA-256.
-
-    Returns name, made_at, runs, files, bytes, left_out, into. Raises InputError where the folder is not empty, the backup cannot be read or
-    parts of it are damaged (what is whole is there then, and MARK names the rest); ResourceError where the disk refuses.
-    """
-    into = into.expanduser().resolve()
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise InputError(f"{into} is not an empty folder. A restore overwrites nothing: name a new folder, then start the program on it.")
-    with closing(vault.Reader(source.expanduser().resolve())) as reader:
-        head, files = reader.head, [one for one in reader.files if _safe(one.path)]
-        if needed := max(0, sum(one.size for one in files) - vault.free(into)):
-            raise ResourceError(f"The backup needs {needed / 1e9:.2f} GB more than are free at {into}. Nothing was restored.")
-        try:
-            damaged = _put_back(reader, files, into, report)
-        except OSError as error:
-            raise ResourceError(f"The restore stopped: {error.strerror}. What lies in {into} is not whole; empty it, free some space, then "
-                                "restore again. The backup is as it was.") from error
-    if damaged:
-        raise InputError(f"{len(damaged):,} of {len(files):,} files of this backup are damaged or missing: {', '.join(damaged[:3])}"
-                         f"{' and more' if len(damaged) > 3 else ''}. All others are in {into}, where {MARK} names them; take an earlier "
-                         "backup if there is one.")
-    return dict({k: head.get(k) for k in ("name", "made_at", "runs", "files", "bytes", "left_out")}, into=str(into))
-
-
-def _safe(path: str) -> bool:
-    """Raises InputError for a path that would lead out of the folder: a backup may come from anywhere."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in path or not parts.parts:
-        raise InputError(f"This is no backup of Diffspect: it names a file outside its folder ({path!r}).")
-    return True
-
-
-def _put_back(reader: vault.Reader, files: list[Kept], into: Path, report: Report) -> list[str]:
-    """Write all files. Returns the paths of those that are damaged; while it works, and where some are, MARK says so."""
-    into.mkdir(parents=True, exist_ok=True)
-    rundir.write_json(into / MARK, dict(backup=reader.head["name"], damaged=[]))
-    total, done, damaged = sum(one.size for one in files), 0, list[str]()
-    for n, one in enumerate(files, 1):
-        if not reader.copy(one, into / one.path):
-            damaged.append(one.path)
-        done += one.size
-        report(step=done >> 20, total=total >> 20, message=f"{n:,} of {len(files):,} files")
-    for run in (into / "runs").glob("*/"):
-        (run / "parts").mkdir(exist_ok=True)                     # empty folders are in no backup, and a run that goes on writes there
-    vault.settle(into)
-    if damaged:
-        rundir.write_json(into / MARK, dict(backup=reader.head["name"], damaged=damaged))
-    else:
-        (into / MARK).unlink()
-    return damaged

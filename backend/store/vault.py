@@ -19,7 +19,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -228,69 +228,15 @@ def heads(folder: Path) -> list[Head]:
 
 def listed(folder: Path, head: Head) -> list[Kept]:
     """The files of a backup in a folder. Raises InputError where its list is damaged."""
-    return _unpacked((folder / f"{head['name']}.parquet").read_bytes(), head)
+    return unpacked((folder / f"{head['name']}.parquet").read_bytes(), head)
 
 
-def _unpacked(content: bytes, head: Head) -> list[Kept]:
+def unpacked(content: bytes, head: Head) -> list[Kept]:
     if head.get("format", 0) > FORMAT:
         raise InputError("A newer Diffspect made this backup. Restore it with that version.")
     if hashlib.sha256(content).hexdigest() != head.get("list"):
         raise InputError(f"The list of the backup {head.get('name')} is damaged, so nothing of it can be trusted. Take another backup.")
     return [Kept(**row) for row in pq.read_table(io.BytesIO(content)).to_pylist()]
-
-
-class Reader:
-    """One backup to read from: `head`, `files`, `copy`."""
-
-    def __init__(self, source: Path) -> None:
-        self._stack: list[Any] = []
-        try:
-            self._open(source)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, pa.ArrowException) as error:
-            self.close()
-            raise InputError(f"{source} is no backup that can be read: {error}.") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, source: Path) -> None:
-        if source.is_dir() or source.suffix == ".json":
-            self._folder, self._zip = source if source.is_dir() else source.parent, None
-            found = [h for h in heads(self._folder) if source.is_dir() or h["name"] == source.stem]
-            if not found:
-                raise InputError(f"There is no whole backup in {source}.")
-            self.head: Head = found[0]
-            self.files = listed(self._folder, self.head)
-            return
-        self._folder, self._zip = source.parent, zipfile.ZipFile(source)
-        self._stack.append(self._zip)
-        self.head = json.loads(self._zip.read("head.json"))
-        self.files = _unpacked(self._zip.read("list.parquet"), self.head)
-
-    def copy(self, one: Kept, target: Path) -> bool:
-        """Write a file where it belongs. False, and nothing is there, where the backup's copy is damaged or missing."""
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as out, closing(self._source(one)) as source:
-                said = copied(source, out)
-            if said != (one.size, one.digest):
-                return False
-            os.chmod(temporary, one.mode)
-            os.utime(temporary, ns=(one.mtime_ns, one.mtime_ns))
-            os.replace(temporary, target)
-            return True
-        except (FileNotFoundError, KeyError, EOFError, zipfile.BadZipFile):
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _source(self, one: Kept) -> IO[bytes]:
-        return self._zip.open(one.path) if self._zip else open(self._folder / "files" / one.digest[:2] / one.digest, "rb")
-
-    def close(self) -> None:
-        for one in self._stack:
-            one.close()
 
 
 def free(at: Path) -> int:
