@@ -27,6 +27,9 @@ def passed() -> bool:
         _over()
         _ask()
         return False
+    except jobs.DiffspectError as error:                         # the list of accounts cannot be read: nobody gets in
+        words.sorry(error)
+        return False
     _carry()
     st.fragment(_still, run_every=PAUSE_S)()
     return True
@@ -54,7 +57,7 @@ def _still() -> None:
     """A page that is left open does not outlive its session."""
     try:
         person.who()
-    except jobs.AccessError:
+    except jobs.DiffspectError:
         st.rerun()
 
 
