@@ -39,8 +39,9 @@ READERS = {
 }
 # What pages ask of other modules of `backend.jobs`, which the other side of the process border asks too: all of it reads or computes.
 PLAIN = """channels.known channels.usable channels.passed_over channels.of_app delivery.log delivery.asked report_runs.plan
-    report_runs.reports report_runs.Plan spreadsheet.csv signals.title signals.sentence signals.when two_periods.before entrance.may_listen entrance.why_not entrance.here
-    entrance.Request entrance.over_tls entrance.host_of needs.why_not needs.asked_of needs.Person"""
+    report_runs.reports report_runs.Plan spreadsheet.csv privileges.warning signals.title signals.sentence signals.when
+    two_periods.before entrance.may_listen entrance.why_not entrance.here entrance.Request entrance.over_tls entrance.host_of
+    needs.why_not needs.asked_of needs.Person"""
 
 
 @pytest.fixture(autouse=True)
@@ -417,11 +418,11 @@ def test_a_server_that_listens_wider_is_refused_with_what_to_do(data_folder: Pat
 def test_the_command_line_acts_as_the_operator(data_folder: Path, monkeypatch: pytest.MonkeyPatch,
                                                capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["accounts", "list"]) == 0 and "for one person at this machine" in capsys.readouterr().out
-    for arguments, typed in ((["add", "Ana", "--role", "admin", "--password-stdin"], SECRET), (["add", "Pat", "--role", "manager", "--address",
-                             "pat@plant.example"], ""), (["role", "Pat", "--role", "engineer"], ""), (["password", "Ana", "--password-stdin"],
-                             SECRET + "!"), (["close", "Pat"], ""), (["open", "Pat"], "")):
+    for line, typed in (("add Ana --role admin --password-stdin", SECRET), ("add Pat --role manager --address pat@plant.example", ""),
+                        ("role Pat --role engineer", ""), ("password Ana --password-stdin", SECRET + "!"), ("close Pat", ""),
+                        ("open Pat", "")):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
-        assert main(["accounts", *arguments]) == 0, arguments
+        assert main(["accounts", *line.split()]) == 0, line
     assert main(["accounts", "close", "Ana"]) == 1 and "only admin" in capsys.readouterr().err
     assert {e["kind"] for e in audit.entries()} == {"operator"} and accounts.find("Pat").role == "engineer"
     with pytest.raises(AccessError):
