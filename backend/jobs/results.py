@@ -29,6 +29,12 @@ def revision() -> int:
     return house.database().revision
 
 
+def counted(plant: str, line: str = "") -> int:
+    """Grows where a verdict on the plant, or on this line of it, has changed: counts that were asked for since then still hold."""
+    db = house.database()
+    return db.revision if db.turn() is not None else db.counted(plant, line)
+
+
 # the plant -----------------------------------------------------------------------------------------------------------------
 
 

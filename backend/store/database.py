@@ -151,6 +151,8 @@ class Database:
             self._connection.close()
             self._connection, self._lost = self._connect(), False
             self.memory.clear()
+            self._counted_all = self.revision + 1        # what failed last may be in after all
+            self.revision += 1
 
     @contextmanager
     def write(self) -> Iterator[Cursor]:

@@ -1,7 +1,8 @@
 """Answers of the store, kept between reruns until something new is ingested.
 
 Stands between pages and `jobs.results`: the key is the store's revision, so a page never shows rows older than the last ingest
-and never asks twice for the same. Knows nothing of what is asked.
+and never asks twice for the same. What only counts is kept until a verdict on its plant and line changes: with thirty people at work
+something comes in every few seconds, and is seldom what the others look at. Knows nothing of what is asked.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,20 @@ from pages.components import person
 
 # One entry is a table of at most some thousand rows (well under 1 MB); a picture is 5-200 kB. Both caps keep the app under 150 MB.
 _TABLES, _PICTURES = 300, 600
+COUNTS = ("totals", "trend", "unusual_trend", "breakdown", "pareto", "per_million", "compared")         # hang on verdicts alone
 PERSONAL = ("reviews",)                # what the admin and the person see of it is not what others do
 
 
 def cached(fn_name: str, *args: Any, **kwargs: Any) -> Any:
     """`jobs.results.<fn_name>(*args, **kwargs)`, asked again only after the next ingest. Errors are not kept."""
-    return _answer(fn_name, jobs.results.revision(), person.named() if fn_name in PERSONAL else "", args, kwargs)
+    return _answer(fn_name, _as_of(fn_name, args), person.named() if fn_name in PERSONAL else "", args, kwargs)
+
+
+def _as_of(fn_name: str, args: tuple[Any, ...]) -> int:
+    asked = [a for a in args if isinstance(a, jobs.Filters)]
+    if fn_name in COUNTS and asked:
+        return max(jobs.results.counted(a.plant, a.line) for a in asked)
+    return jobs.results.revision()
 
 
 def lately() -> datetime:

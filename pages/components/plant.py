@@ -5,6 +5,7 @@ data never share a page: it asks for one plant and passes that on with every que
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from backend import jobs
-from pages.components import person, results_note, run_panel, text, words
+from pages.components import crowd, person, results_note, run_panel, text, words
 from pages.components.cached import cached
 
 STYLE = """<style>
@@ -179,11 +180,12 @@ def uncounted() -> None:
 
 def _watch(seen: int) -> None:
     """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
-    st.fragment(_look, run_every=0.5 if jobs.recent(limit=1, open_only=True) else 1.0)(seen)
+    soon = 0.5 if jobs.recent(limit=1, open_only=True) else 1.0
+    st.fragment(_look, run_every=max(soon, crowd.rest_s() / 5))(seen, time.monotonic())
 
 
-def _look(seen: int) -> None:
-    if jobs.results.revision() != seen and not _more_soon():
+def _look(seen: int, drawn: float = 0.0) -> None:
+    if jobs.results.revision() != seen and time.monotonic() - drawn >= crowd.rest_s() and not _more_soon():
         st.rerun()
 
 
