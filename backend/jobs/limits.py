@@ -6,8 +6,8 @@
 A zip, an annotation file or a network may be made to grow, or to compute for ever, inside libraries that ask nobody. Of other recipes no
 limit is known that would not end honest work; their lane is ended by a person. Knows nothing of recipes but their names.
 
-    DIFFSPECT_WORKER_GB    memory of such a worker, in GB; else 6 and one for each core. Inspecting takes 0.4 to 1.5, an import 0.3 and up to
-                           4 for the largest annotation file that is read
+    DIFFSPECT_WORKER_GB    memory of such a worker, in GB; else 6 and one for each core. Inspecting takes 0.4 to 1.5, an import 0.3, and
+                           up to 4 for the largest annotation file that is read
 """
 
 import os
@@ -25,8 +25,8 @@ LIMITED = {"import", "inspect", "predict", "watch"}
 SILENCE_S = {"inspect": 900.0, "predict": 900.0, "import": 3600.0}
 ON_A_GPU = {"inspect", "predict", "watch"}         # where there is one, CUDA reserves what no limit can tell from use
 DRIVER = Path("/proc/driver/nvidia/version")
-SILENT = ("It reported nothing for {} minutes, so it was ended: a file or the model keeps it busy without end. Try it with half of the files "
-          "to find which.")
+SILENT = ("It reported nothing for {} minutes, so it was ended: a file or the model keeps it busy without end. Try it with half of the "
+          "files to find which.")
 LARGE = ("It took all of the {:.3g} GB of memory that a run of this kind may take. A file is larger inside than it looks, or there are too "
          "many at once. DIFFSPECT_WORKER_GB sets another limit.")
 

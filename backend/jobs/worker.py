@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from backend import rundir
 from backend.config import RECIPES, Config
 from backend.errors import Canceled, ConfigError, DiffspectError, InputError
-from backend.jobs import executor, limits, locks, logs, memory, recipes
+from backend.jobs import executor, limits, locks, logs, memory, recipes, runs
 from backend.jobs.report import Reporter
 
 CODES = {"completed": 0, "failed": 1, "canceled": 3, "interrupted": 4}
@@ -150,13 +150,8 @@ def call(run_dir: Path, report: Reporter) -> None:
 
 def _job(run_dir: Path) -> tuple[str, dict[str, Any]]:
     """The recipe and its settings. Raises InputError where job.json is no longer what was written."""
-    try:
-        job = rundir.read_json(run_dir / "job.json")
-        name, values = job["recipe"], job["config"]
-        if name in RECIPES and isinstance(values, dict):
-            return str(name), values
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
+    if runs.readable(run_dir) and (job := runs.job(run_dir))["recipe"] in RECIPES:
+        return str(job["recipe"]), dict(job["config"])
     raise InputError("The description of this run, job.json, is damaged. Start it anew.")
 
 
