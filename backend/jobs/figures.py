@@ -130,7 +130,7 @@ class Figures(Collector):
 
     def _store(self) -> Iterator[Metric]:
         said = told.read()
-        last = {(row["plant"], row["line"] or ""): row["at"] for row in said["lines"]}
+        last: dict[Labels, datetime] = {(row["plant"], row["line"] or ""): row["at"] for row in said["lines"]}
         last |= {key: max(at, last.get(key, at)) for key, at in self._last.items()}
         yield _gauge("diffspect_last_picture_timestamp_seconds", "When the newest picture of a line was taken.", ("plant", "line"),
                      [(key, at.timestamp()) for key, at in sorted(last.items())])
