@@ -1,7 +1,8 @@
-"""From the file to the lake: every row of every table as it stands, in one transaction, counted and summed on both sides before it is in.
+"""From the file to the lake: every row of every table as it stands, in one transaction; then counted and summed on both sides.
 
-The file is opened for reading only and stays as it is. The way back is `python -m backend rebuild` without the lake: everything is derived
-from run directories. Rows are copied rather than derived anew because that takes seconds where deriving takes minutes.
+What is summed is what the lake gives back once it is in, and where that differs all is taken out again. The file is opened for reading
+only and stays as it is. The way back is `python -m backend rebuild` without the lake: everything is derived from run directories. Rows are
+copied because that is less than to judge them anew.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +24,21 @@ Report = Callable[[str, int, int], None]                 # of a table: its name,
 
 def migrate(source: Path, target: Lake, report: Report) -> dict[str, int]:
     """Copy the file's rows into the lake's empty schema. Returns rows by table. Raises StoreError, and then nothing is in."""
-    with closing(_read(source)) as file, target.write() as cursor:
-        if cursor.execute("SELECT (SELECT count(*) FROM ingested) + (SELECT count(*) FROM events)").one():
-            raise StoreError(f"{target.where.plant} has records in the lake already. To make them again from the results on disk: "
-                             "python -m backend rebuild")
+    with closing(_read(source)) as file:
         tables = [t for (t,) in file.execute("SELECT table_name FROM duckdb_tables() WHERE table_name <> 'about' ORDER BY 1").fetchall()]
-        copied = {table: _copy(file, cursor, table, report) for table in tables}
-        cursor.moved = None
-    target.memory.clear()
+        with target.write() as cursor:
+            if cursor.execute("SELECT (SELECT count(*) FROM ingested) + (SELECT count(*) FROM events)").one():
+                raise StoreError(f"{target.where.plant} has records in the lake already. To make them again from the results on disk: "
+                                 "python -m backend rebuild")
+            copied = {table: _copy(file, cursor, table, report) for table in tables}
+            cursor.moved = None
+        target.memory.clear()
+        try:
+            for table in tables:
+                _check(file, target, table)
+        except BaseException:
+            target.clear()
+            raise
     return copied
 
 
@@ -52,21 +60,27 @@ def _read(source: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _copy(file: duckdb.DuckDBPyConnection, cursor: Cursor, table: str, report: Report) -> int:
-    """A table, in the order in which its rows stand. Raises StoreError where both sides do not come to the same."""
-    columns = [row[0] for row in file.execute(f"SELECT column_name FROM (DESCRIBE {table})").fetchall()]
-    sums = f"SELECT count(*) AS n, coalesce(sum(hash({', '.join(map(_plain, columns))})), 0)::VARCHAR AS total FROM {table}"
-    rows, total = file.execute(sums).fetchone() or (0, "0")
+    """A table, in the order in which its rows stand."""
+    (rows,) = file.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
     done = 0
     for batch in _batches(file, table):
         with cursor.lend("moving", batch):
             cursor.execute(f"INSERT INTO {table} BY NAME SELECT * FROM moving")
         done += batch.num_rows
         report(table, done, rows)
-    found = cursor.execute(sums).dicts()[0]
+    return done
+
+
+def _check(file: duckdb.DuckDBPyConnection, target: Lake, table: str) -> None:
+    """What anybody reads now that it is committed: as many rows, and the same sum of a hash over all columns. Raises StoreError."""
+    columns = ", ".join(f'"{row[0]}"' for row in file.execute(f"SELECT column_name FROM (DESCRIBE {table})").fetchall())
+    sums = f"SELECT count(*) AS n, coalesce(sum(hash({columns})), 0)::VARCHAR AS total FROM "
+    rows, total = file.execute(sums + table).fetchone() or (0, "0")
+    with target.cursor() as cursor:
+        found = cursor.execute(f'{sums} lake."{target.where.schema}".{table}').dicts()[0]
     if (found["n"], found["total"]) != (rows, total):
         raise StoreError(f"The table {table} came to {found['n']:,} rows with the sum {found['total']}; in the file it is {rows:,} and "
                          f"{total}. Nothing was taken along.")
-    return int(rows)
 
 
 def _batches(file: duckdb.DuckDBPyConnection, table: str) -> Iterator[pa.Table]:
@@ -74,6 +88,3 @@ def _batches(file: duckdb.DuckDBPyConnection, table: str) -> Iterator[pa.Table]:
     for batch in reader:
         yield pa.Table.from_batches([batch])
 
-
-def _plain(column: str) -> str:
-    return f'"{column}"'

@@ -42,7 +42,8 @@ def turns(connection: duckdb.DuckDBPyConnection, named: dict[str, str]) -> dict[
 def see(connection: duckdb.DuckDBPyConnection, named: dict[str, str], own: str) -> None:
     """Make the views anew, of these plants. Whoever asks meanwhile sees the old ones."""
     mine = named[own]
-    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ?", [mine]).fetchall()
+    tables = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = ?",
+                                [mine]).fetchall()
     connection.execute("BEGIN")
     for (table,) in tables:
         rows = [f'SELECT * FROM lake."{mine}".{table}']
