@@ -10,6 +10,7 @@ from typing import Any
 from tests.benchmarks.anomaly_arms import ABLATION
 from tests.benchmarks.comparison_tables import compared
 from tests.benchmarks.dashboard_tables import grown
+from tests.benchmarks.lake_tables import shared
 from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
 from tests.benchmarks.record import RESULTS, ROOT
 from tests.benchmarks.sessions_tables import crowd
@@ -71,7 +72,7 @@ DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 cra
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
 # those that `table` does not fit
 FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made,
-         "dashboard": grown, "sessions": crowd}
+         "dashboard": grown, "sessions": crowd, "lake": shared}
 
 
 def rewritten(text: str) -> str:
