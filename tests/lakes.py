@@ -31,7 +31,7 @@ class Server:
         assert PROGRAMS is not None, NONE_HERE
         who = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
         with open(self.folder / "said", "w") as said:                    # a file: the server would keep a pipe open
-            done = subprocess.run([*who, str(PROGRAMS / program), *words], stdout=said, stderr=said, cwd=self.folder, timeout=120)
+            done = subprocess.run([*who, str(PROGRAMS / program), *words], stdout=said, stderr=said, cwd=self.folder, timeout=600)
         assert done.returncode == 0, (self.folder / "said").read_text()
 
     def start(self) -> None:

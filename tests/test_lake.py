@@ -175,7 +175,7 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
     for writer in writers:
         assert writer.stdin is not None
         print("go", file=writer.stdin, flush=True)
-    said = [writer.communicate(timeout=240)[0].split() for writer in writers]
+    said = [writer.communicate(timeout=600)[0].split() for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 4
     assert said[2][1] == said[3][1] == "0", "plants do not wait for each other"
     of("linz")
