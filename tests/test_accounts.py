@@ -156,7 +156,8 @@ def test_what_each_role_may(staff: Callable[[str], Any], what: str) -> None:
 
 def test_nobody_signed_in_may_nothing_and_nobody_set_up_may_all(staff: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch,
                                                                 tmp_path: Path) -> None:
-    for ask in (jobs.recent, results.revision, lambda: jobs.cancel("x"), people.me, *(act for _, act in ACTS.values())):
+    asks: list[Callable[[], Any]] = [jobs.recent, results.revision, lambda: jobs.cancel("x"), people.me, *(act for _, act in ACTS.values())]
+    for ask in asks:
         with pytest.raises(AccessError, match="Sign in to go on"):
             ask()
     with needs.acting_as(Person("Pat", "", "oidc")), pytest.raises(AccessError, match="Pat has no role yet"):

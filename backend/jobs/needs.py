@@ -30,7 +30,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 from backend.errors import AccessError, ResourceError
 from backend.jobs import accounts
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ROLES = {"manager": "reads, annotates, acknowledges", "engineer": "runs, reviews, synthesises, and all that a manager may",
          "admin": "puts models to use, looks after users, keeps and removes data; may all"}

@@ -16,7 +16,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from backend import jobs
 from backend.jobs import needs
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 TOKEN, COOKIE = "session_token", "diffspect_session"
 _kept: ContextVar[str] = ContextVar("token", default="")
 
