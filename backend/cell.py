@@ -9,7 +9,7 @@ Started and ended by `jobs.cells`; knows nothing of the app.
 """
 
 import os
-import pickle  # nosec B403: read from the app alone
+import pickle  # nosec B403  # read from the app alone
 import resource
 import struct
 import sys
@@ -37,7 +37,7 @@ def main() -> None:
     shut()
     while (asked := _read(given)) is not None:
         resource.setrlimit(resource.RLIMIT_CPU, (_used() + SECONDS, resource.RLIM_INFINITY))
-        sign, said = answer(*pickle.loads(asked))  # nosec B301: from the app
+        sign, said = answer(*pickle.loads(asked))  # nosec B301  # from the app
         answers.write(LENGTH.pack(1 + len(said)) + sign + said)
         answers.flush()
 

@@ -5,7 +5,7 @@ since to count it as good would be a lie. Knows nothing of picture sizes.
 """
 
 import re
-import xml.etree.ElementTree as ET  # nosec B405: entities are refused before
+import xml.etree.ElementTree as ET  # nosec B405  # entities are refused before
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -49,7 +49,7 @@ def _voc_root(entry: Entry) -> ET.Element | None:
     of it stands beside a zero."""
     try:
         data = entry.read()
-        root = None if b"<!ENTITY" in data or b"<!ENTITY" in data.replace(b"\0", b"") else ET.fromstring(data)  # nosec B314: see above
+        root = None if b"<!ENTITY" in data or b"<!ENTITY" in data.replace(b"\0", b"") else ET.fromstring(data)  # nosec B314  # see above
     except (InputError, ET.ParseError, ValueError, LookupError):
         return None
     return root if root is not None and root.tag == "annotation" else None

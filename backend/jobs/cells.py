@@ -8,10 +8,10 @@ a list's picture (640 × 512, 400 wide), 22.2 ms instead of 20.6, the least of 6
 import atexit
 import logging
 import os
-import pickle  # nosec B403: written here, read in the cell; what comes back is bytes
+import pickle  # nosec B403  # written here, read in the cell; what comes back is bytes
 import queue
 import select
-import subprocess  # nosec B404: our own module, without a shell
+import subprocess  # nosec B404  # our own module, without a shell
 import sys
 import threading
 import time
@@ -37,7 +37,7 @@ class Cell:
     def __init__(self) -> None:
         clean = {name: os.environ[name] for name in KEPT if name in os.environ}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")      # a cell may begin no thread
-        self.process = subprocess.Popen(COMMAND, bufsize=0, cwd=ROOT, env=clean | threads,  # nosec B603: no shell, no word from outside
+        self.process = subprocess.Popen(COMMAND, bufsize=0, cwd=ROOT, env=clean | threads,  # nosec B603  # no shell, no word from outside
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, asked: bytes) -> tuple[bytes, bytes]:

@@ -5,7 +5,7 @@ from an installed package, from where torchvision or timm keep theirs on disk, o
 Knows nothing of students or of defects.
 """
 
-import pickle
+import pickle  # nosec B403 # its errors alone
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

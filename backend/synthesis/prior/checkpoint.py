@@ -51,7 +51,8 @@ def folder_of(where: Path | str) -> Path:
 def _kept(name: str) -> Path | None:
     """What an earlier call has fetched, if it is whole."""
     try:
-        found = Path(huggingface_hub.snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=True))
+        found = Path(huggingface_hub.snapshot_download(  # nosec B615 # fetches nothing
+            name, allow_patterns=WANTED, ignore_patterns=UNWANTED, local_files_only=True))
     except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, errors.HFValidationError):
         return None
     return None if lacking(found) else found
@@ -60,7 +61,8 @@ def _kept(name: str) -> Path | None:
 def _fetched(name: str) -> Path:
     """Fetch a checkpoint from the hub. Raises NotFoundError."""
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        return Path(huggingface_hub.snapshot_download(  # nosec B615 # the one that a person names; safetensors and JSON alone
+            name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as problem:
         raise NotFoundError(f"The hub has no checkpoint {name!r} for this user, and there is no folder of this name.") from problem
     except (OSError, errors.HTTPError) as problem:
