@@ -122,7 +122,8 @@ def browse(url: str, until: float, told: Told) -> None:
             page.goto(f"{url}/?{DEMO}")
             chance = random.Random(1000)
             while time.monotonic() < until:
-                chance.choice(page.get_by_test_id("stSidebarNavLink").all() or [page.locator("body")]).click()
+                page.get_by_test_id("stSidebarNavLink").first.wait_for(state="attached")
+                chance.choice(page.get_by_test_id("stSidebarNavLink").all()).dispatch_event("click")         # wherever it is scrolled to
                 page.get_by_role("heading").first.wait_for()
                 told.browsed += 1
                 page.wait_for_timeout(1000 * min(chance.uniform(*THINK_S), max(0.1, until - time.monotonic())))
