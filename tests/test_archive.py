@@ -198,25 +198,25 @@ def test_half_a_backup_is_none(data: Path, tmp_path: Path, name: str, monkeypatc
     if name == "backups":
         archive.backup(tmp_path / name, quiet)
     plant.batch([{}, {}])
-    copied, seen = vault.copied, [0]
+    copied, seen, limits = vault.copied, [0], [0]
 
     def full(source: Any, out: Any) -> tuple[int, str]:
         seen[0] += 1
-        if seen[0] == limit:
+        if seen[0] == limits[0]:
             out.write(b"h")
             raise OSError(errno.ENOSPC, "No space left on device")
         return copied(source, out)
 
     monkeypatch.setattr(vault, "copied", full)
     for limit in (1, 3):
-        seen[0] = 0
+        seen[0], limits[0] = 0, limit
         with pytest.raises(ResourceError, match="is full.*no backup"):
             archive.backup(tmp_path / name, quiet)
         if name == "backups":
             assert len(vault.heads(tmp_path / name)) == 1 and not list((tmp_path / name / "files").glob(".*"))
         else:
             assert not list(tmp_path.glob("*.zip")) and not list(tmp_path.glob(".*.part"))
-    limit = -1
+    limits[0] = -1
     archive.backup(tmp_path / name, quiet)
     restoring.restore(tmp_path / name, tmp_path / "back", quiet)
     assert tree(tmp_path / "back") == tree(data)

@@ -1,4 +1,4 @@
-"""A real disk that is full, or turns read-only: the app says so, loses nothing, and goes on by itself once the disk takes something again."""
+"""A real disk that is full: the app says so, loses nothing, and goes on by itself once the disk takes something again."""
 
 import os
 import subprocess

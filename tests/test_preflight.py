@@ -66,7 +66,7 @@ def test_a_share_starts_nothing(table: Path, data_folder: Path, capsys: pytest.C
     assert "network share" in capsys.readouterr().out and not (data_folder / "inspection.duckdb").exists()
 
 
-def found(name: str) -> preflight.Line:
+def found(name: str) -> machine.Line:
     return next(line for line in preflight.lines() if line.name == name)
 
 

@@ -241,10 +241,10 @@ def test_a_retention_that_is_removed_is_forgotten(db: Database) -> None:
     assert plant.facts(db, "kept") == [dict(kept=True)] and plant.tables(db)["let_go"] == []
 
 
-def ended(recipe: str, state: str = "completed", days: int = 100, **files: bytes) -> Path:
+def ended(recipe: str, files: dict[str, bytes], state: str = "completed", days: int = 100) -> Path:
     run = rundir.create(recipe, {"name": recipe})
     for name, data in files.items():
-        path = run / name.replace("__", "/").replace("_dot_", ".")
+        path = run / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     rundir.set_state(run, state, finished_at=(datetime.now(UTC) - timedelta(days=days)).isoformat())
@@ -252,8 +252,8 @@ def ended(recipe: str, state: str = "completed", days: int = 100, **files: bytes
 
 
 def test_logs_of_ended_runs(db: Database) -> None:
-    old, short = ended("import", log_dot_txt=b"x" * 1000), ended("import", log_dot_txt=b"x")
-    young = ended("import", days=5, log_dot_txt=b"x" * 1000)
+    old, short = ended("import", {"log.txt": b"x" * 1000}), ended("import", {"log.txt": b"x"})
+    young = ended("import", {"log.txt": b"x" * 1000}, days=5)
     going = rundir.create("import", {}, state="running")
     (going / "log.txt").write_bytes(b"x" * 1000)
     _, result = let_go(Retention(logs=30, apply=True))
@@ -264,9 +264,9 @@ def test_logs_of_ended_runs(db: Database) -> None:
 
 
 def test_uploads_and_checkpoints_of_ended_runs(db: Database) -> None:
-    failed = ended("inspect", "failed", inbox__000000_dot_bin=b"x" * 500)
-    training = ended("train-diffusion", "interrupted", **{"training-denoiser__checkpoint_dot_pt": b"x" * 300, "denoiser__head_dot_json": b"{}"})
-    ours = ended("train-detector", "failed", training__last_dot_pt=b"x")
+    failed = ended("inspect", {"inbox/000000.bin": b"x" * 500}, "failed")
+    training = ended("train-diffusion", {"training-denoiser/checkpoint.pt": b"x" * 300, "denoiser/head.json": b"{}"}, "interrupted")
+    ours = ended("train-detector", {"training/last.pt": b"x"}, "failed")
     rundir.write_json(rundir.create("experiment", {}) / "plan.json", dict(members=[dict(run_id=ours.name)]))
     _, result = let_go(Retention(leftovers=30, apply=True))
     assert result["leftovers"] == dict(count=2, bytes=800)
@@ -277,9 +277,9 @@ def test_uploads_and_checkpoints_of_ended_runs(db: Database) -> None:
     runs.resume(ours.name)
 
 
-def made(name: str, **more: bytes) -> Path:
+def made(name: str) -> Path:
     head = json.dumps(dict(key=f"key-{name}", name=name, classes=["pits"], items=[dict(file="a.png", width=1, height=1, parent="")]))
-    return ended("synthesize", **{"synthetic__head_dot_json": head.encode(), "synthetic__a_dot_png": b"x" * 100}, **more)
+    return ended("synthesize", {"synthetic/head.json": head.encode(), "synthetic/a.png": b"x" * 100})
 
 
 def test_synthetic_sets_that_nobody_wanted(db: Database) -> None:

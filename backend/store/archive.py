@@ -111,9 +111,9 @@ def _backup(copying: _Copying, to: Path, own: str) -> dict[str, Any]:
     head = dict(format=vault.FORMAT, name=f"backup-{at[:10].replace('-', '')}-{at[11:26].replace(':', '').replace('.', '-')}", made_at=at,
                 program=__version__, runs=runs, files=len(copying.files), bytes=sum(f.size for f in copying.files),
                 copied_files=copying.copied, copied_bytes=copying.copied_bytes, left_out=copying.left_out, made_again=list(MADE_AGAIN))
-    path = copying.writer.finish(copying.files, head)
+    where = copying.writer.finish(copying.files, head)
     copying.report(step=max(copying.total >> 20, 1), total=max(copying.total >> 20, 1), message="Whole")
-    return dict({k: v for k, v in head.items() if k not in ("format", "program", "made_again")}, path=path)
+    return dict({k: v for k, v in head.items() if k not in ("format", "program", "made_again")}, path=where)
 
 
 def _weigh(copying: _Copying, to: Path) -> None:

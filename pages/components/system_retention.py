@@ -12,8 +12,8 @@ _KEY = "retention_outlook"
 
 
 def show() -> None:
-    st.markdown("What is older than so many days is let go, unless a model, a dataset, a review, a report, a comparison, a random sample or "
-                "an open alarm refers to it. Counts and trends stay. Decisions and the audit log are never let go.")
+    st.markdown("What is older than so many days is let go, unless a model, a dataset, a review, a report, a comparison, a random sample "
+                "or an open alarm refers to it. Counts and trends stay. Decisions and the audit log are never let go.")
     config = _form()
     if config is not None:
         st.session_state[_KEY] = _looked(config)
@@ -34,7 +34,7 @@ def _form() -> "jobs.Retention | None":
                 value = st.number_input("after days", 7, 36_500, usual, key=f"days_{kind}", label_visibility="collapsed")
                 days[kind] = int(value) if wanted else None
         asked = st.form_submit_button("See what would go", icon=":material/search:")
-    return jobs.Retention(**days) if asked else None
+    return jobs.Retention.from_json(days) if asked else None
 
 
 def _looked(config: "jobs.Retention") -> "tuple[jobs.Retention, dict[str, Any]] | None":

@@ -150,6 +150,8 @@ def carried_out(moment: Moment, seed: Path, folder: Path, expected: dict[str, An
     shutil.copytree(seed.parent / "stock", folder / "stock")
     with Disk(data, bool(moment.disk)) as disk:
         shutil.copytree(seed, data, dirs_exist_ok=True)
+        if moment.disk:
+            os.sync()                            # what was there before is on the disk; what the program says is there has to be, too
         try:
             promised = _disturbed(moment, disk, mark, outcome)
             finished = _finished(data, outcome)
@@ -194,7 +196,8 @@ def _disturbed(moment: Moment, disk: Disk, mark: Path, outcome: Outcome) -> list
         outcome.problems.append("the app did not come to rest, though nobody killed it")
     if mark.exists():
         outcome.happened, outcome.where = True, mark.read_text()[:200]
-    by_itself, _ = app.poll(), app.kill()
+    by_itself = app.poll()
+    app.kill()
     said = app.communicate(timeout=30)[0]
     if by_itself and by_itself > 0:
         outcome.problems.append(f"a page would have shown a traceback: {(data.parent / f'{moment.scene}.err').read_text()[-400:]}")

@@ -38,13 +38,18 @@ def _role() -> str:
     return ""
 
 
-def _die(what: str) -> None:
+def _mine(what: str) -> bool:
+    """Whether this process is the one that dies: it says so before anything else, and another one of its role does not."""
     try:
         fd = os.open(_CHAOS["mark"], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
-        return
+        return False
     os.write(fd, what.encode(errors="replace"))
     os.close(fd)
+    return True
+
+
+def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(10)
 
@@ -63,25 +68,29 @@ def _due(point: str) -> bool:
         return bool(_seen == _CHAOS["nth"])
 
 
-def _later(what: str) -> None:
-    threading.Thread(target=lambda: (time.sleep(_CHAOS["delay"]), _die(what)), daemon=True).start()
+def _later() -> None:
+    def wait() -> None:
+        time.sleep(_CHAOS["delay"])
+        _die()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _wrapped(point: str, original: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not _due(point):
+        if not _due(point) or not _mine(f"{point} {_CHAOS['when']}: {' '.join(map(str, args))}"):
             return original(*args, **kwargs)
-        what, when = f"{point} {_CHAOS['when']}: {' '.join(map(str, args))}", _CHAOS["when"]
+        when = _CHAOS["when"]
         if when == "before":
-            _die(what)
+            _die()
         if when == "inside" and point in ("replace", "rename") and os.path.isfile(args[0]):
             os.truncate(args[0], os.path.getsize(args[0]) // 2)
-            _die(what)
+            _die()
         if when == "inside":
-            _later(what)
+            _later()
         result = original(*args, **kwargs)
         if when == "after":
-            _die(what)
+            _die()
         return result
 
     return call
@@ -95,8 +104,8 @@ def _database(module: ModuleType) -> None:
             return execute(self, sql, parameters)
         return _wrapped("commit", lambda: execute(self, sql, parameters))()
 
-    module.Cursor.execute = commits                       # type: ignore[attr-defined]
-    module.Database.close = lambda self: _wrapped("checkpoint", lambda: close(self))()            # type: ignore[attr-defined]
+    module.Cursor.execute = commits
+    module.Database.close = lambda self: _wrapped("checkpoint", lambda: close(self))()
 
 
 class _Finder(importlib.abc.MetaPathFinder):
