@@ -30,6 +30,7 @@ from tests import test_tally as past
 from tests.lakes import rows, same
 
 ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("Linz", "Graz", "Steyr")
 NOW = datetime(2026, 10, 26, 12, tzinfo=UTC)
 # A writer: takes in what its plant has, look by look, until nothing is new; says how much it took in and how often it was outrun.
 WRITER = """
@@ -162,7 +163,7 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
     """Two of one plant, over the same runs, part by part, and two of others, all at once: each part is in once, all is as in a file."""
     where, files = server.catalogue("four"), tmp_path / "files"
     writers: list[subprocess.Popen[str]] = []
-    for seed, name in enumerate(("Linz", "Graz", "Steyr")):
+    for seed, name in enumerate(NAMES):
         of(name.lower())
         for _ in past.happen(random.Random(seed), 5):
             pass
@@ -170,8 +171,8 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
         for _ in range(2 if name == "Linz" else 1):
             writers.append(subprocess.Popen([sys.executable, "-c", WRITER, where, str(files), name], cwd=ROOT, text=True,
                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ.copy()))
-    ready = [writer.stdout.readline() for writer in writers if writer.stdout]
-    assert ready == ["ready\n"] * 4
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
     for writer in writers:
         assert writer.stdin is not None
         print("go", file=writer.stdin, flush=True)
@@ -181,7 +182,7 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
     of("linz")
     ours = Lake(Place(where, files, "Linz"))
     assert ours.elsewhere() == ("Graz", "Steyr")
-    for name in ("Linz", "Graz", "Steyr"):
+    for nth, name in enumerate(NAMES):
         folder = of(name.lower())
         file = Database(folder / "inspection.duckdb")
         taken = ingest(file)
@@ -190,10 +191,12 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
         mine = sum(int(n) for n, _ in (said[:2] if name == "Linz" else said[2:3] if name == "Graz" else said[3:]))
         assert mine == taken, "each thing was taken in by one of them"
         there = "real" if name == "Linz" else name               # as Linz's app calls it
-        for (question, given), (_, called) in zip(asks("real"), asks(there), strict=True):
+        for (question, given), (_, called) in list(zip(asks("real"), asks(there), strict=True))[nth::3]:      # all are asked, of one each
             same(question(file, *given), question(ours, *called), there)
         if name == "Linz":
-            for told, others in zip(bench_queries.questions(file).values(), bench_queries.questions(ours).values(), strict=True):
+            for (said_of, told), others in zip(bench_queries.questions(file).items(), bench_queries.questions(ours).values(), strict=True):
+                if said_of == "shift_report":                    # says when it was made; made of the others
+                    continue
                 which = random.Random(len(told)).randrange(len(told))
                 same(told[which](), others[which]())
         else:

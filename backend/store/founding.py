@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import socket
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -47,10 +48,18 @@ def quoted(text: str) -> str:
 
 def attach(connection: duckdb.DuckDBPyConnection, where: Place) -> None:
     """The folder may be mounted elsewhere at each plant: paths in the catalogue are within it."""
+    connection.execute("SET enable_progress_bar = false")                # a slow catalogue would print into somebody's JSON
     connection.execute("SET ducklake_max_retry_count = 100")             # of a commit that another plant's came before
     connection.execute("SET ducklake_default_data_inlining_row_limit = 0")
-    connection.execute(f"ATTACH {quoted(f'ducklake:{where.catalogue}')} AS lake "
-                       f"(DATA_PATH {quoted(f'{where.files}/')}, OVERRIDE_DATA_PATH true)")
+    for tries in range(TRIES):
+        try:
+            connection.execute(f"ATTACH {quoted(f'ducklake:{where.catalogue}')} AS lake "
+                               f"(DATA_PATH {quoted(f'{where.files}/')}, OVERRIDE_DATA_PATH true)")
+            break
+        except duckdb.Error as error:                                    # two plants that are the first of an empty catalogue
+            if "already exists" not in str(error) or tries == TRIES - 1:
+                raise
+            time.sleep(0.1)
 
 
 def shut(connection: duckdb.DuckDBPyConnection, files: Path) -> None:
