@@ -142,7 +142,7 @@ def tidy(root: Path, server: lakes.Server, rows: int, rounds: int) -> Figures:
             for _ in range(SMALL):
                 run = bench_plant.late(SMALL_ROWS).name
                 for db in (file, lake):
-                    took[db].append(milliseconds(lambda db=db: ingest(db, [run])))      # type: ignore[misc]
+                    took[db].append(milliseconds(lambda db=db, run=run: ingest(db, [run])))      # type: ignore[misc]
             found["file"]["ms until a batch is in"], found["lake, before"]["ms until a batch is in"] = took[file], took[lake]
             found["file"] |= asked(file, rounds)
             found["lake, before"] |= asked(lake, rounds) | {"files": [float(files(lake))]}

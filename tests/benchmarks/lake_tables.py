@@ -27,8 +27,9 @@ def _questions(arms: dict[str, Any]) -> str:
     worst = sorted(ratios, key=lambda name: -arms["lake"][name][0])[:SLOWEST]
     rows = [[name, *(f"{arms[arm][name][0]:,.1f}" for arm in ("file", "lake")), f"{ratios[name]:.1f}"] for name in worst]
     mean = arms["lake / file"]["of all, geometric mean"][0]
-    return "\n".join([f"{len(ratios)} questions of the pages, medians: {mean:.1f} times as long as on the file (geometric mean). Those that take "
-                      "longest:", "", *markdown(["ms", "file", "lake", "ratio"], rows)])
+    told = f"{len(ratios)} questions of the pages, medians: {mean:.1f} times as long as on the file (geometric mean)."
+    told += " Those that take longest:"
+    return "\n".join([told, "", *markdown(["ms", "file", "lake", "ratio"], rows)])
 
 
 def _tidied(arms: dict[str, Any]) -> str:
