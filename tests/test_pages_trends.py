@@ -1,7 +1,9 @@
 """Trends in full: figures, two periods with the interval of their difference, bars that narrow the page, and an address for each view."""
 
+import json
+import re
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +70,22 @@ def test_a_week_against_the_week_before_and_bars_that_narrow(filled: Path) -> No
     assert "Choose a shorter period above" in words(at)
     at = page(since=str(LAST), against="Another period", then_since=str(LAST - timedelta(days=8)), then_until=str(LAST - timedelta(days=9)))
     assert "than in the other period (5.0 %)" in words(at)
+
+
+def test_another_model_is_a_line_on_the_trend_until_it_is_taken_back(filled: Path) -> None:
+    engineering.model("m1", "first <b>try</b>")
+    house.opened().ingest()
+    model = dict(model_id="m1", name="first <b>try</b>", kind="detector")
+    jobs.record("promote", model)
+    assert "M1" not in words(page(period="All")), "it came after all that there is"
+    plant.batch([dict(line="L1", captured_at=datetime.now(UTC), unit_id="now", kept=False, boxes=[])])
+    house.opened().ingest()
+    at = page(period="All")
+    assert re.search(r":violet-badge\[M1\] .*: Model first <b>try</b> was put to use", words(at))
+    lines = [s for s in json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["shapes"] if s["line"].get("dash") == "dash"]
+    assert len(lines) == 1 and lines[0]["x0"] == lines[0]["x1"]
+    jobs.undo(jobs.results.changes("real", 1, "promote")["run_id"][0])
+    assert "M1" not in words(page(period="All"))
 
 
 def test_periods_side_by_side(filled: Path) -> None:

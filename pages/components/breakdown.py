@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import annotation_marks, charts, filters, target_list, text, words
+from pages.components import annotation_marks, charts, filters, model_marks, target_list, text, words
 from pages.components.cached import cached
 
 STEPS = {"day": "Day", "shift": "Shift", "week": "Week"}
@@ -34,10 +34,13 @@ def trend(asked: jobs.Filters) -> Picked:
         notes = annotation_marks.inside(asked.plant, asked.line, asked.since, asked.until)
         figure = charts.trend(frame, by)
         annotation_marks.draw(figure, notes)
+        models = model_marks.inside(asked.plant, frame["bucket"], by)
+        model_marks.draw(figure, models)
         target_list.draw(figure, asked, frame["bucket"])
         chosen = charts.show(figure, _key("trend", asked, by),
                              "Share of defective parts over time, with its interval", partial(_touched, "trend"))
         st.caption("Tap a point for its pictures. Band: how exactly it is known, 19 times out of 20. Grey bars: how many were inspected.")
+        model_marks.told(models)
         table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
         row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), partial(_touched, "trend"))
         annotation_marks.table(notes, asked.plant, asked.line, "trend")

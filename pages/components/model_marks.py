@@ -1,0 +1,48 @@
+"""When another model was put to use: dashed lines on the trend, M1, M2, … on top, and what each means below.
+
+A jump of the rate beside such a line may be the model's and not the process's; control charts go further and judge each model's days apart.
+Of promotions that still hold, so that one which was taken back leaves no mark. Knows nothing of the rate.
+"""
+
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.components import charts, plant, text, words
+from pages.components.cached import cached
+
+MOST = 500                             # promotions that are looked through
+SHOWN = 4                              # explained; the latest
+LONG = {"week": 7}                     # days of a step; of any other at most one
+
+
+def inside(shown: str, buckets: pd.Series, by: str) -> pd.DataFrame:
+    """number (M1, M2, … in the order of time), at (plant time, without zone), text: within the time that the trend shows, since a model that
+    has judged nothing yet would only stretch it. Nothing of the demo plant, which has a model of its own."""
+    zone, rows = ZoneInfo(plant.zone()), cached("changes", shown, MOST, "promote") if shown != "demo" else pd.DataFrame()
+    said = sorted((text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows.itertuples()
+                  if not r.undone and r.kind == "detector")
+    first, last = buckets.min(), buckets.max() + timedelta(days=LONG.get(by, 1))
+    kept = [(at, words_) for at, words_ in said if first <= at <= last]
+    return pd.DataFrame([(f"M{n}", at, words_) for n, (at, words_) in enumerate(kept, 1)], columns=["number", "at", "text"])
+
+
+def draw(figure: go.Figure, frame: pd.DataFrame) -> None:
+    """`at` is plant time, and so must the first axis be."""
+    place = dict(xref="x", yref="y domain")
+    line, box = dict(color=charts.VIOLET, width=1.5, dash="dash"), dict(font=dict(color="white", size=11), bgcolor="#74327F", borderpad=2)
+    charts.mark(figure, [dict(type="line", x0=at, x1=at, y0=0, y1=1, line=line, **place) for at in frame["at"]],
+                [dict(x=at, y=0.86, text=f"<b>{number}</b>", showarrow=False, yanchor="top", **box, **place)    # below the number of a note
+                 for at, number in zip(frame["at"], frame["number"], strict=True)])
+
+
+def told(frame: pd.DataFrame) -> None:
+    """What the marks mean, the newest first; nothing where there is none."""
+    rows = list(frame.itertuples())[::-1]
+    if rows:
+        said = [f":violet-badge[{r.number}] {text.day(r.at)}, {r.at:%H:%M}: {words.plain(r.text, 120)}" for r in rows[:SHOWN]]
+        more = [f"And {text.counted(len(rows) - SHOWN, 'earlier change')} of the model."] if rows[SHOWN:] else []
+        st.caption("  \n".join([*said, *more]))
