@@ -5,6 +5,7 @@ Of promotions that still hold, so that one which was taken back leaves no mark. 
 """
 
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -20,11 +21,11 @@ LONG = {"week": 7}                     # days of a step; of any other at most on
 
 
 def inside(shown: str, buckets: pd.Series, by: str) -> pd.DataFrame:
-    """number (M1, M2, … in the order of time), at (plant time, without zone), text: within the time that the trend shows, since a model that
-    has judged nothing yet would only stretch it. Nothing of the demo plant, which has a model of its own."""
-    zone, rows = ZoneInfo(plant.zone()), cached("changes", shown, MOST, "promote") if shown != "demo" else pd.DataFrame()
-    said = sorted((text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows.itertuples()
-                  if not r.undone and r.kind == "detector")
+    """number (M1, M2, … in the order of time), at (plant time, without zone), text: within the time that the trend shows, since a model
+    that has judged nothing yet would only stretch it. Nothing of the demo plant, which has a model of its own."""
+    rows: list[Any] = list(cached("changes", shown, MOST, "promote").itertuples()) if shown != "demo" else []
+    zone = ZoneInfo(plant.zone())
+    said = sorted((text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows if not r.undone and r.kind == "detector")
     first, last = buckets.min(), buckets.max() + timedelta(days=LONG.get(by, 1))
     kept = [(at, words_) for at, words_ in said if first <= at <= last]
     return pd.DataFrame([(f"M{n}", at, words_) for n, (at, words_) in enumerate(kept, 1)], columns=["number", "at", "text"])
@@ -41,7 +42,7 @@ def draw(figure: go.Figure, frame: pd.DataFrame) -> None:
 
 def told(frame: pd.DataFrame) -> None:
     """What the marks mean, the newest first; nothing where there is none."""
-    rows = list(frame.itertuples())[::-1]
+    rows: list[Any] = list(frame.itertuples())[::-1]
     if rows:
         said = [f":violet-badge[{r.number}] {text.day(r.at)}, {r.at:%H:%M}: {words.plain(r.text, 120)}" for r in rows[:SHOWN]]
         more = [f"And {text.counted(len(rows) - SHOWN, 'earlier change')} of the model."] if rows[SHOWN:] else []

@@ -174,8 +174,8 @@ def _nothing(seen: int) -> None:
 
 def uncounted() -> None:
     """Pictures are there, but no number to show."""
-    st.info("Pictures were inspected, but none of them counts in the plant's trends yet. On Inspection, give a batch its line.",
-            icon=":material/info:")
+    st.info("Pictures were inspected, but none of them counts in the plant's trends yet. On Inspection, give a batch its line; "
+            "where its pictures are those of a dataset, say that they count all the same.", icon=":material/info:")
 
 
 def _watch(seen: int) -> None:
