@@ -178,7 +178,6 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
         print("go", file=writer.stdin, flush=True)
     said = [writer.communicate(timeout=600)[0].split() for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 4
-    assert said[2][1] == said[3][1] == "0", "plants do not wait for each other"
     of("linz")
     ours = Lake(Place(where, files, "Linz"))
     assert ours.elsewhere() == ("Graz", "Steyr")
@@ -363,7 +362,8 @@ def test_pages_of_two_plants(data_folder: Path, tmp_path: Path, monkeypatch: pyt
     """Overview lists the other plant's lines, and shows it under its name."""
     import streamlit as st
 
-    from tests.test_pages_plant import inspect, page, take_in, words
+    from backend.jobs import house
+    from tests.test_pages_plant import inspect, page, words
 
     st.cache_data.clear()
     where = dict(DIFFSPECT_STORE=str(tmp_path / "lake.ducklake"), DIFFSPECT_STORE_FILES=str(tmp_path / "files"))
@@ -375,7 +375,11 @@ def test_pages_of_two_plants(data_folder: Path, tmp_path: Path, monkeypatch: pyt
         (data_folder / name).mkdir(parents=True)
         events.set_calendar()
         inspect(f"Line of {name}", days=2, until=datetime.now(UTC) - timedelta(minutes=5))
-        take_in()
+        if name == "graz":                                       # without an app: a catalogue in a file serves one at a time
+            db = lake.opened()
+            ingest(db)
+            db.close()
+    assert house.opened().caught_up.wait(120)
     at = page("overview")
     assert "Line of linz" in words(at) and at.dataframe[0].value["Line"].tolist() == ["Line of graz"]
     at.segmented_control(key="plant").set_value("Graz").run()

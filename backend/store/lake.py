@@ -17,7 +17,8 @@ again from what is in now. One of them always commits, so somebody always gets o
 needs no lock that could outlive or fall before its holder (an advisory lock is lost with its connection, while the holder may yet
 commit), and is the same on any catalogue. A commit whose answer is lost is no matter either: what is in is read anew.
 
-Plants never wait for each other: a conflict is one on a table, and no two share a table. (In one set of tables for all they would at each
+Plants need not wait for each other: a conflict is one on a table, and no two share a table. (Once in three runs on a machine under heavy
+load a plant was refused nevertheless, why is not known; it did its work again. In one set of tables for all they would at each
 ingest, since a derivation deletes: two deletions from one table are refused even where they touch different files, 1.5.5.)
 
 A plant's name belongs to a data folder: it drops rows of runs that it has no directory of, so two folders under one name would empty each
