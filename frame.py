@@ -23,18 +23,19 @@ PAGES = {
 NEEDS = {"review": "review", "users": "", "system": "retention", **dict.fromkeys((name for name, _, _ in PAGES["Engineering"]), "run")}
 
 
-def shown(name: str, title: str, icon: str) -> st.Page:
-    seen = person.may(NEEDS.get(name, "read"))
-    title = "My account" if name == "users" and not person.may("users") else title
+def shown(name: str, title: str, icon: str, inside: bool) -> st.Page:
+    seen = inside and person.may(NEEDS.get(name, "read"))
+    title = "My account" if name == "users" and not (inside and person.may("users")) else title
     return st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "overview",
                    visibility="visible" if seen else "hidden")
 
 
 st.set_page_config("Diffspect", "🔍", "wide")
-if sign_in.passed():
-    found = {group: [shown(*page) for page in pages if Path(__file__).with_name("pages").joinpath(f"{page[0]}.py").exists()]
-             for group, pages in PAGES.items()}
-    chosen = st.navigation(found)
+inside = sign_in.passed()
+found = {group: [shown(*page, inside) for page in pages if Path(__file__).with_name("pages").joinpath(f"{page[0]}.py").exists()]
+         for group, pages in PAGES.items()}
+chosen = st.navigation(found, position="sidebar" if inside else "hidden")      # asked before, too: who signs in gets the page of the link
+if inside:
     if why := person.why_not(NEEDS.get(chosen.url_path or "overview", "read")):
         st.title(chosen.title, anchor=False)
         st.info(why, icon=":material/lock:")

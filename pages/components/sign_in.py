@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from backend import jobs
 from backend.jobs import people
@@ -21,36 +22,37 @@ def passed() -> bool:
     """Whether a page may be shown; where not, the sign-in is."""
     if not people.there():
         return True
+    slot = st.empty()                                            # always there, so that nothing below it moves when a script comes or goes
     try:
         person.who()
     except jobs.AccessError:
-        _over()
+        _over(slot)
         _ask()
         return False
     except jobs.DiffspectError as error:                         # the list of accounts cannot be read: nobody gets in
         words.sorry(error)
         return False
-    _carry()
+    _carry(slot)
     st.fragment(_still, run_every=PAUSE_S)()
     return True
 
 
-def _over() -> None:
+def _over(slot: DeltaGenerator) -> None:
     st.session_state.pop(person.TOKEN, None)
     if st.session_state.pop(_ENDED, None):
-        _script("/end")
+        _script(slot, "/end")
 
 
-def _carry() -> None:
+def _carry(slot: DeltaGenerator) -> None:
     """Until the browser has its cookie: a run that is overtaken by the next may never have reached it."""
     if not people.pending(st.session_state.get(_TICKET, "")):
         return
-    _script("", st.session_state[_TICKET])
+    _script(slot, "", st.session_state[_TICKET])
 
 
-def _script(what: str, ticket: str = "") -> None:
+def _script(slot: DeltaGenerator, what: str, ticket: str = "") -> None:
     path = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    st.html(_SCRIPT.format(base=f"/{path}" if path else "", what=what, ticket=ticket), unsafe_allow_javascript=True)
+    slot.html(_SCRIPT.format(base=f"/{path}" if path else "", what=what, ticket=ticket), unsafe_allow_javascript=True)
 
 
 def _still() -> None:
