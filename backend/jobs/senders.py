@@ -160,7 +160,7 @@ class _Relay(smtplib.SMTP):
 
 class _SecureRelay(smtplib.SMTP_SSL):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self.context.wrap_socket(outbound.connect((host, port), timeout), server_hostname=self._host)
+        return self.context.wrap_socket(outbound.connect((host, port), timeout), server_hostname=host)
 
 
 def _mail(channel: Channel, message: Message) -> str:
