@@ -210,16 +210,18 @@ UPKEEP = {"preflight": preflight, "backup": backup, "restore": restore, "retenti
 
 def migrate(options: dict[str, Any], as_json: bool) -> int:
     """The file's rows into a lake, which is named here or in the environment. Returns the exit code."""
-    from backend.store import lake, migration
+    from backend.store import lake, migration, place
 
     for name, key in (("to", "DIFFSPECT_STORE"), ("files", "DIFFSPECT_STORE_FILES"), ("plant", "DIFFSPECT_PLANT")):
         os.environ[key] = options[name] or os.environ.get(key, "")
-    if (where := lake.chosen()) is None:
+    if (where := place.chosen()) is None:
         raise StoreError("Which lake? Say --to 'postgres:host=... dbname=...' --files DIR --plant NAME.")
-    with locks.hold(messenger.look_lock(), messenger.OPEN_S), contextlib.closing(lake.Lake(where)) as opened,             contextlib.closing(Echo()) as echo:
+    with (locks.hold(messenger.look_lock(), messenger.OPEN_S), contextlib.closing(lake.Lake(where)) as opened,
+          contextlib.closing(Echo()) as echo):
         copied = migration.migrate(data_root() / "inspection.duckdb", opened, lambda table, done, of: echo(
             dict(step=done, total=of, eta_s=None, message=f"rows of {table}")))
-    said = f"{sum(copied.values()):,} rows of {len(copied)} tables are in the lake, counted and summed on both sides. From now on start with\n"
+    said = (f"{sum(copied.values()):,} rows of {len(copied)} tables are in the lake, counted and summed on both sides. "
+            "From now on start with\n")
     print(json.dumps(copied) if as_json else said + "\n".join(f"  {key}={value!r}" for key, value in (
         ("DIFFSPECT_STORE", where.catalogue), ("DIFFSPECT_STORE_FILES", str(where.files)), ("DIFFSPECT_PLANT", where.plant))))
     return 0

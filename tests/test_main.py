@@ -150,7 +150,7 @@ def test_every_recipe_is_a_command_with_its_settings(capsys: pytest.CaptureFixtu
         text = capsys.readouterr().out
         for field in fields(config):
             called = field.metadata.get("flag", field.name)
-            in_place = {"import": "path", "watch": "images", "restore": "file"}.get(name) == field.name              # without a flag in front
+            in_place = {"import": "path", "watch": "images", "restore": "file"}.get(name) == field.name      # without a flag in front
             assert in_place or f"--{called.replace('_', '-')}" in text
 
 

@@ -99,7 +99,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
 class _Text(logging.Formatter):
     """A line a message, whatever line breaks people's names have in them; a traceback follows on lines of its own."""
 
-    converter = time.gmtime
+    converter = time.gmtime      # type: ignore[assignment]  # typeshed has it without its argument
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
