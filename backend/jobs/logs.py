@@ -60,7 +60,8 @@ def kept(who: str) -> Iterator[None]:
         for handler in handlers:
             for logger in loggers:
                 logger.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):                              # what is left in it, on a full disk: whoever ends is not kept from it
+                handler.close()
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
 

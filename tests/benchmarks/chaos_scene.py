@@ -136,7 +136,10 @@ class Disk:
             self.filler.unlink(missing_ok=True)
             return
         end(self.data)
-        subprocess.run(["umount", str(self.data)], check=True)
+        until = time.monotonic() + 30            # who was killed lets go of files a moment after it is gone
+        while subprocess.run(["umount", str(self.data)], capture_output=True).returncode:
+            assert time.monotonic() < until, "somebody has files open there"
+            time.sleep(0.1)
         subprocess.run(["e2fsck", "-fy", str(self.image)], check=False, capture_output=True)
         self._mount()
 
