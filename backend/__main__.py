@@ -223,7 +223,7 @@ def migrate(options: dict[str, Any], as_json: bool) -> int:
     said = (f"{sum(copied.values()):,} rows of {len(copied)} tables are in the lake, counted and summed on both sides. "
             "From now on start with\n")
     print(json.dumps(copied) if as_json else said + "\n".join(f"  {key}={value!r}" for key, value in (
-        ("DIFFSPECT_STORE", where.catalogue), ("DIFFSPECT_STORE_FILES", str(where.files)), ("DIFFSPECT_PLANT", where.plant))))
+        ("DIFFSPECT_STORE", where.told), ("DIFFSPECT_STORE_FILES", str(where.files)), ("DIFFSPECT_PLANT", where.plant))))
     return 0
 
 

@@ -27,7 +27,8 @@ LAST = date(2026, 11, 28)
 PLANT_PAGES = {page for page, _ in bench_pages.PAGES.values()} | {"inspection"}
 # Asked by these pages and not timed: of run directories, files or a few events alone, of one picture; or made of what is timed.
 ELSEWHERE = {"control_charts", "control_choices", "control_trial", "datasets", "export", "heat", "images", "picture", "revision",
-             "scored_runs", "software_checks"}
+             "scored_runs", "software_checks",
+             "lines_elsewhere"}                 # lines_now, of plants that only a lake holds
 
 
 def test_a_larger_plant_has_a_longer_past_and_the_same_end() -> None:

@@ -72,7 +72,8 @@ def questions(db: Database) -> dict[str, list[Ask]]:
     ask("images of a batch", queries.images, Filters(run_id=one["run_id"], counted=False), "newest", 10_000, 0)
     ask("detections", queries._detections, queries.images(db, month)["inspection_id"].tolist())
     ask("inspection", queries.inspection, int(one["inspection_id"]))
-    for name, plain in (("plants", queries.plants), ("calendar", decisions.calendar_now), ("models", engineering.models)):
+    for name, plain in (("plants", queries.plants), ("calendar", decisions.calendar_now), ("models", engineering.models),
+                        ("damaged", engineering.damaged), ("elsewhere", queries.elsewhere)):
         ask(name, plain)
     for name, of_plant in (("choices", queries.choices), ("lines_now", lines.lines_now), ("notes", decisions.notes),
                            ("changes", decisions.changes), ("reviews", decisions.reviews), ("rules", decisions.rules),
