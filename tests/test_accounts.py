@@ -31,8 +31,8 @@ READERS = {
         compared confusion contest control_charts control_choices control_trial counted curve_names curves damaged dataset_counts
         dataset_images datasets detections duplicates elsewhere export heat hint images images_count imaging inspection labels
         lines_elsewhere lines_now look_back looked_back looks metrics models notes operating pareto per_million picture plants pr_curve
-        raw_scores refused review_queue reviews revision rules scored_runs settled shift_report shifts software_checks standstills
-        synthetic_picture target_outcomes targets test_images to_look_back_on totals trend unusual_rule unusual_trend""",
+        put_to_use raw_scores refused review_queue reviews revision rules scored_runs settled shift_report shifts software_checks
+        standstills synthetic_picture target_outcomes targets test_images to_look_back_on totals trend unusual_rule unusual_trend""",
     "sampling": "ability earlier picture sampled",
     "labelling": "begin count from_cvat to_cvat waiting",
     "people": "figures_of",

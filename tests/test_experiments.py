@@ -156,6 +156,11 @@ def test_all_arms_start_from_one_model(data: Path) -> None:
     guided = jobs.plan_experiment(asked(arms="real, distilled", weights=runs_[0].name))
     assert {c["weights"] for a in guided["arms"].values() for c in a["runs"]} == {runs_[0].name}
     assert any("teaches the backbone anew" in w for w in guided["warnings"])
+    own = jobs.plan_experiment(asked(arms='{"a": {"origin": "real", "weights": "plates"}, "b": {"origin": "both"}}'))
+    assert [{c["weights"] for c in own["arms"][name]["runs"]} for name in ("a", "b")] == [{runs_[1].name}, {None}]
+    rundir.write_json(runs_[1] / "weights" / "head.json", dict(key="k1", name="plates", size="s"))
+    with pytest.raises(ConfigError, match="of size s, the arms of size n"):
+        jobs.plan_experiment(asked(arms="real, both", weights="plates"))
 
 
 def test_a_dataset_that_is_not_there_is_named(data: Path) -> None:

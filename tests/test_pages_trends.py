@@ -72,7 +72,7 @@ def test_a_week_against_the_week_before_and_bars_that_narrow(filled: Path) -> No
     assert "than in the other period (5.0 %)" in words(at)
 
 
-def test_another_model_is_a_line_on_the_trend_until_it_is_taken_back(filled: Path) -> None:
+def test_another_model_is_a_line_on_the_trend_and_so_is_taking_it_back(filled: Path) -> None:
     engineering.model("m1", "first <b>try</b>")
     house.opened().ingest()
     model = dict(model_id="m1", name="first <b>try</b>", kind="detector")
@@ -85,7 +85,9 @@ def test_another_model_is_a_line_on_the_trend_until_it_is_taken_back(filled: Pat
     lines = [s for s in json.loads(at.get("plotly_chart")[0].proto.spec)["layout"]["shapes"] if s["line"].get("dash") == "dash"]
     assert len(lines) == 1 and lines[0]["x0"] == lines[0]["x1"]
     jobs.undo(jobs.results.changes("real", 1, "promote")["run_id"][0])
-    assert "M1" not in words(page(period="All"))
+    at = page(period="All")
+    assert re.search(r":violet-badge\[M2\] .*: Taken back: Model first .*:violet-badge\[M1\] .*: Model first", words(at), re.DOTALL)
+    assert jobs.results.put_to_use("demo").empty, "which has a model of its own"
 
 
 def test_periods_side_by_side(filled: Path) -> None:

@@ -63,7 +63,7 @@ def planned(config: Experiment, there: Held) -> tuple[dict[str, Arm], list[str]]
         raise ConfigError("An experiment compares at least two arms that differ. Name more, such as: real, both.")
     if config.baseline and config.baseline not in found:
         raise ConfigError(f"The baseline {config.baseline!r} is none of the arms: {', '.join(found)}.")
-    return found, notes + _warnings(config, list(found.values()), there)
+    return found, notes + _warnings(list(found.values()), there)
 
 
 def _refuse(config: Experiment, there: Held) -> None:
@@ -143,6 +143,8 @@ def _share(there: Held, share: int) -> int:
 
 def _arm(name: str, settings: dict[str, Any], config: Experiment, there: Held) -> Arm:
     recipe, own = settings.get("recipe", "train-detector"), {k: v for k, v in settings.items() if k != "recipe"}
+    if weights := own.get("weights", config.weights):
+        own["weights"] = _start(str(weights), own.get("size", config.size))
     kind = RECIPES.get(recipe)
     if kind is None or not issubclass(kind, TrainDetector):
         raise ConfigError(f"The arm {name!r} must be trained by train-detector, distill or train-distilled, not by {recipe!r}.")
@@ -154,14 +156,14 @@ def _arm(name: str, settings: dict[str, Any], config: Experiment, there: Held) -
                seen.real, seen.synthetic)
 
 
-def _warnings(config: Experiment, found: list[Arm], there: Held) -> list[str]:
+def _warnings(found: list[Arm], there: Held) -> list[str]:
     said = []
     if there.crossing:
         said.append("Near-duplicate images stand on both sides, in train and in val or test: figures on test will flatter every arm "
                     f"(groups: {there.crossing:,}).")
     if {a.recipe for a in found} & {"train-distilled", "distill"} and len({a.recipe for a in found}) > 1:
         said.append("Arms with a teacher take more work: their students see as many images in as many steps, their teachers come on top.")
-    if config.weights and any(a.recipe == "train-distilled" and a.settings.get("teach", True) for a in found):
+    if any(a.settings.get("weights") and a.recipe == "train-distilled" and a.settings.get("teach", True) for a in found):
         said.append("In arms with a teacher the diffusion model teaches the backbone anew: of the model that all start from, they keep "
                     "the layers after it.")
     if any(a.settings.get("labels") and a.synthetic for a in found):
@@ -206,13 +208,16 @@ def trainings(config: Experiment, found: dict[str, Arm], there: Held) -> list[tu
 def _common(kind: type[Config], config: Experiment) -> dict[str, Any]:
     """What all arms share."""
     found = {k: getattr(config, k) for k in ("epochs", "imgsz", "batch", "size", "labels", "optimizer", "learning_rate", "precision")}
-    return found | dict(weights=_start(config)) | (dict(preset=config.preset) if issubclass(kind, TrainDistilled) else {})
+    return found | (dict(preset=config.preset) if issubclass(kind, TrainDistilled) else {})
 
 
-def _start(config: Experiment) -> str | None:
-    """What every arm starts from, by run, so that all start alike though a later model takes the name. Raises ConfigError."""
-    if not config.weights or Path(config.weights).is_file():
-        return config.weights or None
-    if (folder := rundir.find_artifact("weights", config.weights)) is None:
-        raise ConfigError(f"There is neither a model called {config.weights!r} nor such a file to start from.")
+def _start(weights: str, size: str) -> str:
+    """What an arm starts from, by run, so that all its seeds start alike though a later model takes the name. Raises ConfigError. Whether
+    it knows the pictures that judge is asked as each training begins."""
+    if Path(weights).is_file():
+        return weights
+    if (folder := rundir.find_artifact("weights", weights)) is None:
+        raise ConfigError(f"There is neither a model called {weights!r} nor such a file to start from.")
+    if (found := rundir.read_json(folder / "head.json").get("size", size)) != size:
+        raise ConfigError(f"The model {weights!r} is of size {found}, the arms of size {size}: no start for them.")
     return folder.parent.name

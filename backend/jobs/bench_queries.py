@@ -76,7 +76,8 @@ def questions(db: Database) -> dict[str, list[Ask]]:
                         ("damaged", engineering.damaged), ("elsewhere", queries.elsewhere)):
         ask(name, plain)
     for name, of_plant in (("choices", queries.choices), ("lines_now", lines.lines_now), ("notes", decisions.notes),
-                           ("changes", decisions.changes), ("reviews", decisions.reviews), ("rules", decisions.rules),
+                           ("changes", decisions.changes), ("put_to_use", decisions.put_to_use), ("reviews", decisions.reviews),
+                           ("rules", decisions.rules),
                            ("annotations", annotations.annotations), ("alarms", alarms.alarms), ("imaging", checks.imaging),
                            ("hint", checks.hint), ("targets", alarms.targets), ("alert_rules", alarms.rules),
                            ("standstills", alarms.standstills), ("target_outcomes", conditions.judged)):

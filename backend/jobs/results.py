@@ -219,6 +219,10 @@ def changes(plant: str, limit: int = 20, recipe: str = "") -> pd.DataFrame:
     return decisions.changes(house.database(), plant, limit, recipe)
 
 
+def put_to_use(plant: str) -> pd.DataFrame:
+    return decisions.put_to_use(house.database(), plant)
+
+
 def calendar(plant: str = "real") -> dict[str, Any]:
     return decisions.calendar_now(house.database(), plant)
 

@@ -71,6 +71,23 @@ def changes(db: Database, plant: str, limit: int = 20, recipe: str = "") -> pd.D
     return pd.DataFrame(rows, columns=["run_id", "at", "text", "by", "undone", "kind"])
 
 
+_PUT_TO_USE = """
+WITH made AS (SELECT * FROM events WHERE recipe = 'promote' AND event_id = run_id AND "by" <> 'installation'),
+back AS (SELECT (config->>'$.run_id') AS run_id, min("at") AS "at" FROM events WHERE recipe = 'undo' GROUP BY 1)
+SELECT "at", recipe, config, FALSE AS undo FROM made
+UNION ALL SELECT back."at", recipe, config, TRUE FROM made JOIN back USING (run_id) WHERE undone ORDER BY "at", undo
+"""
+
+
+def put_to_use(db: Database, plant: str) -> pd.DataFrame:
+    """at, text: when another detector began to judge this plant's pictures, in the order of time. A promotion that was taken back counts
+    too, and so does the moment of that: in between it judged. Nothing of plants whose models are not in use here."""
+    with db.cursor() as cursor:
+        rows = told(cursor, cursor.execute(_PUT_TO_USE).dicts()) if plant == "real" else []
+    said = [dict(at=r["at"], text=f"Taken back: {r['text']}" if r["undo"] else r["text"]) for r in rows if r["kind"] == "detector"]
+    return pd.DataFrame(said, columns=["at", "text"])
+
+
 def told(cursor: Cursor, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events (recipe, config as JSON text) with text and kind, as `changes` has them."""
     known = {m["model_id"]: m for m in cursor.execute(f"SELECT model_id, name, kind FROM ({MODELS})").dicts()}

@@ -1,7 +1,7 @@
 """When another model was put to use: dashed lines on the trend, M1, M2, … on top, and what each means below.
 
 A jump of the rate beside such a line may be the model's and not the process's; control charts go further and judge each model's days apart.
-Of promotions that still hold, so that one which was taken back leaves no mark. Knows nothing of the rate.
+One that was taken back judged in between: both moments are marked. Knows nothing of the rate.
 """
 
 from datetime import timedelta
@@ -15,18 +15,17 @@ import streamlit as st
 from pages.components import charts, plant, text, words
 from pages.components.cached import cached
 
-MOST = 500                             # promotions that are looked through
 SHOWN = 4                              # explained; the latest
 LONG = {"week": 7}                     # days of a step; of any other at most one
+LATE = 12                              # hours by which a production day may begin after midnight
 
 
 def inside(shown: str, buckets: pd.Series, by: str) -> pd.DataFrame:
     """number (M1, M2, … in the order of time), at (plant time, without zone), text: within the time that the trend shows, since a model
-    that has judged nothing yet would only stretch it. Nothing of the demo plant, which has a model of its own."""
-    rows: list[Any] = list(cached("changes", shown, MOST, "promote").itertuples()) if shown != "demo" else []
-    zone = ZoneInfo(plant.zone())
-    said = sorted((text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows if not r.undone and r.kind == "detector")
-    first, last = buckets.min(), buckets.max() + timedelta(days=LONG.get(by, 1))
+    that has judged nothing yet would only stretch it."""
+    zone, rows = ZoneInfo(plant.zone()), cached("put_to_use", shown)
+    said: list[Any] = [(text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows.itertuples()]    # type: ignore[arg-type]
+    first, last = buckets.min(), buckets.max() + timedelta(days=LONG.get(by, 1), hours=LATE)
     kept = [(at, words_) for at, words_ in said if first <= at <= last]
     return pd.DataFrame([(f"M{n}", at, words_) for n, (at, words_) in enumerate(kept, 1)], columns=["number", "at", "text"])
 
@@ -42,8 +41,13 @@ def draw(figure: go.Figure, frame: pd.DataFrame) -> None:
 
 def told(frame: pd.DataFrame) -> None:
     """What the marks mean, the newest first; nothing where there is none."""
-    rows: list[Any] = list(frame.itertuples())[::-1]
-    if rows:
-        said = [f":violet-badge[{r.number}] {text.day(r.at)}, {r.at:%H:%M}: {words.plain(r.text, 120)}" for r in rows[:SHOWN]]
-        more = [f"And {text.counted(len(rows) - SHOWN, 'earlier change')} of the model."] if rows[SHOWN:] else []
-        st.caption("  \n".join([*said, *more]))
+    said = [f":violet-badge[{r.number}] {text.day(r.at)}, {r.at:%H:%M}: {words.plain(r.text, 120)}" for r in _rows(frame)[::-1]]
+    if said:
+        st.caption("  \n".join(said[:SHOWN]))
+    if said[SHOWN:]:
+        with st.expander(text.counted(len(said) - SHOWN, "earlier change") + " of the model"):
+            st.caption("  \n".join(said[SHOWN:]))
+
+
+def _rows(frame: pd.DataFrame) -> list[Any]:
+    return list(frame.itertuples())

@@ -82,6 +82,8 @@ def begun(asked: Experiment) -> str:
     starts = {arm.get("weights", asked.weights) for arm in own.values()} or {asked.weights}
     if starts == {None}:
         return "from scratch"
+    if len(starts) > 1:
+        return "each arm from its own start"
     (common,) = starts
     name = common if (folder := rundir.find_artifact("weights", common)) is None else rundir.read_json(folder / "head.json")["name"]
     return f"all from the same detector ({name})"
