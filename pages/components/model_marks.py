@@ -24,7 +24,7 @@ def inside(shown: str, buckets: pd.Series, by: str) -> pd.DataFrame:
     """number (M1, M2, … in the order of time), at (plant time, without zone), text: within the time that the trend shows, since a model
     that has judged nothing yet would only stretch it."""
     zone, rows = ZoneInfo(plant.zone()), cached("put_to_use", shown)
-    said: list[Any] = [(text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows.itertuples()]    # type: ignore[arg-type]
+    said: list[Any] = [(text.moment(r.at).astimezone(zone).replace(tzinfo=None), r.text) for r in rows.itertuples()]
     first, last = buckets.min(), buckets.max() + timedelta(days=LONG.get(by, 1), hours=LATE)
     kept = [(at, words_) for at, words_ in said if first <= at <= last]
     return pd.DataFrame([(f"M{n}", at, words_) for n, (at, words_) in enumerate(kept, 1)], columns=["number", "at", "text"])
