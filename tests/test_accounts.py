@@ -295,6 +295,29 @@ def test_five_wrong_passwords_lock_a_name_for_a_time(staff: Callable[[str], Any]
     assert "nobody at all" not in str(audit.entries()) and said.count(("refused", "")) == 1
 
 
+def test_a_name_that_was_tried_before_it_was_an_account_locks_too(staff: Callable[[str], Any]) -> None:
+    now = datetime(2026, 11, 3, 12, tzinfo=UTC)
+    with pytest.raises(AccessError, match="do not belong together"):
+        signing.sign_in("Eva", "too early", now)
+    with staff("Ana"):
+        people.add("Eva", "manager", SECRET)
+    for _ in range(signing.TRIES):
+        with pytest.raises(AccessError, match="do not belong together"):
+            signing.sign_in("Eva", "wrong", now)
+    with pytest.raises(AccessError, match="again in 15 minutes"):
+        signing.sign_in("Eva", SECRET, now)
+
+
+def test_stopping_and_taking_up_need_what_starting_needs(staff: Callable[[str], Any]) -> None:
+    run = rundir.create("retention", {}, state="canceled")
+    with staff("Ole"), pytest.raises(AccessError, match="Keeping and removing data is for admins"):
+        jobs.resume(run.name)
+    with staff("Ole"), pytest.raises(AccessError, match="Keeping and removing data"):
+        jobs.cancel(run.name)
+    with staff("Ole"):
+        jobs.cancel(rundir.create("inspect", {}, state="pending").name)
+
+
 def test_wrong_passwords_of_long_ago_are_forgotten(staff: Callable[[str], Any]) -> None:
     now = datetime(2026, 11, 3, 12, tzinfo=UTC)
     for n in range(2 * signing.TRIES):

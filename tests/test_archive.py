@@ -83,6 +83,24 @@ def test_every_table_is_the_same_in_an_empty_folder(data: Path, tmp_path: Path, 
     assert bundled == expected
 
 
+def test_sessions_stay_and_the_witness_of_the_audit_log_is_taken_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is signed in here is not in a copy; entries written during the copy are not missed by the copy's witness."""
+    (data / "access" / "sessions").mkdir(parents=True)
+    for name in ("sessions/ab.json", "tries.json", "audit.json", "accounts.json"):
+        (data / "access" / name).write_text('{"seq": 1}')
+    real = archive._run
+
+    def while_somebody_signs_in(*args: Any) -> bool:
+        (data / "access" / "audit.json").write_text('{"seq": 2}')
+        return real(*args)
+
+    monkeypatch.setattr(archive, "_run", while_somebody_signs_in)
+    archive.backup(tmp_path / "to", quiet)
+    restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
+    assert {p.name: p.read_text() for p in vault.walk(tmp_path / "back" / "access")} == {
+        "audit.json": '{"seq": 1}', "accounts.json": '{"seq": 1}'}
+
+
 def test_a_second_backup_copies_only_what_is_new(data: Path, tmp_path: Path) -> None:
     first = archive.backup(tmp_path / "to", quiet)
     assert first["copied_files"] == first["files"]

@@ -166,14 +166,19 @@ def recent(limit: int = 50, recipes: tuple[str, ...] = (), plant: str | None = N
     return runs.recent(limit, recipes, plant, open_only)
 
 
-@needs.needs("run")
+def _of_run(run_id: str) -> str:
+    """What stopping a run, or taking it up again, needs: as much as starting it."""
+    return needs.of_run(rundir.recipe_of(run_id))
+
+
+@needs.needs(_of_run)
 def cancel(run_id: str) -> None:
     """Ask a run to stop. A finished one stays as it is."""
     house.opened()
     watching.stop(run_id)
 
 
-@needs.needs("run")
+@needs.needs(_of_run)
 def resume(run_id: str) -> None:
     """Queue a failed, canceled or interrupted run again. Raises ConfigError for any other."""
     runs.resume(run_id)

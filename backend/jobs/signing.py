@@ -151,8 +151,9 @@ def _tries() -> dict[str, dict[str, Any]]:
 
 def _locked(name: str, now: datetime) -> datetime | None:
     key = accounts.key_of(name)
+    known = any(a.key == key for a in accounts.accounts())       # a name may have been tried before it was an account's
     with _guard:
-        tried = _strangers.get((accounts.root(), key)) or _tries().get(key, {})
+        tried = _tries().get(key, {}) if known else _strangers.get((accounts.root(), key), {})
         until = datetime.fromisoformat(tried["until"]) if tried.get("until") else None
     return until if until is not None and until > now else None
 

@@ -28,6 +28,8 @@ from backend.store.vault import Kept
 
 # At the top of a data folder: derived (the database, indices of watched folders), caches, or of this machine and this moment.
 MADE_AGAIN = ("inspection.duckdb", "watched", "settings", "cache", "logs", "supervisor.json", "supervisor.log", "server.log")
+EARLY = "access/audit.json"                                       # before the runs: entries that come meanwhile must not be missed by it
+ENDED = ("access/sessions/", "access/tries.json")                 # who is signed in here is not signed in to a copy
 LOGS = {"watch": "watch.json", "inspect": "inspect.json"}        # recipes whose parts are a log: what is in them when it is copied holds
 MARK = "restore-incomplete.json"                                 # in a folder that was not restored to the end
 TRIES, GROUP_S = 3, 5.0                                          # of a run that changes; how long a group may take to get its names
@@ -101,6 +103,8 @@ def _refused(to: Path, error: OSError, copying: _Copying | None) -> str:
 
 def _backup(copying: _Copying, to: Path, own: str) -> dict[str, Any]:
     _weigh(copying, to)
+    if (witness := data_root() / EARLY).exists():
+        copying.files.append(copying.file(witness))
     runs = sum(_run(copying, path) for path in list(rundir.find())[::-1] if path.name != own)
     for path in (*_pictures(), *_others()):
         try:
@@ -216,4 +220,6 @@ def _others() -> Iterator[Path]:
         passed = path.name in (*MADE_AGAIN, "runs", "images", MARK) or path.name.startswith((".", MADE_AGAIN[0]))
         if passed or path.suffix == ".lock" or path == demo_assets() or path.is_symlink():
             continue
-        yield from (vault.walk(path) if path.is_dir() else [path] if path.is_file() else [])
+        for file in vault.walk(path) if path.is_dir() else [path] if path.is_file() else []:
+            if not file.relative_to(data_root()).as_posix().startswith((EARLY, *ENDED)):
+                yield file

@@ -16,7 +16,7 @@ import duckdb
 from backend.config import data_root
 from backend.errors import StoreError
 from backend.store import database
-from backend.store.place import Place
+from backend.store.place import Place, without_password
 
 TRIES = 30                       # to make a schema, where another process of the plant does so at the same time
 # Rows: as many or fewer of one statement stay in the catalogue until `tidy`, instead of a file each. Not of tables with FLOAT or DOUBLE:
@@ -74,7 +74,7 @@ def shut(connection: duckdb.DuckDBPyConnection, files: Path) -> None:
 def explained(where: Place, error: duckdb.Error) -> StoreError:
     if "Unique file handle" in str(error) or "Conflicting lock" in str(error) or "Could not set lock" in str(error):
         return StoreError(f"Another Diffspect is using the catalogue {where.told}. A file serves one process; several need Postgres.")
-    return StoreError(f"The lake {where.told} cannot be opened: {error}")
+    return StoreError(f"The lake {where.told} cannot be opened: {without_password(str(error))}")
 
 
 def without_keys(schema: str) -> str:

@@ -40,7 +40,7 @@ from backend.errors import StoreError
 from backend.store import database, founding, plants
 from backend.store.database import Cursor, Database
 from backend.store.founding import conflicts, quoted
-from backend.store.place import Place, chosen
+from backend.store.place import Place, chosen, without_password
 
 TRIES = 30                       # of work that others outran
 HEED_S = 30.0                    # between two times that an open page hears of other plants
@@ -210,7 +210,7 @@ class Lake(Database):
         if isinstance(error, duckdb.Error) and conflicts(error):
             return Outrun(f"Another process of {self.where.plant} wrote meanwhile. Try again.")
         if isinstance(error, duckdb.Error) and not isinstance(error, _ROWS):
-            return StoreError(f"The records of the plants ({self.where.told}) cannot be reached now: {error}")
+            return StoreError(f"The records of the plants ({self.where.told}) cannot be reached now: {without_password(str(error))}")
         return None
 
 

@@ -32,7 +32,12 @@ class Place:
     @property
     def told(self) -> str:
         """The catalogue, without a password."""
-        return re.sub(r"password\s*=\s*('[^']*'|\S+)", "password=…", self.catalogue)
+        return without_password(self.catalogue)
+
+
+def without_password(text: str) -> str:
+    """A connection string, or an error that quotes one, without what stands for a password in it."""
+    return re.sub(r"://([^:/@\s]*):[^@\s]*@", r"://\1:…@", re.sub(r"password\s*=\s*('[^']*'|\S+)", "password=…", text))
 
 
 def chosen() -> Place | None:

@@ -60,7 +60,7 @@ class Reader:
                 said = vault.copied(source, out)
             if said != (one.size, one.digest):
                 return False
-            os.chmod(temporary, one.mode)
+            os.chmod(temporary, one.mode & 0o777)
             os.utime(temporary, ns=(one.mtime_ns, one.mtime_ns))
             os.replace(temporary, target)
             return True

@@ -19,6 +19,7 @@ from backend.jobs import entrance, people, privileges
 COOKIE = "diffspect_session"
 OPEN = ("/_stcore/health",)            # asked by whoever watches over the machine; it says "ok"
 UPLOAD = "/_stcore/upload_file/"
+TICKET = 200                           # bytes; a ticket has 32
 
 
 def may_listen() -> None:
@@ -75,7 +76,12 @@ async def begin(request: Request) -> Response:
     """A page's own script hands its ticket in; what another site's form sends is refused."""
     if not _own(request):
         return Response(status_code=403)
-    token = people.exchange((await request.body())[:200].decode("latin-1"))
+    given = b""
+    async for part in request.stream():
+        given += part
+        if len(given) > TICKET:                                  # anybody may ask: nothing larger is ever held
+            return Response(status_code=413)
+    token = people.exchange(given.decode("latin-1"))
     if token is None:
         return Response(status_code=403)
     answer = Response(status_code=204, headers={"Cache-Control": "no-store"})
