@@ -15,7 +15,7 @@ import pytest
 from backend import rundir
 from backend.config import Backup, Restore
 from backend.data import images
-from backend.errors import ConfigError, InputError, ResourceError
+from backend.errors import ConfigError, InputError, ResourceError, StoreError
 from backend.jobs import archives
 from backend.store import archive, restoring, scan, vault
 from backend.store.database import Database
@@ -99,6 +99,12 @@ def test_sessions_stay_and_the_witness_of_the_audit_log_is_taken_first(data: Pat
     restoring.restore(tmp_path / "to", tmp_path / "back", quiet)
     assert {p.name: p.read_text() for p in vault.walk(tmp_path / "back" / "access")} == {
         "audit.json": '{"seq": 1}', "accounts.json": '{"seq": 1}'}
+
+
+def test_half_a_restore_is_not_backed_up_as_a_whole(data: Path, tmp_path: Path) -> None:
+    (data / archive.MARK).write_text("{}")
+    with pytest.raises(StoreError, match="restored only in part"):
+        archive.backup(tmp_path / "to", quiet)
 
 
 def test_a_second_backup_copies_only_what_is_new(data: Path, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from backend.jobs.executor import ROOT
 COMMAND = (sys.executable, "-m", "backend.cell")
 MOST = max(1, min(2, cores()))
 WAIT_S = 600.0                     # a cell's minute of the processor, on a machine that does other things too, or rests
+BUSY_S = 60.0                      # then whoever waits gets a sentence: a page must not hang on somebody else's picture
+BUSY = "Other pictures take long to draw just now. Look again in a minute."
 MISTAKEN = "It cannot be shown: something went wrong. The log has the details."
 DIED = "It cannot be shown: what it holds stopped its reader. The file may be damaged, or made to do harm."
 KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "HOME", "SYSTEMROOT")     # and no secret
@@ -62,9 +64,10 @@ class Cell:
 
 
 def _read(line: IO[bytes], size: int, until: float) -> bytes:
-    parts, left, at = [], size, line.fileno()
+    parts, left, at, waiting = [], size, line.fileno(), select.poll()      # not `select`, which knows no file from the 1,024th on
+    waiting.register(at, select.POLLIN | select.POLLHUP)
     while left:
-        if not select.select([at], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not waiting.poll(1000 * max(0.0, until - time.monotonic())):
             raise TimeoutError
         if not (part := os.read(at, min(left, 1 << 20))):
             raise EOFError
@@ -85,7 +88,10 @@ def ask(what: str, *arguments: Any) -> bytes:
     """What one of `cell.DOORS` answers, of this data folder. Raises the DiffspectError that it raised there, or ImageError where the cell
     came to its end over it."""
     asked = pickle.dumps((what, str(data_root()), arguments))
-    cell = _free.get()
+    try:
+        cell = _free.get(timeout=BUSY_S)
+    except queue.Empty:
+        raise ImageError(BUSY) from None
     try:
         if cell is not None and cell.process.poll() is not None:
             _ended(cell)                                         # killed while nobody asked, for memory for instance

@@ -22,7 +22,7 @@ from typing import Any
 
 from backend import __version__, rundir
 from backend.config import data_root, demo_assets
-from backend.errors import InputError, ResourceError
+from backend.errors import InputError, ResourceError, StoreError
 from backend.store import vault
 from backend.store.vault import Kept
 
@@ -102,6 +102,9 @@ def _refused(to: Path, error: OSError, copying: _Copying | None) -> str:
 
 
 def _backup(copying: _Copying, to: Path, own: str) -> dict[str, Any]:
+    if (data_root() / MARK).exists():
+        raise StoreError(f"This folder was restored only in part, so its backup would pass for a whole one. {MARK} in it says what is "
+                         "missing; take that file away to back up the rest all the same.")
     _weigh(copying, to)
     if (witness := data_root() / EARLY).exists():
         copying.files.append(copying.file(witness))
