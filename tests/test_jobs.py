@@ -106,7 +106,7 @@ class Torn(io.RawIOBase):
 def test_a_torn_upload_leaves_nothing(data_folder: Path) -> None:
     with pytest.raises(jobs.ResourceError, match="No space left on device. Nothing was submitted"):
         jobs.submit(Trial(), [("a.png", Torn())])
-    assert [rundir.recipe_of(p.name) for p in (data_folder / "runs").iterdir()] == ["calendar"]
+    assert [rundir.recipe_of(p.name) for p in (data_folder / "runs").iterdir() if p.is_dir()] == ["calendar"]
 
 
 # queue ---------------------------------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def test_four_processes_write_and_every_answer_is_the_files(of: Callable[[str], 
         own = ours if name == "Linz" else Lake(Place(where, files, name))
         assert rows(own) == rows(file), name
         mine = sum(int(n) for n, _ in (said[:2] if name == "Linz" else said[2:3] if name == "Graz" else said[3:]))
-        assert mine == taken, "each thing was taken in by one of them"
+        assert mine <= taken, "nothing was taken in by two of them; a writer that was outrun tells of its last try alone"
         there = "real" if name == "Linz" else name               # as Linz's app calls it
         for (question, given), (_, called) in list(zip(asks("real"), asks(there), strict=True))[nth::3]:      # all are asked, of one each
             same(question(file, *given), question(ours, *called), there)

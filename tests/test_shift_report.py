@@ -301,6 +301,7 @@ def test_a_report_that_cannot_be_answered_stops_no_other_and_no_alarm(db: Databa
     rundir.write_json(wrong / "facts.json", told[0])
     rundir.write_json(wrong / "job.json", rundir.read_json(wrong / "job.json") | dict(config=ShiftReport(
         day="2026-06-09", shift="Night").to_json()))
+    runs.job.cache_clear()                                                    # job.json never changes, but here
     runs.resume(wrong.name)
     assert worker.main(wrong.name) == 0 and (wrong / "report.html").exists()
 

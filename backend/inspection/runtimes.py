@@ -142,9 +142,9 @@ def _session(onnx: bytes, providers: list[str], name: str) -> ort.InferenceSessi
 def _explained(error: Exception, what: str) -> Exception:
     """A sentence for a person out of a runtime's words."""
     words = " ".join(_INSIDE.sub(" ", str(error)).split())
-    if "opset" in words.lower() or "IR version" in words:
+    if "opset" in str(error).lower() or "IR version" in str(error):
         return InputError(f"{what}: it was exported for a newer runtime. Export it with an older opset, or update ONNX Runtime.")
-    if "allocate" in words.lower():
+    if "allocate" in str(error).lower():
         return ResourceError(f"{what}: out of memory.")
     return InputError(f"{what}: {words.split(':', 3)[-1].strip()[:200] or 'it is no network that can be computed'}")
 
