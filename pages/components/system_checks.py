@@ -29,7 +29,8 @@ def _summary(lines: list["jobs.system.Line"]) -> str:
     bad, look = (sum(one.state == state for one in lines) for state in ("bad", "look"))
     if bad:
         return f"**{bad} of {len(lines)} need something done.**"
-    return f"**{look} of {len(lines)} {"is" if look == 1 else "are"} worth a look; nothing is wrong.**" if look else f"**All {len(lines)} checks are good.**"
+    are = "is" if look == 1 else "are"
+    return f"**{look} of {len(lines)} {are} worth a look; nothing is wrong.**" if look else f"**All {len(lines)} checks are good.**"
 
 
 def _line(line: "jobs.system.Line") -> None:
