@@ -15,10 +15,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from backend import jobs
 from backend.jobs import needs
+from pages.components.door import COOKIE
 
 P = ParamSpec("P")
 R = TypeVar("R")
-TOKEN, COOKIE = "session_token", "diffspect_session"
+TOKEN = "session_token"
 _kept: ContextVar[str] = ContextVar("token", default="")
 
 
