@@ -55,6 +55,7 @@ def test_two_trainings_are_compared(app: App, page: Page, tmp_path: Path, monkey
     expect(page.locator(".st-key-pane_0 .marks .hit")).not_to_have_count(0)
 
     # enlarged, both alike, and dragged together
+    settled(page)                                                # a picture that has just come begins whole
     whole = widths(page)
     page.keyboard.press("+")
     page.keyboard.press("+")
