@@ -390,6 +390,23 @@ def test_who_signs_in_elsewhere_gets_the_role_that_the_admin_gave(staff: Callabl
         people.sign_in("Pat", "")                                # no password, so none is right
 
 
+def test_what_a_provider_said_is_worth_nothing_after_the_sign_out(staff: Callable[[str], Any]) -> None:
+    now = datetime.now(UTC)
+    with staff("Ana"):
+        people.add("Pat", "engineer", address="pat@plant.example")
+    one, two = (people.sign_in_elsewhere("pat@plant.example", True, now) for _ in range(2))
+    other = people.sign_in_elsewhere("pat@plant.example", True, now - timedelta(hours=1))          # in another browser
+    people.sign_out(one)
+    assert [people.person(t) is None for t in (one, two, other)] == [True, True, False]
+    with pytest.raises(AccessError, match="You have signed out"):
+        people.sign_in_elsewhere("Pat@plant.example", True, now)
+    password = people.sign_in("Ana", SECRET)
+    people.sign_out(password, "pat@plant.example", now - timedelta(hours=1))                       # the page held it beside a password
+    assert people.person(other) is None and people.signed_out("pat@plant.example", now - timedelta(hours=1))
+    signing.sign_in("Ana", SECRET, now + signing.LASTS + timedelta(seconds=1))
+    assert not list((accounts.root() / "sessions").glob("signed-out-*")), "kept no longer than it would have lasted"
+
+
 # ---- who reaches the server
 
 def request(peer: str = "127.0.0.1", rewritten: bool = False, tls: bool = False, **headers: str) -> entrance.Request:

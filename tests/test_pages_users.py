@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from backend import jobs, rundir
 from backend.jobs import accounts, audit, house, needs, people, signing
 from pages.components import person
+from pages.components import sign_in as door
 from tests import small_plant as plant
 from tests.test_pages_plant import words
 
@@ -184,6 +185,25 @@ def test_a_session_that_ends_ends_the_page(staffed: Callable[..., AppTest]) -> N
     with needs.acting_as(OPERATOR):
         people.close("Kim")
     assert at.run().title[0].value == "Diffspect"
+
+
+def test_out_in_one_tab_is_out_in_all_with_a_sign_in_provider_too(staffed: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tab keeps what the provider said when it connected, and has begun a session of its own from it."""
+    with needs.acting_as(OPERATOR):
+        people.add("Pat", "manager", address="pat@plant.example")
+    monkeypatch.setattr(door, "configured", lambda: True)
+    said = dict(is_logged_in=True, email="pat@plant.example", email_verified=True, iat=int(datetime.now(UTC).timestamp()) - 60)
+    tabs = [AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60) for _ in range(2)]
+    for tab in tabs:
+        tab.user = dict(said)
+        visit(tab, "users")
+        assert "Role: **manager**" in words(tab) and "with your company's account" in words(tab)
+    here, other = tabs
+    here.button(key="sign_out").click().run()
+    for tab in (here, other.run(), other.run()):
+        assert not tab.exception and tab.title[0].value == "Diffspect" and tab.button(key="sign_in_oidc")
+    other.user |= dict(iat=said["iat"] + 30)                           # through the provider once more
+    assert other.run().title[0].value == "My account"
 
 
 def test_names_on_review_are_those_of_oneself(staffed: Callable[..., AppTest]) -> None:

@@ -1,6 +1,6 @@
 """What the page Users and the command line ask: set-up, accounts and their changes, each written to the audit log; and the log itself.
 
-    there set_up sign_in sign_in_elsewhere      anybody: how one gets in
+    there set_up sign_in sign_in_elsewhere      anybody: how one gets in; `signed_out` says what opens no door any more
     me change_password sign_out figures_of      whoever is signed in, of themselves
     listed add change close open_again unlock   the admin, of everybody
     entries verify table csv                    the admin, of the audit log
@@ -16,14 +16,26 @@ from backend.jobs import accounts, audit, needs, signing
 from backend.jobs.accounts import Account
 from backend.jobs.audit import WORDS, Verdict
 from backend.jobs.needs import NEEDS, ROLES, Person, asked_of, why_not
-from backend.jobs.signing import LASTS, exchange, locked_until, pending, person, sign_in, sign_in_elsewhere, sign_out, ticket, until
+from backend.jobs.signing import (
+    LASTS,
+    exchange,
+    locked_until,
+    pending,
+    person,
+    sign_in,
+    sign_in_elsewhere,
+    sign_out,
+    signed_out,
+    ticket,
+    until,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["LASTS", "NEEDS", "ROLES", "WORDS", "Account", "Person", "Verdict", "add", "asked_of", "change", "change_password", "close",
            "csv", "entries", "exchange", "figures_of", "listed", "locked_until", "me", "open_again", "pending", "person", "set_up",
-           "sign_in", "sign_in_elsewhere", "sign_out", "table", "there", "ticket", "unlock", "until", "verify", "why_not"]
+           "sign_in", "sign_in_elsewhere", "sign_out", "signed_out", "table", "there", "ticket", "unlock", "until", "verify", "why_not"]
 
 
 # ---- anybody

@@ -4,8 +4,9 @@
 
 A session is a file of `access/sessions`, named by the SHA-256 of its token: who reads the folder cannot take a session over. It ends twelve
 hours after the sign-in, when somebody signs out (in all tabs of that browser), when the account is closed, and when the password is
-changed. The role is the account's at the moment of each call. Five wrong passwords in a row lock a name for a quarter of an hour, an
-unknown one alike, so nobody learns who there is. Knows nothing of browsers or pages.
+changed. A sign-in provider's word is known by its address and second: once signed out, no session of it goes on and none begins, in
+whichever tab still has it. The role is the account's at the moment of each call. Five wrong passwords in a row lock a name for a quarter
+of an hour, an unknown one alike, so nobody learns who there is. Knows nothing of browsers or pages.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ TRIES, LOCKED, FORGOTTEN = 5, timedelta(minutes=15), timedelta(hours=1)
 TICKET_S = 60.0
 NAMES = 2_000                          # names whose wrong passwords are counted; the oldest is forgotten first
 WRONG = "This name and password do not belong together."
+SIGNED_OUT = "You have signed out. Sign in again to go on."
 NO_ROLE = "{} is signed in, but has no role here yet. An admin gives it on the page Users."
 
 
@@ -66,8 +68,10 @@ def proven(name: str, password: str, at: datetime | None = None) -> Account:
 @needs("")
 def sign_in_elsewhere(address: str, verified: bool, issued: datetime, at: datetime | None = None) -> str:
     """The token of a session for whom the sign-in provider knows by this address, twelve hours from when it said so. Raises AccessError:
-    the address is not verified, belongs to nobody here, or was said too long ago."""
+    the address is not verified, belongs to nobody here, or was said too long ago, or the person has signed out since."""
     now = at or datetime.now(UTC)
+    if signed_out(address, issued):
+        raise AccessError(SIGNED_OUT)
     account = accounts.of_address(address) if verified else None
     if not verified:
         raise AccessError("Your sign-in provider has not verified your mail address, so it counts for nothing here.")
@@ -76,7 +80,13 @@ def sign_in_elsewhere(address: str, verified: bool, issued: datetime, at: dateti
     if account is None or account.closed or not account.role:
         _once(("no-role", address.casefold()), lambda: audit.write("no-role", address, who=Person(address, "", "oidc")))
         raise AccessError(NO_ROLE.format(address))
-    return begin(account, now, "oidc", issued + LASTS)
+    return begin(account, now, "oidc", issued + LASTS, _login(address, issued))
+
+
+@needs("")
+def signed_out(address: str, issued: datetime) -> bool:
+    """Whether the person signed out after the sign-in provider said this: a tab that was open goes on holding it."""
+    return _over(_login(address, issued)).exists()
 
 
 def _matching(name: str, password: str) -> Account | None:
@@ -186,13 +196,14 @@ def unlock(name: str) -> None:
 
 # ---- sessions
 
-def begin(account: Account, at: datetime | None = None, kind: str = "account", end: datetime | None = None) -> str:
-    """The token of a new session of whoever has proven to be this person."""
+def begin(account: Account, at: datetime | None = None, kind: str = "account", end: datetime | None = None, login: str = "") -> str:
+    """The token of a new session of whoever has proven to be this person. `login`: what a sign-in provider said, see `_login`."""
     token, now = secrets.token_urlsafe(32), at or datetime.now(UTC)
     until = end or now + LASTS
     audit.write("sign-in", account.name, dict(until=until.isoformat(timespec="seconds")), Person(account.name, account.role, kind))
     _sessions().mkdir(mode=0o700, exist_ok=True)
-    accounts.write_private(_file(token), dict(account=account.key, kind=kind, began=now.isoformat(), until=until.isoformat()))
+    accounts.write_private(_file(token), dict(account=account.key, kind=kind, began=now.isoformat(), until=until.isoformat(),
+                                             login=login))
     _sweep(now)
     return token
 
@@ -205,8 +216,17 @@ def _file(token: str) -> Path:
     return accounts.root() / "sessions" / f"{hashlib.sha256(token.encode()).hexdigest()}.json"
 
 
+def _login(address: str, issued: datetime) -> str:
+    """What a sign-in provider said, once: each sign-in there has a second of its own."""
+    return hashlib.sha256(f"{address.strip().casefold()} {issued.timestamp():.0f}".encode()).hexdigest()
+
+
+def _over(login: str) -> Path:
+    return accounts.root() / "sessions" / f"signed-out-{login}.json"
+
+
 def _sweep(now: datetime) -> None:
-    """Sessions that are over leave their files behind; the next sign-in takes them away."""
+    """Sessions that are over, and sign-outs of what counts no more, leave their files behind; the next sign-in takes them away."""
     for path in _sessions().glob("*.json"):
         with suppress(OSError, ValueError, KeyError):
             if datetime.fromisoformat(json.loads(path.read_bytes())["until"]) <= now:
@@ -218,7 +238,7 @@ def person(token: str, at: datetime | None = None) -> Person | None:
     """Whose session this is, with the role of this moment; None where it is over, or never was."""
     now = at or datetime.now(UTC)
     session = _session(token) if token else None
-    if session is None or datetime.fromisoformat(session["until"]) <= now:
+    if session is None or datetime.fromisoformat(session["until"]) <= now or (session.get("login") and _over(session["login"]).exists()):
         return None
     account = next((a for a in accounts.accounts() if a.key == session["account"]), None)
     if account is None or account.closed or session["began"] < account.since:
@@ -247,10 +267,15 @@ def _read(path: Path, written_ns: int) -> dict[str, Any]:
 
 
 @needs("")
-def sign_out(token: str) -> None:
-    """End a session, in whichever tabs it is open."""
-    who = person(token)
+def sign_out(token: str, address: str = "", issued: datetime | None = None) -> None:
+    """End a session, in whichever tabs it is open; and what a sign-in provider said, of which each tab may have a session of its own:
+    that of this session, and that which the page still holds (`address`, `issued`)."""
+    who, session = person(token), _session(token) or {}
     _file(token).unlink(missing_ok=True)
+    logins = {str(session.get("login") or ""), _login(address, issued) if address and issued else ""}
+    for login in logins - {""}:
+        _sessions().mkdir(mode=0o700, exist_ok=True)
+        accounts.write_private(_over(login), dict(until=((issued or datetime.now(UTC)) + LASTS).isoformat()))
     if who is not None:
         audit.write("sign-out", who.name, who=who)
 

@@ -71,10 +71,9 @@ def begun(token: str) -> None:
 
 def out() -> None:
     """End the session, in all tabs of this browser; with a sign-in provider, there too."""
-    elsewhere = person.who().kind == "oidc"
-    people.sign_out(person.token())
+    people.sign_out(person.token(), *(_said() if st.user.get("is_logged_in") else ()))
     st.session_state[person.TOKEN], st.session_state[_ENDED] = "", True
-    if elsewhere:
+    if st.user.get("is_logged_in"):
         st.logout()
 
 
@@ -111,15 +110,20 @@ def configured() -> bool:
     return any(Path(p).exists() for p in st.get_option("secrets.files")) and "auth" in st.secrets
 
 
+def _said() -> tuple[str, datetime]:
+    """The address that the sign-in provider gave, and when. Streamlit reads it when a tab connects, and keeps it whatever other tabs do."""
+    return str(st.user.get("email") or ""), datetime.fromtimestamp(int(str(st.user.get("iat") or 0)), UTC)
+
+
 def _elsewhere() -> None:
-    if not st.user.get("is_logged_in"):
+    if not st.user.get("is_logged_in") or people.signed_out(*_said()):
         st.button("Sign in with your company's account", type="primary", icon=":material/login:", width="stretch", key="sign_in_oidc",
                   on_click=st.login)
         st.caption("or with a name and password of this machine")
         return
-    issued = datetime.fromtimestamp(int(str(st.user.get("iat") or 0)), UTC)
+    address, issued = _said()
     try:
-        begun(people.sign_in_elsewhere(str(st.user.get("email") or ""), bool(st.user.get("email_verified")), issued))
+        begun(people.sign_in_elsewhere(address, bool(st.user.get("email_verified")), issued))
     except jobs.DiffspectError as error:
         st.info(words.plain(error, 600), icon=":material/lock:")
         st.button("Sign out there", key="sign_out_oidc", on_click=st.logout)
