@@ -4,7 +4,7 @@
     me change_password sign_out figures_of      whoever is signed in, of themselves
     listed add change close open_again unlock   the admin, of everybody
     entries verify table csv                    the admin, of the audit log
-    person until ticket pending exchange        what holds a browser's session together, see `signing`
+    person until ticket pending exchange cookie what holds a browser's session together, see `signing`
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ from backend.jobs.audit import WORDS, Verdict
 from backend.jobs.needs import NEEDS, ROLES, Person, asked_of, why_not
 from backend.jobs.signing import (
     LASTS,
+    cookie,
     exchange,
     locked_until,
     pending,
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["LASTS", "NEEDS", "ROLES", "WORDS", "Account", "Person", "Verdict", "add", "asked_of", "change", "change_password", "close",
-           "csv", "entries", "exchange", "figures_of", "listed", "locked_until", "me", "open_again", "pending", "person", "set_up",
-           "sign_in", "sign_in_elsewhere", "sign_out", "signed_out", "table", "there", "ticket", "unlock", "until", "verify", "why_not"]
+           "cookie", "csv", "entries", "exchange", "figures_of", "listed", "locked_until", "me", "open_again", "pending", "person",
+           "set_up", "sign_in", "sign_in_elsewhere", "sign_out", "signed_out", "table", "there", "ticket", "unlock", "until", "verify",
+           "why_not"]
 
 
 # ---- anybody

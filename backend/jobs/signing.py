@@ -234,6 +234,13 @@ def _sweep(now: datetime) -> None:
 
 
 @needs("")
+def cookie() -> str:
+    """What a session's cookie is called. Browsers send one host's cookies to all its ports, so two servers there must not call theirs the
+    same: the name hangs on the data folder, whose sessions it is about."""
+    return f"diffspect_session_{hashlib.sha256(str(accounts.root()).encode()).hexdigest()[:8]}"
+
+
+@needs("")
 def person(token: str, at: datetime | None = None) -> Person | None:
     """Whose session this is, with the role of this moment; None where it is over, or never was."""
     now = at or datetime.now(UTC)

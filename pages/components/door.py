@@ -16,7 +16,6 @@ from starlette.routing import Route
 from backend import jobs
 from backend.jobs import entrance, people, privileges
 
-COOKIE = "diffspect_session"
 OPEN = ("/_stcore/health",)            # asked by whoever watches over the machine; it says "ok"
 UPLOAD = "/_stcore/upload_file/"
 TICKET = 200                           # bytes; a ticket has 32
@@ -67,7 +66,7 @@ class Guard:
             return ""
         if why := entrance.why_not(asked(scope)):
             return why
-        if path.startswith(UPLOAD) and people.there() and people.person(Request(scope).cookies.get(COOKIE, "")) is None:
+        if path.startswith(UPLOAD) and people.there() and people.person(Request(scope).cookies.get(people.cookie(), "")) is None:
             return "Sign in before you upload."                  # else anybody who reaches the server could fill its memory
         return ""
 
@@ -85,15 +84,15 @@ async def begin(request: Request) -> Response:
     if token is None:
         return Response(status_code=403)
     answer = Response(status_code=204, headers={"Cache-Control": "no-store"})
-    answer.set_cookie(COOKIE, token, max_age=int(people.LASTS.total_seconds()), path=base() or "/", httponly=True, samesite="strict",
-                      secure=entrance.over_tls(asked(request.scope)))
+    answer.set_cookie(people.cookie(), token, max_age=int(people.LASTS.total_seconds()), path=base() or "/", httponly=True,
+                      samesite="strict", secure=entrance.over_tls(asked(request.scope)))
     return answer
 
 
 async def end(request: Request) -> Response:
     answer = Response(status_code=204 if _own(request) else 403, headers={"Cache-Control": "no-store"})
     if answer.status_code == 204:
-        answer.delete_cookie(COOKIE, path=base() or "/", httponly=True, samesite="strict")
+        answer.delete_cookie(people.cookie(), path=base() or "/", httponly=True, samesite="strict")
     return answer
 
 

@@ -15,7 +15,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from backend import jobs
 from backend.jobs import needs
-from pages.components.door import COOKIE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +27,7 @@ def token() -> str:
     if _kept.get() or get_script_run_ctx(suppress_warning=True) is None:
         return _kept.get()
     own = st.session_state.get(TOKEN)
-    sent = own if own is not None else st.context.cookies.get(COOKIE, "")
+    sent = own if own is not None else st.context.cookies.get(jobs.people.cookie(), "")
     return sent if isinstance(sent, str) else ""
 
 

@@ -85,7 +85,7 @@ def test_a_manager_s_phone_gets_in_over_tls(behind: tuple[str, str], browser: Br
     expect(page.get_by_role("button", name="Sign in", exact=True)).to_have_count(0, timeout=2 * MINUTE)
     page.wait_for_function("() => document.querySelector('[data-test-script-state=notRunning]')")
     expect(page.get_by_text("Demo plant").first).to_be_visible(timeout=2 * MINUTE)
-    cookie = next(c for c in context.cookies() if c["name"] == "diffspect_session")
+    cookie = next(c for c in context.cookies() if c["name"].startswith("diffspect_session_"))
     assert cookie["secure"] and cookie["httpOnly"] and cookie["sameSite"] == "Strict" and people.person(cookie["value"]) is not None
     page.reload()
     expect(page.get_by_text("Demo plant").first).to_be_visible(timeout=2 * MINUTE)
