@@ -18,13 +18,23 @@ VERDICTS = {"accept": "take it", "reject": "leave it", "again": "make it again",
 
 def verdicts(run_id: str) -> dict[str, str]:
     """{file: verdict} of a set's pictures that somebody has judged; accept, reject or again."""
+    return _said(run_id).get(run_id, {})
+
+
+def accepted() -> set[str]:
+    """Runs of all sets of which somebody has accepted a picture, in one pass."""
+    return {run_id for run_id, said in _said().items() if "accept" in said.values()}
+
+
+def _said(only: str = "") -> dict[str, dict[str, str]]:
+    """{run: {file: verdict}} of all sets, or of one."""
     taken_back = {_config(path).get("run_id") for path in rundir.find("undo")}
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for path in reversed(list(rundir.find(RECIPE))):                     # oldest first: a later word replaces an earlier one
         config = _config(path)
-        if config.get("run_id") == run_id and path.name not in taken_back:
-            found |= config.get("verdicts") or {}
-    return {file: verdict for file, verdict in found.items() if verdict and verdict in VERDICTS}
+        if only in ("", run_id := str(config.get("run_id"))) and path.name not in taken_back:
+            found.setdefault(run_id, {}).update(config.get("verdicts") or {})
+    return {run_id: {file: v for file, v in said.items() if v and v in VERDICTS} for run_id, said in found.items()}
 
 
 def check(given: dict[str, str], files: set[str]) -> None:

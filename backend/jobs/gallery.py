@@ -31,10 +31,13 @@ def synthetic(run_id: str) -> dict[str, Any]:
 
 
 def judge(run_id: str, given: dict[str, str], by: str = "") -> str:
-    """Write down what a person said of pictures of a set. Raises ConfigError, NotFoundError. Returns the id to undo it by."""
+    """Write down what a person said of pictures of a set. Raises ConfigError; NotFoundError also where retention let go of it meanwhile:
+    either it sees the verdict and leaves the set, or the person hears of it here. Returns the id to undo it by."""
     verdicts.check(given, {item["file"] for item in _head(run_id)["items"]})
     plant = rundir.read_json(rundir.run_path(run_id) / "job.json")["plant"]
-    return events.record(verdicts.RECIPE, {"run_id": run_id, "verdicts": given}, plant, by)
+    said = events.record(verdicts.RECIPE, {"run_id": run_id, "verdicts": given}, plant, by)
+    _head(run_id)
+    return said
 
 
 def picture(run_id: str, file: str, width: int | None, what: str, format: str) -> bytes:
@@ -52,6 +55,8 @@ def _head(run_id: str) -> dict[str, Any]:
     path = rundir.run_path(run_id) / "synthetic" / "head.json"
     if path.with_name(runs.LET_GO).exists():
         raise NotFoundError("The pictures of this set were let go by retention: nobody had accepted one, and nothing was built on them.")
+    if path.with_name(runs.SET_ASIDE).exists():
+        raise NotFoundError("Retention is just letting go of this set, unless somebody wants it. Look again in a moment.")
     if not path.exists():
         raise NotFoundError("This run has made no set of synthetic pictures yet.")
     return _read(path, path.stat().st_mtime_ns)

@@ -1,24 +1,28 @@
 """Recipe `retention`: lets go what `retention.plan` says, once it is written down.
 
-    plan ─► part `let_go` (inspections whose picture goes: the store's `facts.kept` follows) and plan.json ─► files go, one by one
+    plan ─► part `let_go` (inspections whose picture goes: the store's `facts.kept` follows) and plan.json ─► each piece:
+            set aside, so that nobody finds it ─► looked at once more ─► gone, or put back
 
 So the database is the same made anew, and killed in between the run goes on: of what was written down, what still lies there and still may
-go. What somebody used again meanwhile stays after all.
+go. What is promised: a reference that was there before its picture or set was set aside keeps it, however late in the run it came. From
+then on nobody finds the thing, so nobody comes to refer to it but by what a page showed before: of a set that person is told
+(`gallery.judge`), of a picture the page says that it was let go. Between the last look and the end of a picture lies one call of the
+system. Logs and leftovers go while the run's lock is held, which whoever takes the run up holds too.
 """
 
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from backend import rundir
 from backend.config import Retention, data_root
-from backend.jobs import references, retention
+from backend.jobs import locks, references, retention
 from backend.jobs.retention import Piece, Sorted
-from backend.jobs.runs import LET_GO
+from backend.jobs.runs import LET_GO, SET_ASIDE
 from backend.store import vault
 
 SENTENCE = "This log was let go by retention on {:%Y-%m-%d}, {} days or more after the run ended."
@@ -41,7 +45,7 @@ def run(config: Retention, run_dir: Path, report: Report) -> dict[str, Any]:
     # Written down; now it goes.
     freed = stayed = 0
     for n, piece in enumerate(going, 1):
-        if _GOES[piece.kind](piece, config, asked_at):
+        if _GOES[piece.kind](piece, config, asked_at, found):
             freed += piece.size
         else:
             stayed += 1
@@ -61,60 +65,92 @@ def _written_down(config: Retention, run_dir: Path, found: Sorted, at: datetime)
 
 
 def _mend() -> None:
-    """Pictures that a kill left between their last look and their end are looked at again."""
+    """What a kill left between being set aside and its end: looked at again, or, where that was done, brought to its end."""
     for hidden in (data_root() / "images").glob(f"[0-9a-f][0-9a-f]/.*{GONE}"):
         path = hidden.with_name(hidden.name[1:].removesuffix(GONE))
         hidden.unlink() if path.exists() else os.rename(hidden, path)
+    for run in rundir.find():
+        folder = run / "synthetic"
+        if (folder / SET_ASIDE).exists():
+            os.rename(folder / SET_ASIDE, folder / "head.json")
+        elif (folder / LET_GO).exists():
+            _empty(folder)
 
 
-def _picture(piece: Piece, config: Retention, at: datetime) -> bool:
-    """Unless somebody used it again: `images.keep` renews a file's time, and finding none writes it anew, whichever of us comes first."""
-    assert config.pictures is not None
+def _picture(piece: Piece, config: Retention, at: datetime, found: Sorted) -> bool:
+    """`images.keep` renews a file's time, and finding none writes it anew, whichever of us comes first."""
+    assert config.pictures is not None and found.held is not None and piece.newest is not None
     folder, cutoff = data_root() / "images" / piece.name[:2], (at - timedelta(days=config.pictures)).timestamp()
     for path in folder.glob(f"{piece.name}.*"):
         hidden = path.with_name(f".{path.name}{GONE}")
+        with suppress(FileNotFoundError), _aside(path, hidden) as end:
+            if hidden.stat().st_mtime > cutoff or found.held.again().why(piece.name, piece.inspections, piece.newest):
+                return False                                     # which puts it back
+            end()
+    return True
+
+
+@contextmanager
+def _aside(path: Path, hidden: Path, end: str = "") -> Iterator[Callable[[], None]]:
+    """A file under a hidden name for the length of the block; put back unless its end, or its last name, came. An interruption puts it
+    back too."""
+    os.rename(path, hidden)
+    try:
+        yield (lambda: os.rename(hidden, path.with_name(end))) if end else hidden.unlink
+    finally:
         with suppress(FileNotFoundError):
-            os.rename(path, hidden)
-            if hidden.stat().st_mtime > cutoff:
-                os.rename(hidden, path)
-                return False
-            hidden.unlink()
-    return True
+            os.rename(hidden, path)
 
 
-def _log(piece: Piece, config: Retention, at: datetime) -> bool:
+@contextmanager
+def _quiet(path: Path) -> Iterator[bool]:
+    """Whether a run is there and has ended; while the block lasts nobody takes it up again."""
+    if not path.exists():
+        yield False
+        return
+    with locks.hold(path / "lock") as taken:
+        yield taken and rundir.read_json(path / "state.json")["state"] not in rundir.OPEN_STATES
+
+
+def _log(piece: Piece, config: Retention, at: datetime, found: Sorted) -> bool:
     path = rundir.runs_root() / piece.name
-    if _is_open(path):
-        return False
-    rundir.write_bytes(path / "log.txt", SENTENCE.format(at, config.logs).encode())
-    return True
+    with _quiet(path) as ended:
+        if ended:
+            rundir.write_bytes(path / "log.txt", SENTENCE.format(at, config.logs).encode())
+    return ended
 
 
-def _leftovers(piece: Piece, config: Retention, at: datetime) -> bool:
+def _leftovers(piece: Piece, config: Retention, at: datetime, found: Sorted) -> bool:
     """What a person took up meanwhile needs them."""
     name, _, folder = piece.name.partition("/")
     path = rundir.runs_root() / name
-    if _is_open(path):
-        return False
-    rundir.write_json(path / LET_GO, dict(at=at, days=config.leftovers))
-    shutil.rmtree(path / folder, ignore_errors=True)
-    return True
+    with _quiet(path) as ended:
+        goes = ended and name not in retention.experimenting()
+        if goes:
+            rundir.write_json(path / LET_GO, dict(at=at, days=config.leftovers))         # from here on nobody takes it up
+    if goes:
+        shutil.rmtree(path / folder, ignore_errors=True)
+    return goes
 
 
-def _synthetic(piece: Piece, config: Retention, at: datetime) -> bool:
+def _synthetic(piece: Piece, config: Retention, at: datetime, found: Sorted) -> bool:
     """Its head goes first, so that nobody finds half a set."""
-    folder = rundir.runs_root() / piece.name / "synthetic"
-    with suppress(FileNotFoundError):
-        os.rename(folder / "head.json", folder / LET_GO)
+    assert found.wanted is not None
+    folder, goes = rundir.runs_root() / piece.name / "synthetic", False
+    with suppress(FileNotFoundError), _aside(folder / "head.json", folder / SET_ASIDE, LET_GO) as end:
+        goes = not found.wanted.again().why(folder)
+        if goes:
+            end()
+    if goes:
+        _empty(folder)
+    return goes
+
+
+def _empty(folder: Path) -> None:
     for path in vault.walk(folder):
         if path.name != LET_GO:
             path.unlink()
-    return True
 
 
-def _is_open(path: Path) -> bool:
-    return not path.exists() or rundir.read_json(path / "state.json")["state"] in rundir.OPEN_STATES
-
-
-_GOES: dict[str, Callable[[Piece, Retention, datetime], bool]] = {"pictures": _picture, "logs": _log, "leftovers": _leftovers,
-                                                                 "synthetic": _synthetic}
+_GOES: dict[str, Callable[[Piece, Retention, datetime, Sorted], bool]] = {
+    "pictures": _picture, "logs": _log, "leftovers": _leftovers, "synthetic": _synthetic}

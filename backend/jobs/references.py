@@ -8,12 +8,15 @@
     alarms         while one is open, whatever was inspected since the day before it began, on any line
     look-backs     those that are going on, and those younger than the pictures that go
 
-A thing that somebody took back (`undo`) refers to nothing. Where a file cannot be read nothing is let go at all: see `Unsure`.
+A thing that somebody took back (`undo`) refers to nothing. Where a file cannot be read nothing is let go at all: see `Unsure`. Whoever
+lets go looks once more at each thing that he has set aside (`again`), at what came about or went on since. What refers to synthetic sets
+is in `wanted`.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,38 +34,85 @@ class Unsure(ResourceError):
     """A run could not be read, so nobody can say what it refers to."""
 
 
+class Looked:
+    """Which runs one has to look at: all the first time; then those that are new, and those that had not ended when they were looked at."""
+
+    def __init__(self) -> None:
+        self._ended, self._open = set[str](), set[str]()
+        self._listed: tuple[tuple[str, int], ...] = ()
+        self._reopened = 0
+
+    def anew(self) -> Iterator[Path]:
+        """Newest first. Where nothing came or went this costs as many looks as runs go on, not as there are."""
+        reopened, listed = rundir.reopened_ns(), rundir.listed()
+        if reopened != self._reopened:                           # of those that had ended, one went on: nobody says which
+            self._ended, self._listed, self._reopened = set(), (), reopened
+        names = sorted(self._open, reverse=True) if listed is self._listed else [n for n, _ in listed if n not in self._ended]
+        self._open = set()
+        for name in names:
+            path = rundir.runs_root() / name
+            ended = _has_ended(path)                             # before it is looked at: what has ended is all there
+            yield path
+            (self._ended if ended else self._open).add(name)
+        self._listed = listed
+
+
+def _has_ended(path: Path) -> bool:
+    try:
+        return rundir.read_json(path / "state.json")["state"] in rundir.END_STATES
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 @dataclass
 class Held:
-    """Why a picture stays, by its id or by an inspection of it; and from when on an open alarm holds all."""
+    """Why a picture stays, by its id or by an inspection of it; and from when on an open alarm holds all. Look-backs that were asked for
+    since `cutoff` hold their pictures."""
 
+    cutoff: datetime
     images: dict[str, str] = field(default_factory=dict)
     inspections: dict[int, str] = field(default_factory=dict)
     since: datetime | None = None
+    looked: Looked = field(default_factory=Looked)
+    taken_back: set[str] = field(default_factory=rundir.undone)
 
-    def why(self, image_id: str, inspection_ids: list[int], newest: datetime) -> str:
+    def why(self, image_id: str, inspection_ids: Iterable[int], newest: datetime) -> str:
         """'' where nothing refers to it. `newest`: when it was inspected last."""
         if self.since is not None and newest >= self.since:
             return "an alarm is open"
         return self.images.get(image_id) or next((self.inspections[i] for i in inspection_ids if i in self.inspections), "")
 
+    def again(self) -> "Held":
+        """Itself, with what came to refer to something since; what no longer does holds on. Raises Unsure."""
+        alarmed = False
+        for path in self.looked.anew():
+            with sure(path):
+                _add(self, path, path.name in self.taken_back, self.cutoff)
+            alarmed |= rundir.recipe_of(path.name) == "alarm"
+        if alarmed:
+            self.since = _alarmed()
+        return self
+
 
 def held(cutoff: datetime) -> Held:
-    """All of it. Look-backs that were asked for since `cutoff` hold their pictures. Raises Unsure."""
-    found, taken_back = Held(), rundir.undone()
-    for path in rundir.find():
-        try:
-            _add(found, path, path.name in taken_back, cutoff)
-        except FileNotFoundError:
-            if path.exists():
-                raise Unsure(_unread(path, "a file of it is missing")) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:           # Arrow's are ValueErrors
-            raise Unsure(_unread(path, str(error))) from error
-    found.since = _alarmed()
-    return found
+    """All of it. Raises Unsure."""
+    return Held(cutoff).again()
+
+
+@contextmanager
+def sure(path: Path) -> Iterator[None]:
+    """Raises Unsure where this run, looked at in the block, cannot be read; one that was taken away meanwhile refers to nothing."""
+    try:
+        yield
+    except FileNotFoundError:
+        if path.exists():
+            raise Unsure(_unread(path, "a file of it is missing")) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:               # Arrow's are ValueErrors
+        raise Unsure(_unread(path, str(error))) from error
 
 
 def _unread(path: Path, why: str) -> str:
-    return f"The run {path.name} cannot be read ({why}), so it is not known what it refers to. Nothing was let go."
+    return f"The run {path.name} cannot be read ({why}), so it is not known what it refers to. Nothing more was let go."
 
 
 def _add(found: Held, path: Path, is_taken_back: bool, cutoff: datetime) -> None:
@@ -139,25 +189,6 @@ def _config(path: Path) -> dict[str, Any]:
         return dict(rundir.read_json(path / "job.json")["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unsure(_unread(path, str(error))) from error
-
-
-def speaking_of(names: set[str], but: Path) -> str:
-    """The newest run that names one of these in its settings, as a value or in a list separated by commas; '' where none does. Verdicts and
-    other decisions are no runs."""
-    for path in rundir.find(*RECIPES):
-        if path != but and names & set(_words(_config(path))):
-            return path.name
-    return ""
-
-
-def _words(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            yield from _words(one)
-    elif isinstance(value, str):
-        yield from (word.strip() for word in value.split(","))
 
 
 def named_runs(path: Path) -> set[str]:

@@ -5,8 +5,8 @@
     leftovers   uploads and checkpoints that ended runs left to go on from; such a run can only be started anew
     synthetic   pictures of synthetic sets of which nobody accepted one, and that no dataset, model, comparison or other run refers to
 
-Never what anything refers to (`references`), never a run's parts, model, result or settings, never a decision, never the audit log.
-`outlook` says what would go and why the rest stays; the recipe `retention` (in `letting_go`) lets go. From run directories alone; role
+Never what anything refers to (`references`, `wanted`), never a run's parts, model, result or settings, never a decision, never the audit
+log. `outlook` says what would go and why the rest stays; the recipe `retention` (in `letting_go`) lets go. From run directories alone; role
 admin. Knows nothing of pages.
 """
 
@@ -20,10 +20,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backend import rundir, verdicts
+from backend import rundir
 from backend.config import RECIPES, Retention, data_root
 from backend.errors import ConfigError
 from backend.jobs import references
+from backend.jobs.references import Held
+from backend.jobs.wanted import Wanted
 from backend.store import vault
 
 KINDS = {"pictures": "Pictures of inspections", "logs": "Logs of ended runs", "leftovers": "Uploads and checkpoints of ended runs",
@@ -34,20 +36,24 @@ _WORK = re.compile(r"inbox|\.?[a-z]+ing(-[a-z]+)*")               # folders that
 
 @dataclass(frozen=True)
 class Piece:
-    """One thing that goes: a picture's id, a run's id, or '<run>/<folder>'; its bytes; of a picture, its inspections."""
+    """One thing that goes: a picture's id, a run's id, or '<run>/<folder>'; its bytes; of a picture, its inspections, and when last."""
 
     kind: str
     name: str
     size: int
     inspections: tuple[int, ...] = ()
+    newest: datetime | None = None
 
 
 @dataclass
 class Sorted:
-    """What goes, and how many things stay for each reason."""
+    """What goes, how many things stay for each reason, and what refers to pictures and sets, to look at it again."""
 
     going: list[Piece] = field(default_factory=list)
     stays: dict[str, dict[str, int]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+
+    held: Held | None = None
+    wanted: Wanted | None = None
 
     def stay(self, kind: str, why: str) -> None:
         self.stays[kind][why] = self.stays[kind].get(why, 0) + 1
@@ -87,7 +93,7 @@ def plan(config: Retention, at: datetime) -> Sorted:
 def _pictures(found: Sorted, cutoff: datetime, days: int) -> None:
     there = {path.stem: path for folder in (data_root() / "images").glob("[0-9a-f][0-9a-f]") for path in folder.glob("[0-9a-f]*")}
     whose = _inspected(there)
-    held = references.held(cutoff)
+    found.held = held = references.held(cutoff)
     for image_id, path in sorted(there.items()):
         newest, ids = whose.get(image_id, (None, []))
         try:
@@ -103,7 +109,7 @@ def _pictures(found: Sorted, cutoff: datetime, days: int) -> None:
         elif seen.st_mtime > cutoff.timestamp():
             found.stay("pictures", f"used again in the last {days} days")
         else:
-            found.going.append(Piece("pictures", image_id, seen.st_size, tuple(ids)))
+            found.going.append(Piece("pictures", image_id, seen.st_size, tuple(ids), newest))
 
 
 def _inspected(there: dict[str, Path]) -> dict[str, tuple[datetime, list[int]]]:
@@ -151,28 +157,26 @@ def _work(path: Path) -> list[Path]:
 
 
 def _leftovers(found: Sorted, cutoff: datetime, days: int) -> None:
-    wanted = {run for p in rundir.find("experiment") if rundir.read_json(p / "state.json")["state"] != "completed"
-              for run in references.named_runs(p / "plan.json")}
+    held = experimenting()
     for path in _ended(found, "leftovers", cutoff, days, _work):
         for folder in _work(path):
-            if path.name in wanted:
+            if path.name in held:
                 found.stay("leftovers", "an experiment that is not complete has the run")
             else:
                 found.going.append(Piece("leftovers", f"{path.name}/{folder.name}", sum(p.stat().st_size for p in vault.walk(folder))))
 
 
+def experimenting() -> set[str]:
+    """Runs of experiments that are not complete."""
+    return {run for p in rundir.find("experiment") if rundir.read_json(p / "state.json")["state"] != "completed"
+            for run in references.named_runs(p / "plan.json")}
+
+
 def _synthetic(found: Sorted, cutoff: datetime, days: int) -> None:
-    made = {i for p in rundir.find(*rundir.SNAPSHOT_MAKERS) for part in rundir.parts(p, "snapshot_images")
-            for i in pc.unique(rundir.read_part(part, ["generator_run"])["generator_run"]).to_pylist()}
+    found.wanted = Wanted()
     for path in _ended(found, "synthetic", cutoff, days, lambda p: (p / "synthetic" / "head.json").exists()):
-        folder = path / "synthetic"
-        head = rundir.read_json(folder / "head.json")
-        if "accept" in verdicts.verdicts(path.name).values():
-            found.stay("synthetic", "a person accepted a picture of it")
-        elif path.name in made:
-            found.stay("synthetic", "a dataset has its pictures")
-        elif by := references.speaking_of({path.name, str(head.get("name") or path.name), str(head["key"])}, path):
-            found.stay("synthetic", f"the run {by} names it")
+        if why := found.wanted.why(folder := path / "synthetic"):
+            found.stay("synthetic", why)
         else:
             found.going.append(Piece("synthetic", path.name, sum(p.stat().st_size for p in vault.walk(folder))))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEMOS = {"demo": "Demo plant", "demo-model": "Demo model", "demo-experiment": "Demo experiment", "retention": "What is old"}
 LET_GO = "let-go.json"                  # in a run, what retention took of it (see `letting_go`): there is nothing to go on from
+SET_ASIDE = ".head.json.gone"           # the head of a synthetic set while retention looks for the last time what refers to it
 ASK_S = 2.0                             # a worker that starts or ends holds the lock; a supervisor does for a moment
 LATELY_NS = 10_000_000_000              # so long after one went on, all are looked at: its state may be on its way to the disk yet
 _states: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
