@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend import cell
+from backend import cell, rundir
 from backend.data import images
 from backend.errors import DiffspectError, ImageError, InputError, NotFoundError
 from backend.inspection import annotate
-from backend.jobs import cells
+from backend.jobs import cells, drawings, gallery, pictures
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,7 @@ def fresh(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cell begun by this test, and none left to the next."""
     monkeypatch.setenv("DIFFSPECT_SECRET_RELAY", "hunter2")
     cells.close()
+    drawings.forget()
     yield
     cells.close()
 
@@ -118,6 +119,113 @@ def test_a_cell_that_computes_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(ImageError, match="stopped its reader"):
             cells.ask("shown", huge(), [], 9000, "png")
     assert cells.ask("shown", small(), [], 40, "webp")
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What goes to a cell in this test, from here on."""
+    asked, ask = list[bytes](), cells.Cell.ask
+    monkeypatch.setattr(cells.Cell, "ask", lambda cell, question: (asked.append(question), ask(cell, question))[1])
+    return asked
+
+
+def test_what_cannot_be_read_is_decoded_once_and_not_for_each_visitor(questions: list[bytes], data_folder: Path) -> None:
+    bad, good = kept(b"\xff\xd8\xff cut short", "JPEG"), small()
+    for width in (40, 400, None, 40):
+        with pytest.raises(ImageError, match="damaged or cut short"):
+            pictures.drawn(bad, [], width)
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        pictures.beside([(good, []), (bad, [])], 40, "webp")
+    assert len(questions) == 1
+    assert pictures.drawn(good, [], 40) and len(questions) == 2, "nothing else is held against"
+
+
+def test_what_stops_its_cell_is_tried_twice(questions: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of the processor each time: thirty visitors are not to cost half an hour. Another view may be less work."""
+    costly = huge()
+    monkeypatch.setattr(cells, "COMMAND", (sys.executable, "-c", "from backend import cell; cell.SECONDS = 0; cell.main()"))
+    for n in range(5):
+        with pytest.raises(ImageError, match="stopped its reader"):
+            pictures.drawn(costly, [dict(class_name="pits", x1=n, y1=0, x2=9, y2=9)], 9000, "png")
+    assert len(questions) == 2
+    of, view = next((key[:2], key[2:]) for key in drawings._failed)
+    with pytest.raises(ImageError, match="stopped its reader"):
+        drawings.known(of, view, b"with other boxes")
+    assert drawings.known(of, (*view[:-2], "40", "webp"), b"") is None
+    monkeypatch.setattr(drawings, "AGAIN_S", 0.0)                      # an hour later
+    assert drawings.known(of, view, b"") is None
+
+
+def test_an_answer_that_took_long_is_kept_until_its_picture_goes(questions: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawings, "LONG_S", 0.0)
+    image_id = small()
+    first = pictures.drawn(image_id, [], 40)
+    assert pictures.drawn(image_id, [], 40) == first and len(questions) == 1
+    assert pictures.drawn(image_id, [], 50) != first and len(questions) == 2
+    path = images.path_of(image_id)
+    assert path is not None
+    path.unlink()
+    with pytest.raises(NotFoundError, match="was not kept"):
+        pictures.drawn(image_id, [], 40)
+    small()
+    assert pictures.drawn(image_id, [], 40) == first, "what was missing came back"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawings, "FAILURES", 3)
+    monkeypatch.setattr(drawings, "BYTES", 250)
+    for n in range(10):
+        drawings.failed(("plant", str(n)), ImageError("no"))
+        drawings.answered(("plant", "slow"), b"%d" % n, b"x" * 100, 9.0)
+    assert [one for _, one in drawings._failed] == ["7", "8", "9"] and len(drawings._answers) == 2
+    drawings.failed((), ImageError("of nothing that is known again"))
+    assert len(drawings._failed) == 3
+
+
+def test_visitors_who_ask_for_the_same_at_once_take_turns(questions: list[bytes]) -> None:
+    bad, said = kept(b"\xff\xd8\xff cut short", "JPEG"), list[str]()
+
+    def ask(width: int) -> None:
+        try:
+            pictures.drawn(bad, [], width)
+        except ImageError as error:
+            said.append(str(error))
+
+    visitors = [threading.Thread(target=ask, args=(width,)) for width in range(10, 18)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert len(said) == 8 and len(set(said)) == 1 and len(questions) == 1 and not drawings._turns
+
+
+def test_a_made_picture_that_was_replaced_is_looked_at_again(questions: list[bytes], tmp_path: Path) -> None:
+    run = rundir.create("synthesize", {})
+    (run / "synthetic").mkdir()
+    rundir.write_json(run / "synthetic" / "head.json", dict(key="k", items=[dict(file="a.png", width=60, height=40)]))
+    (run / "synthetic" / "a.png").write_bytes(b"\x89PNG cut short")
+    for _ in range(3):
+        with pytest.raises(ImageError):
+            gallery.picture(run.name, "a.png", 40, "result", "webp")
+    assert len(questions) == 1
+    (run / "synthetic" / "a.png").write_bytes(images.path_of(small()).read_bytes())          # type: ignore[union-attr]
+    assert gallery.picture(run.name, "a.png", 40, "result", "webp")
+
+
+def test_a_page_does_not_wait_long_for_cells_that_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them deep in other people's pictures: a sentence, and nothing of it is remembered."""
+    image_id = small()
+    monkeypatch.setattr(cells, "BUSY_S", 0.05)
+    busy = [cells._free.get() for _ in range(cells.MOST)]
+    try:
+        with pytest.raises(ImageError, match="Other pictures take long to draw just now"):
+            pictures.drawn(image_id, [], 40)
+        with pytest.raises(ImageError, match="Other pictures"), drawings.turn((str(cells.data_root()), *pictures._contents(image_id)), 1.0):
+            pictures.drawn(image_id, [], 40)                           # somebody else's turn at the same picture
+    finally:
+        for cell_ in busy:
+            cells._free.put(cell_)
+    assert pictures.drawn(image_id, [], 40)
 
 
 def test_the_app_decodes_nothing_itself() -> None:

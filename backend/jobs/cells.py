@@ -20,7 +20,8 @@ from typing import IO, Any
 from backend.cell import LENGTH, SIGNS
 from backend.config import data_root
 from backend.device import cores
-from backend.errors import ImageError
+from backend.errors import ImageError, NotFoundError
+from backend.jobs import drawings
 from backend.jobs.executor import ROOT
 
 COMMAND = (sys.executable, "-m", "backend.cell")
@@ -84,10 +85,22 @@ _all: list[Cell] = []
 _log = logging.getLogger(__name__)
 
 
-def ask(what: str, *arguments: Any) -> bytes:
-    """What one of `cell.DOORS` answers, of this data folder. Raises the DiffspectError that it raised there, or ImageError where the cell
-    came to its end over it."""
+def ask(what: str, *arguments: Any, of: tuple[str, ...] = ()) -> bytes:
+    """What one of `cell.DOORS` answers, of this data folder. `of`: what it is about, see `drawings`: what cannot be drawn is asked once.
+    Raises the DiffspectError that it raised there, or ImageError where the cell came to its end over it."""
     asked = pickle.dumps((what, str(data_root()), arguments))
+    of = (str(data_root()), *of) if of else ()
+    view = (what, *(str(a) for a in arguments if a is None or isinstance(a, (int, str)))) if of else ()      # no boxes, no maps
+    if (said := drawings.known(of, view, asked)) is not None:
+        return said
+    with drawings.turn(of, BUSY_S) as ours:
+        if not ours:
+            raise ImageError(BUSY)
+        said = drawings.known(of, view, asked)                   # somebody may have asked for it while we waited
+        return said if said is not None else _ask(what, asked, of, view)
+
+
+def _ask(what: str, asked: bytes, of: drawings.Of, view: drawings.Of) -> bytes:
     try:
         cell = _free.get(timeout=BUSY_S)
     except queue.Empty:
@@ -96,11 +109,12 @@ def ask(what: str, *arguments: Any) -> bytes:
         if cell is not None and cell.process.poll() is not None:
             _ended(cell)                                         # killed while nobody asked, for memory for instance
             cell = None
-        cell = cell or _begun()
+        cell, began = cell or _begun(), time.monotonic()
         sign, said = cell.ask(asked)
     except (OSError, EOFError) as error:
         _ended(cell)
         cell = None
+        drawings.failed(of + view, ImageError(DIED), died=True)
         raise ImageError(DIED) from error
     except BaseException:                                        # interrupted in between: its next answer would be that to this call
         _ended(cell)
@@ -109,11 +123,14 @@ def ask(what: str, *arguments: Any) -> bytes:
     finally:
         _free.put(cell)
     if sign == b"+":
+        drawings.answered(of, asked, said, time.monotonic() - began)
         return said
     words = said.decode("utf-8", "replace")
     if sign not in SIGNS:
         _log.error("A cell could not do %r: %s", what, words)
         raise ImageError(MISTAKEN)
+    if SIGNS[sign] is not NotFoundError:                         # what is missing may come
+        drawings.failed(of if SIGNS[sign] is ImageError else of + view, SIGNS[sign](words))
     raise SIGNS[sign](words)
 
 

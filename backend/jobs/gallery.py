@@ -47,7 +47,14 @@ def picture(run_id: str, file: str, width: int | None, what: str, format: str) -
     item = next((i for i in _head(run_id)["items"] if i["file"] == file), None)
     if item is None:
         raise NotFoundError(f"The set has no picture {file!r}.")
-    return cells.ask("made", str(rundir.run_path(run_id) / "synthetic"), item, what, width, format)
+    folder = rundir.run_path(run_id) / "synthetic"
+    return cells.ask("made", str(folder), item, what, width, format, of=_files(folder, item, what))
+
+
+def _files(folder: Path, item: dict[str, Any], what: str) -> tuple[str, ...]:
+    """What is drawn, for `cells.ask`: the view, and its files as they are now."""
+    files = [folder / item[name] for name in ("file", "mask") if item.get(name)]
+    return what, *(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" if p.exists() else f"{p} is missing" for p in files)
 
 
 def _head(run_id: str) -> dict[str, Any]:

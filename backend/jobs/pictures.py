@@ -50,12 +50,20 @@ def _small(image_id: str, kept: bool, marks: tuple[tuple[Any, ...], ...], width:
 
 def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None, format: str = "webp") -> bytes:
     """Raises NotFoundError where the picture was not kept, ImageError."""
-    return cells.ask("shown", image_id, _marks(found), width, format)
+    return cells.ask("shown", image_id, _marks(found), width, format, of=_contents(image_id))
 
 
 def beside(parts: list[tuple[str, list[dict[str, Any]]]], width: int | None, format: str) -> bytes:
     """Several pictures of one size in one, each with its boxes; `width` of each. Raises NotFoundError, ImageError."""
-    return cells.ask("beside", [(image_id, _marks(found), width) for image_id, found in parts], format)
+    return cells.ask("beside", [(image_id, _marks(found), width) for image_id, found in parts], format,
+                     of=_contents(*(image_id for image_id, _ in parts)))
+
+
+def _contents(*image_ids: str) -> tuple[str, ...]:
+    """What is drawn, for `cells.ask`: an id stands for its content; a picture that was removed is another question."""
+    from backend.data import images
+
+    return tuple(f"{i} {images.path_of(i) is not None}" for i in image_ids)
 
 
 def _marks(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -77,8 +85,9 @@ def heat(db: Database, inspection_id: int, width: int | None, opacity: float, bo
     seen = queries.anomaly_map(db, inspection_id)
     found = passing(rows(queries.detections(db, [inspection_id]))) if boxes else []
     with explained(db, inspection_id):
-        return cells.ask("veiled", queries.image_id(db, inspection_id), _marks(found), seen["values"], _start(seen["model_id"]), opacity,
-                         width, format)
+        image_id = queries.image_id(db, inspection_id)
+        return cells.ask("veiled", image_id, _marks(found), seen["values"], _start(seen["model_id"]), opacity, width, format,
+                         of=_contents(image_id))
 
 
 def _start(model_id: str) -> float:
