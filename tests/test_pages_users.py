@@ -12,7 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
 from backend import jobs, rundir
-from backend.jobs import accounts, audit, house, needs, people, signing
+from backend.jobs import accounts, audit, house, needs, people, tries
 from pages.components import person
 from pages.components import sign_in as door
 from tests import small_plant as plant
@@ -104,7 +104,7 @@ def test_no_page_is_shown_before_the_sign_in(staffed: Callable[..., AppTest]) ->
     for name in ("overview", "trends", "models", "users"):
         assert [t.value for t in opened(name).title] == ["Diffspect"], name
     at = opened()
-    for n in range(signing.TRIES):
+    for n in range(tries.TRIES):
         sign_in(at, "Kim", "wrong")
         assert "do not belong together" in words(at), n
     assert "can sign in again in 15 minutes" in words(sign_in(at, "Kim"))

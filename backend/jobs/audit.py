@@ -9,7 +9,8 @@ no chain can show is one that was made anew from the beginning by somebody who w
 hash elsewhere (`audit verify` and the page Users say it) and has it held against the log later.
 
 An entry is written before what it speaks of, which is not done where it cannot be written. Entries are never removed, by retention
-neither. Verdicts on pictures, one a key press, are runs of their own and have none. Knows nothing of pages.
+neither: what anybody outside can bring about is folded into few (`tries`). Verdicts on pictures, one a key press, are runs of their own and
+have none. Knows nothing of pages.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import AccessError, ConfigError
-from backend.jobs import accounts, audit, needs, signing
+from backend.jobs import accounts, audit, needs, signing, tries
 from backend.jobs.accounts import Account
 from backend.jobs.audit import WORDS, Verdict
 from backend.jobs.needs import NEEDS, ROLES, Person, asked_of, why_not
@@ -118,7 +118,7 @@ def open_again(name: str) -> Account:
 def unlock(name: str) -> None:
     """Let somebody who typed too many wrong passwords try again now."""
     audit.write("unlocked", accounts.find(name).name)
-    signing.unlock(name)
+    tries.right(name)
 
 
 def _told(new: Account, old: Account | None) -> None:

@@ -5,39 +5,33 @@
 A session is a file of `access/sessions`, named by the SHA-256 of its token: who reads the folder cannot take a session over. It ends twelve
 hours after the sign-in, when somebody signs out (in all tabs of that browser), when the account is closed, and when the password is
 changed. A sign-in provider's word is known by its address and second: once signed out, no session of it goes on and none begins, in
-whichever tab still has it. The role is the account's at the moment of each call. Five wrong passwords in a row lock a name for a quarter
-of an hour, an unknown one alike, so nobody learns who there is. Knows nothing of browsers or pages.
+whichever tab still has it. The role is the account's at the moment of each call. Wrong passwords lock a name out (`tries`), an unknown
+one alike, so nobody learns who there is. Knows nothing of browsers or pages.
 """
 
 import hashlib
 import json
-import math
 import secrets
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backend.errors import AccessError, NotFoundError, StoreError
-from backend.jobs import accounts, audit, locks
+from backend.errors import AccessError, NotFoundError
+from backend.jobs import accounts, audit, tries
 from backend.jobs.accounts import Account
 from backend.jobs.needs import Person, needs
 
 LASTS = timedelta(hours=12)
-TRIES, LOCKED, FORGOTTEN = 5, timedelta(minutes=15), timedelta(hours=1)
 TICKET_S = 60.0
-NAMES = 2_000                          # names whose wrong passwords are counted; the oldest is forgotten first
 WRONG = "This name and password do not belong together."
 SIGNED_OUT = "You have signed out. Sign in again to go on."
 NO_ROLE = "{} is signed in, but has no role here yet. An admin gives it on the page Users."
 
 
-_strangers: "OrderedDict[tuple[Path, str], dict[str, Any]]" = OrderedDict()      # unknown names: counted in this process alone
 _tickets: dict[str, tuple[str, float]] = {}            # ticket -> token, until when (monotonic)
 _guard = threading.Lock()
 _computing = threading.BoundedSemaphore(2)             # argon2 takes 64 MiB each: whoever floods the sign-in waits in line
@@ -55,13 +49,12 @@ def proven(name: str, password: str, at: datetime | None = None) -> Account:
     """The account that name and password belong to. Raises AccessError as `sign_in`, which it is but for the session."""
     now = at or datetime.now(UTC)
     with _computing:
-        _refuse_locked(name, now)                    # in here: of a thousand tries at once, most would have been asked before the lock
+        tries.refuse_locked(name, now)               # in here: of a thousand tries at once, most would have been asked before the lock
         account = _matching(name, password)
         if account is None:
-            _count(name, now)
+            tries.count(name, now)
             raise AccessError(WRONG)
-    if _tries().get(account.key):
-        unlock(name)
+    tries.right(name)
     return account
 
 
@@ -78,7 +71,7 @@ def sign_in_elsewhere(address: str, verified: bool, issued: datetime, at: dateti
     if issued + LASTS <= now:
         raise AccessError("The session has ended after twelve hours. Sign in again.")
     if account is None or account.closed or not account.role:
-        _once(("no-role", address.casefold()), lambda: audit.write("no-role", address, who=Person(address, "", "oidc")))
+        tries.once(("no-role", address.casefold()), lambda: audit.write("no-role", address, who=Person(address, "", "oidc")))
         raise AccessError(NO_ROLE.format(address))
     return begin(account, now, "oidc", issued + LASTS, _login(address, issued))
 
@@ -109,89 +102,10 @@ def _nobody() -> str:
     return accounts.hasher().hash(secrets.token_urlsafe())
 
 
-def _refuse_locked(name: str, now: datetime) -> None:
-    until = _locked(name, now)
-    if until is not None:
-        minutes = math.ceil((until - now).total_seconds() / 60)
-        raise AccessError(f"Too many wrong passwords. This name can sign in again in {minutes} minute{'s' * (minutes != 1)}, "
-                          f"at {until.astimezone():%H:%M}. An admin can take the lock off.")
-
-
-def _count(name: str, now: datetime) -> None:
-    """One more wrong password. An unknown name is not written down: it may be a password typed into the wrong field."""
-    with _tried(name) as tried:
-        lately = "last" in tried and now - datetime.fromisoformat(tried["last"]) < FORGOTTEN
-        tried |= dict(wrong=tried.get("wrong", 0) + 1 if lately else 1, last=now.isoformat())
-        locked = tried["wrong"] >= TRIES
-        if locked:
-            tried |= dict(wrong=0, until=(now + LOCKED).isoformat())
-    known = next((a for a in accounts.accounts() if a.key == accounts.key_of(name)), None)
-    who = Person(known.name if known else "", "", "account")
-    if known:
-        audit.write("locked" if locked else "refused", who.name, dict(until=tried["until"]) if locked else {}, who)
-    else:
-        _once(("unknown", now.strftime("%Y%m%d%H")), lambda: audit.write("refused", "an unknown name (one entry an hour)", who=who))
-
-
-@contextmanager
-def _tried(name: str) -> Iterator[dict[str, Any]]:
-    """What is counted of a name, to be changed: of an account in a file, so that a restart forgets nothing and the command line can take a
-    lock off; of any other name in memory, since names can be made up without end."""
-    key = accounts.key_of(name)
-    if not any(a.key == key for a in accounts.accounts()):
-        with _guard:
-            yield _strangers.setdefault((accounts.root(), key), {})
-            while len(_strangers) > NAMES:
-                _strangers.popitem(last=False)
-        return
-    accounts.private_folder()
-    with locks.hold(accounts.root() / "tries.lock", 5.0) as taken:
-        if not taken:
-            raise StoreError("Somebody else is signing in at this moment. Try again.")
-        known = _tries()
-        yield known.setdefault(key, {})
-        accounts.write_private(accounts.root() / "tries.json", {k: v for k, v in known.items() if v})
-
-
-def _tries() -> dict[str, dict[str, Any]]:
-    with suppress(OSError, ValueError):
-        return dict(json.loads((accounts.root() / "tries.json").read_bytes()))
-    return {}
-
-
-def _locked(name: str, now: datetime) -> datetime | None:
-    key = accounts.key_of(name)
-    known = any(a.key == key for a in accounts.accounts())       # a name may have been tried before it was an account's
-    with _guard:
-        tried = _tries().get(key, {}) if known else _strangers.get((accounts.root(), key), {})
-        until = datetime.fromisoformat(tried["until"]) if tried.get("until") else None
-    return until if until is not None and until > now else None
-
-
-_said: OrderedDict[tuple[Any, ...], None] = OrderedDict()
-
-
-def _once(key: tuple[Any, ...], write: Any) -> None:
-    """What anybody outside can bring about as often as they like is written down once."""
-    key = (accounts.root(), *key)
-    with _guard:
-        if key in _said:
-            return
-        _said[key] = None
-        while len(_said) > NAMES:
-            _said.popitem(last=False)
-    write()
-
-
 @needs("users")
 def locked_until(name: str, at: datetime | None = None) -> datetime | None:
     """Until when this name is locked out; None where it is not."""
-    return _locked(name, at or datetime.now(UTC))
-
-
-def unlock(name: str) -> None:
-    with _tried(name) as tried:
-        tried.clear()
+    return tries.locked(name, at or datetime.now(UTC))
 
 
 # ---- sessions
@@ -205,6 +119,7 @@ def begin(account: Account, at: datetime | None = None, kind: str = "account", e
     accounts.write_private(_file(token), dict(account=account.key, kind=kind, began=now.isoformat(), until=until.isoformat(),
                                              login=login))
     _sweep(now)
+    tries.settle(now)
     return token
 
 
