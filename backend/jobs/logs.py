@@ -5,7 +5,8 @@
 
 Several processes may append to one file. Once it is full the supervisor gives it another name (`turn`); who writes looks before each line
 whether the file is still there. `output.log` is what processes print before they open a log, and last words of those that die. A run's own
-log.txt is for people and stays text; the supervisor cuts one that has grown too long (`cut`).
+log.txt is for people and stays text; the supervisor cuts one that has grown too long (`cut`). The password of a lake's catalogue, which
+engines quote in their errors, is written nowhere.
 """
 
 import json
@@ -22,6 +23,7 @@ from typing import Any, TextIO
 
 from backend.config import data_root
 from backend.errors import ConfigError
+from backend.store.place import without_password
 
 FULL, KEPT = 5 * 2**20, 4               # bytes of a log, and how many full ones are kept: at most 25 MiB of each process
 LONG, TAIL = 20 * 2**20, 2**20          # bytes of a run's log, and what is left of a longer one
@@ -108,6 +110,10 @@ class _Text(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """All of it at the end: a traceback may have been put into words by another handler before."""
+        return without_password(super().format(record))
+
 
 class _Json(logging.Formatter):
     def __init__(self, who: str) -> None:
@@ -117,11 +123,11 @@ class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said: dict[str, Any] = dict(at=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
                                     level=record.levelname.lower(), who=self.who, pid=record.process, logger=record.name,
-                                    message=record.getMessage()[:MOST])
+                                    message=without_password(record.getMessage())[:MOST])
         if run_id := getattr(record, "run_id", ""):
             said["run_id"] = run_id
         if record.exc_info:
-            said["error"] = self.formatException(record.exc_info)[-MOST:]
+            said["error"] = without_password(self.formatException(record.exc_info))[-MOST:]
         return json.dumps(said, ensure_ascii=False)
 
 

@@ -37,7 +37,7 @@ class Place:
 
 def without_password(text: str) -> str:
     """A connection string, or an error that quotes one, without what stands for a password in it."""
-    return re.sub(r"://([^:/@\s]*):[^@\s]*@", r"://\1:…@", re.sub(r"password\s*=\s*('[^']*'|\S+)", "password=…", text))
+    return re.sub(r"://([^:/@\s]*):[^@\s]*@", r"://\1:…@", re.sub(r"password\s*=\s*('(?:\\.|[^'\\])*'|\S+)", "password=…", text))
 
 
 def chosen() -> Place | None:
