@@ -1,15 +1,16 @@
 """What tests share: a data folder of their own, and an end to whatever they left running in it."""
 
+import copy
 import functools
 import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,10 +19,26 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_finish() -> None:
-    """AppTest looks through every installed package for components, anew for each page: 0.3 s of a core, and more than a page takes."""
+    """What tests have made again and again is made once a process.
+
+    AppTest looks through every installed package for components, anew for each page: 0.3 s of a core, and more than a page takes.
+    OpenVINO compiles the same small detector for every data folder that it lies in: 0.5 s.
+    """
     if "streamlit.testing.v1" in sys.modules:
         scanner = importlib.import_module("streamlit.components.v2.manifest_scanner")
         scanner.scan_component_manifests = functools.cache(scanner.scan_component_manifests)
+    if "backend.inspection.runtimes" in sys.modules:
+        runtimes = importlib.import_module("backend.inspection.runtimes")
+        runtimes.OpenVino = functools.partial(_opened, functools.lru_cache(8)(runtimes.OpenVino))
+
+
+def _opened(compiled: Callable[..., Any], *given: Any) -> Any:
+    """A network that was compiled for the same bytes before, with requests of its own."""
+    network = copy.copy(compiled(*given))
+    network.notes = []
+    network._requests = [r.get_compiled_model().create_infer_request() for r in network._requests]
+    network._inputs = {id(r): r.get_input_tensor(0).data for r in network._requests}
+    return network
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,7 @@ def _nothing_remembered() -> None:
 
 
 def page(name: str) -> AppTest:
-    return AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run().switch_page(f"pages/{name}.py").run()
+    return AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page(f"pages/{name}.py").run()
 
 
 # older -----------------------------------------------------------------------------------------------------------------------

@@ -114,9 +114,7 @@ def ingest() -> None:
 
 def page(name: str, **query: str) -> AppTest:
     """The page inside the app, as its link opens it."""
-    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run()
-    at.switch_page(f"pages/{name}.py")
-    at.query_params.clear()
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page(f"pages/{name}.py")
     for key, value in query.items():
         at.query_params[key] = value
     at.run()

@@ -1,5 +1,6 @@
 """Overview, Trends and Review, each empty, filled and failed, and what a person does on them. Pages run inside the frame."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -27,8 +28,7 @@ def plant_folder(data_folder: Path) -> Iterator[Path]:
 
 
 def page(name: str, **query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).run()
-    at.switch_page(f"pages/{name}.py")
+    at = AppTest.from_file(str(ROOT / "frame.py"), default_timeout=60).switch_page(f"pages/{name}.py")
     for key, value in query.items():
         at.query_params[key] = value
     at.run()
@@ -67,13 +67,30 @@ def take_in() -> None:
     assert house.opened().ingest()
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two lines: one as always, one whose pits jumped from 5 % to 30 % today. Taken in."""
+    from backend.jobs import events, house
+
+    root = tmp_path_factory.mktemp("plant") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSPECT_DATA", str(root))
+        for name in ("SUPERVISOR", "WARM", "MESSENGER"):
+            patch.setenv(f"DIFFSPECT_{name}", "off")
+        events.set_calendar()
+        inspect("Line 1")
+        inspect("Line 2", until=datetime.now(UTC) - timedelta(days=2))
+        inspect("Line 2", days=1, per_day=200, bad=60)
+        take_in()
+        house.close()
+    return root
+
+
 @pytest.fixture
-def filled(plant_folder: Path) -> Path:
-    """Two lines: one as always, one whose pits jumped from 5 % to 30 % today."""
-    inspect("Line 1")
-    inspect("Line 2", until=datetime.now(UTC) - timedelta(days=2))
-    inspect("Line 2", days=1, per_day=200, bad=60)
-    take_in()
+def filled(template: Path, plant_folder: Path) -> Path:
+    """The two lines, in a folder of its own."""
+    shutil.rmtree(plant_folder)                      # its calendar: another would place everything anew
+    shutil.copytree(template, plant_folder)
     return plant_folder
 
 

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from backend import rundir
 from backend.errors import ConfigError, NotFoundError, StoreError
 from backend.inspection import capture
 from backend.records import Filters
-from backend.store import calendar, decisions, engineering, facts, lines, queries, rises
+from backend.store import calendar, decisions, engineering, facts, lines, queries, rises, scan
 from backend.store.database import Database
 from backend.store.ingest import ingest
 from tests import small_plant as plant
@@ -176,28 +177,32 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
 # ---- local time
 
 
-@pytest.mark.parametrize(("zone", "utc", "local", "day", "shift", "weekday"), [
-    ("Europe/Berlin", "2026-06-10T04:00", "2026-06-10T06:00", "2026-06-10", "Early", 3),
-    ("Europe/Berlin", "2026-06-10T03:59", "2026-06-10T05:59", "2026-06-09", "Night", 2),    # over midnight: the day it began
-    ("Europe/Berlin", "2026-06-09T22:30", "2026-06-10T00:30", "2026-06-09", "Night", 2),
-    ("Europe/Berlin", "2026-03-29T00:59", "2026-03-29T01:59", "2026-03-28", "Night", 6),    # clocks go forward at 02:00
-    ("Europe/Berlin", "2026-03-29T01:00", "2026-03-29T03:00", "2026-03-28", "Night", 6),
-    ("Europe/Berlin", "2026-03-29T04:00", "2026-03-29T06:00", "2026-03-29", "Early", 7),    # a night of seven hours
-    ("Europe/Berlin", "2026-10-25T00:30", "2026-10-25T02:30", "2026-10-24", "Night", 6),    # back at 03:00: 02:30 comes twice
-    ("Europe/Berlin", "2026-10-25T01:30", "2026-10-25T02:30", "2026-10-24", "Night", 6),
-    ("Europe/Berlin", "2026-10-25T05:00", "2026-10-25T06:00", "2026-10-25", "Early", 7),
-    ("America/New_York", "2026-03-08T06:59", "2026-03-08T01:59", "2026-03-07", "Night", 6),
-    ("America/New_York", "2026-03-08T07:00", "2026-03-08T03:00", "2026-03-07", "Night", 6),
-    ("Asia/Kolkata", "2026-06-10T00:29", "2026-06-10T05:59", "2026-06-09", "Night", 2),
-    ("UTC", "2027-01-01T05:59", "2027-01-01T05:59", "2026-12-31", "Night", 4),
+@pytest.mark.parametrize(("zone", "cases"), [
+    ("Europe/Berlin", [
+        ("2026-06-10T04:00", "2026-06-10T06:00", "2026-06-10", "Early", 3),
+        ("2026-06-10T03:59", "2026-06-10T05:59", "2026-06-09", "Night", 2),    # over midnight: the day it began
+        ("2026-06-09T22:30", "2026-06-10T00:30", "2026-06-09", "Night", 2),
+        ("2026-03-29T00:59", "2026-03-29T01:59", "2026-03-28", "Night", 6),    # clocks go forward at 02:00
+        ("2026-03-29T01:00", "2026-03-29T03:00", "2026-03-28", "Night", 6),
+        ("2026-03-29T04:00", "2026-03-29T06:00", "2026-03-29", "Early", 7),    # a night of seven hours
+        ("2026-10-25T00:30", "2026-10-25T02:30", "2026-10-24", "Night", 6),    # back at 03:00: 02:30 comes twice
+        ("2026-10-25T01:30", "2026-10-25T02:30", "2026-10-24", "Night", 6),
+        ("2026-10-25T05:00", "2026-10-25T06:00", "2026-10-25", "Early", 7)]),
+    ("America/New_York", [
+        ("2026-03-08T06:59", "2026-03-08T01:59", "2026-03-07", "Night", 6),
+        ("2026-03-08T07:00", "2026-03-08T03:00", "2026-03-07", "Night", 6)]),
+    ("Asia/Kolkata", [("2026-06-10T00:29", "2026-06-10T05:59", "2026-06-09", "Night", 2)]),
+    ("UTC", [("2027-01-01T05:59", "2027-01-01T05:59", "2026-12-31", "Night", 4)]),
 ])
-def test_local_time(db: Database, zone: str, utc: str, local: str, day: str, shift: str, weekday: int) -> None:
+def test_local_time(db: Database, zone: str, cases: list[tuple[str, str, str, str, int]]) -> None:
     plant.decide("calendar", **{**BERLIN, "time_zone": zone})
-    plant.batch([dict(captured_at=datetime.fromisoformat(utc).replace(tzinfo=UTC))])
+    plant.batch([dict(captured_at=datetime.fromisoformat(utc).replace(tzinfo=UTC)) for utc, *_ in cases])
     ingest(db)
-    [row] = plant.facts(db)
-    assert (row["captured_local"], row["production_day"]) == (datetime.fromisoformat(local), date.fromisoformat(day))
-    assert (row["shift"], row["weekday"], row["hour"]) == (shift, weekday, int(local[11:13]))
+    rows = {row["captured_at"]: row for row in plant.facts(db)}
+    for utc, local, day, shift, weekday in cases:
+        row = rows[datetime.fromisoformat(utc).replace(tzinfo=UTC)]
+        assert (row["captured_local"], row["production_day"]) == (datetime.fromisoformat(local), date.fromisoformat(day)), utc
+        assert (row["shift"], row["weekday"], row["hour"]) == (shift, weekday, int(local[11:13])), utc
 
 
 def test_a_new_calendar_places_everything_anew(db: Database) -> None:
@@ -216,18 +221,19 @@ def test_a_new_calendar_places_everything_anew(db: Database) -> None:
     assert decisions.calendar_now(db)["shifts"] == [dict(name="Day", start="07:00", end="19:00")]
 
 
-@pytest.mark.parametrize("config", [dict(time_zone="Mars/Olympus"), dict(shifts=[dict(name="A", start="25:00", end="1:00")]),
-                                    dict(shifts=[dict(start="06:00")]), dict(shifts="x"),
-                                    dict(shifts=[dict(name="A", start="06:00", end="14:00")] * 2)])
-def test_a_calendar_without_sense_is_passed_over(db: Database, config: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_calendar_without_sense_is_passed_over(db: Database, caplog: pytest.LogCaptureFixture) -> None:
     plant.decide("calendar", **BERLIN)
-    plant.decide("calendar", **config)
     plant.batch([{}])
-    ingest(db)
-    assert plant.facts(db, "captured_local") == [dict(captured_local=datetime(2026, 6, 10, 14, 0))]
-    assert "passed over" in caplog.text
-    with db.cursor() as cursor, pytest.raises(ConfigError):
-        calendar.check(cursor, config)
+    shift = dict(name="A", start="06:00", end="14:00")
+    for config in (dict(time_zone="Mars/Olympus"), dict(shifts=[dict(name="A", start="25:00", end="1:00")]),
+                   dict(shifts=[dict(start="06:00")]), dict(shifts="x"), dict(shifts=[shift] * 2)):
+        caplog.clear()
+        plant.decide("calendar", **config)
+        ingest(db)
+        assert plant.facts(db, "captured_local") == [dict(captured_local=datetime(2026, 6, 10, 14, 0))], config
+        assert "passed over" in caplog.text, config
+        with db.cursor() as cursor, pytest.raises(ConfigError):
+            calendar.check(cursor, config)
 
 
 # ---- the verdict
@@ -236,7 +242,7 @@ def test_a_calendar_without_sense_is_passed_over(db: Database, config: dict[str,
 MODEL, ANY, CLASS, PRODUCT, BOTH = "model", ("", ""), ("", "pits"), ("Plate", ""), ("Plate", "pits")
 
 
-@pytest.mark.parametrize(("policies", "expected"), [
+RULES: list[tuple[list[Any], Any]] = [
     ([], ("reject", 0.4, 0)),
     ([(ANY, "minor", 0.6, 5)], ("minor", 0.6, 5)),
     ([(ANY, "minor", None, 5)], ("minor", 0.4, 5)),                                  # no threshold: the model's stays
@@ -246,19 +252,25 @@ MODEL, ANY, CLASS, PRODUCT, BOTH = "model", ("", ""), ("", "pits"), ("Plate", ""
     ([(BOTH, "minor", None, 1), (CLASS, "reject", 0.8, 7)], ("minor", 0.8, 1)),      # each setting falls through by itself
     ([(BOTH, "minor", 0.9, 1), (BOTH, "reject", 0.3, 2)], ("reject", 0.3, 2)),       # the latest of one kind
     ([(("Other", "pits"), "ignore", 0.9, 9)], ("reject", 0.4, 0)),
-])
-def test_which_rule_applies(db: Database, policies: list[Any], expected: Any) -> None:
+]
+
+
+def test_which_rule_applies(db: Database) -> None:
+    """Each taken back before the next is decided."""
     plant.model("m1", {"pits": 0.4})
     plant.batch([dict(boxes=[("pits", 0.99)])])
-    for (product, class_name), action, threshold, side in policies:
-        plant.decide("policy", product=product, class_name=class_name, action=action, threshold=threshold, min_side=side)
     plant.decide("promote", model_id="m1", name="Model m1")
-    ingest(db)
-    [found] = queries.detections(db, [r["inspection_id"] for r in plant.facts(db)]).to_dict("records")
-    assert (found["action"], pytest.approx(found["threshold"]), found["min_side"]) == expected
-    rule = decisions.rules(db, "real", "Plate").set_index("class_name").loc["pits"]
-    assert (rule["action"], pytest.approx(rule["threshold"]), rule["min_side"]) == expected
-    assert rule["source"] == ("policy" if policies and policies[0][0][0] != "Other" else "model")
+    for policies, expected in RULES:
+        made = [plant.decide("policy", product=product, class_name=class_name, action=action, threshold=threshold, min_side=side)
+                for (product, class_name), action, threshold, side in policies]
+        ingest(db)
+        [found] = queries.detections(db, [r["inspection_id"] for r in plant.facts(db)]).to_dict("records")
+        assert (found["action"], pytest.approx(found["threshold"]), found["min_side"]) == expected, policies
+        rule = decisions.rules(db, "real", "Plate").set_index("class_name").loc["pits"]
+        assert (rule["action"], pytest.approx(rule["threshold"]), rule["min_side"]) == expected, policies
+        assert rule["source"] == ("policy" if policies and policies[0][0][0] != "Other" else "model"), policies
+        for decision in made:
+            plant.decide("undo", run_id=decision)
 
 
 def test_what_passes(db: Database) -> None:
@@ -398,9 +410,8 @@ def test_restating_changes_nothing(db: Database) -> None:
 # ---- the answers
 
 
-@pytest.fixture
-def filled(db: Database) -> Database:
-    """Ten pictures: eight units on L1 (one of three views), one on L2, one not counted. Pits on two views of that unit and on L2."""
+def ten_pictures(db: Database) -> Database:
+    """Eight units on L1 (one of three views), one on L2, one not counted. Pits on two views of that unit and on L2."""
     plant.model("m1", {"pits": 0.5, "scratch": 0.5})
     plant.decide("policy", product="", class_name="scratch", action="minor", threshold=None, min_side=0)
     view = dict(unit_id="U1", lot="A")
@@ -411,16 +422,33 @@ def filled(db: Database) -> Database:
     return db
 
 
-def test_totals_count_units(filled: Database) -> None:
-    found = queries.totals(filled, Filters())
+@pytest.fixture
+def filled(db: Database) -> Database:
+    return ten_pictures(db)
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """`filled`, for tests that only ask."""
+    folder = tmp_path_factory.mktemp("filled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSPECT_DATA", str(folder))
+        patch.setattr(scan, "demo_assets", lambda: folder / "no-bundle")
+        db = ten_pictures(Database())
+    yield db
+    db.close()
+
+
+def test_totals_count_units(read_only: Database) -> None:
+    found = queries.totals(read_only, Filters())
     assert {k: found[k] for k in ("inspected", "units", "defective", "defects")} == dict(inspected=9, units=7, defective=2, defects=4)
     assert found["rate"] == pytest.approx(2 / 7) and found["good_first_time"] == pytest.approx(5 / 7)
     assert found["defects_per_unit"] == pytest.approx(4 / 7) and found["low"] < 2 / 7 < found["high"]
     assert (found["first_day"], found["last_day"]) == (date(2026, 6, 10), date(2026, 6, 11))
-    assert queries.totals(filled, Filters(class_name="scratch"))["defective"] == 0, "minor makes no unit defective"
-    assert queries.totals(filled, Filters(line="L2"))["rate"] == 1
-    assert queries.totals(filled, Filters(counted=False))["inspected"] == 10
-    nothing = queries.totals(filled, Filters(plant="demo"))
+    assert queries.totals(read_only, Filters(class_name="scratch"))["defective"] == 0, "minor makes no unit defective"
+    assert queries.totals(read_only, Filters(line="L2"))["rate"] == 1
+    assert queries.totals(read_only, Filters(counted=False))["inspected"] == 10
+    nothing = queries.totals(read_only, Filters(plant="demo"))
     assert nothing["units"] == 0 and nothing["rate"] is None and nothing["last_captured_at"] is None
 
 
@@ -437,51 +465,51 @@ def test_wilson() -> None:
     assert np.isnan(low[2]) and np.isnan(high[2])
 
 
-def test_trend(filled: Database) -> None:
-    by_day = queries.trend(filled, Filters(), "day")
+def test_trend(read_only: Database) -> None:
+    by_day = queries.trend(read_only, Filters(), "day")
     assert by_day["bucket"].tolist() == [datetime(2026, 6, 10), datetime(2026, 6, 11)]
     assert by_day["inspected"].tolist() == [6, 1] and by_day["defective"].tolist() == [1, 1] and by_day["defects"].tolist() == [3, 1]
     assert list(by_day.columns) == ["bucket", "inspected", "defective", "rate", "low", "high", "defects"]
-    split = queries.trend(filled, Filters(), "shift", "line")
+    split = queries.trend(read_only, Filters(), "shift", "line")
     assert split[["bucket", "group"]].to_dict("records") == [dict(bucket=datetime(2026, 6, 10, 6), group="L1"),
                                                              dict(bucket=datetime(2026, 6, 11, 14), group="L2")]
-    assert queries.trend(filled, Filters(), "hour")["bucket"].tolist() == [datetime(2026, 6, 10, 12), datetime(2026, 6, 11, 15)]
-    assert queries.trend(filled, Filters(), "week")["bucket"].tolist() == [datetime(2026, 6, 8)]
-    assert queries.trend(filled, Filters(plant="demo")).empty
+    assert queries.trend(read_only, Filters(), "hour")["bucket"].tolist() == [datetime(2026, 6, 10, 12), datetime(2026, 6, 11, 15)]
+    assert queries.trend(read_only, Filters(), "week")["bucket"].tolist() == [datetime(2026, 6, 8)]
+    assert queries.trend(read_only, Filters(plant="demo")).empty
     with pytest.raises(ConfigError):
-        queries.trend(filled, Filters(), "day", "line; DROP TABLE facts")
+        queries.trend(read_only, Filters(), "day", "line; DROP TABLE facts")
 
 
-def test_breakdown_and_pareto(filled: Database) -> None:
-    by_line = queries.breakdown(filled, Filters(), "line")
+def test_breakdown_and_pareto(read_only: Database) -> None:
+    by_line = queries.breakdown(read_only, Filters(), "line")
     assert by_line[["value", "inspected", "defective"]].values.tolist() == [["L2", 1, 1], ["L1", 6, 1]]
-    assert queries.breakdown(filled, Filters(), "weekday")["value"].tolist() == [3, 4]
-    assert queries.breakdown(filled, Filters(), "hour")["value"].tolist() == ["12:00", "15:00"]
-    assert queries.breakdown(filled, Filters(class_name="scratch"), "line")["defective"].tolist() == [0, 0]
-    kinds = queries.pareto(filled, Filters())
+    assert queries.breakdown(read_only, Filters(), "weekday")["value"].tolist() == [3, 4]
+    assert queries.breakdown(read_only, Filters(), "hour")["value"].tolist() == ["12:00", "15:00"]
+    assert queries.breakdown(read_only, Filters(class_name="scratch"), "line")["defective"].tolist() == [0, 0]
+    kinds = queries.pareto(read_only, Filters())
     assert kinds[["class_name", "defects", "units", "minor"]].values.tolist() == [["pits", 4, 2, False], ["scratch", 1, 1, True]]
     assert kinds["cumulative"].tolist()[0] == 1 and np.isnan(kinds["share"].tolist()[1])
-    assert queries.pareto(filled, Filters(plant="demo")).empty
+    assert queries.pareto(read_only, Filters(plant="demo")).empty
 
 
-def test_lists_of_pictures(filled: Database) -> None:
-    newest = queries.images(filled, Filters())
+def test_lists_of_pictures(read_only: Database) -> None:
+    newest = queries.images(read_only, Filters())
     assert newest["captured_at"].is_monotonic_decreasing and len(newest) == 9 and newest["boxes"].tolist()[0] == 1
-    assert queries.images(filled, Filters(), limit=4, offset=8)["inspection_id"].tolist() == newest["inspection_id"].tolist()[8:]
-    assert queries.images(filled, Filters(), "surest")["top_confidence"].tolist()[:3] == pytest.approx([0.95, 0.9, 0.8])
-    assert queries.images(filled, Filters(), "unsure")["margin"].tolist()[0] == pytest.approx(0.05, abs=1e-6)
-    assert queries.images_count(filled, Filters(class_name="pits")) == 3
-    assert queries.images_count(filled, Filters(class_name="scratch", verdict="good")) == 1
-    assert queries.images_count(filled, Filters(since=date(2026, 6, 11), until=date(2026, 6, 11))) == 1
-    assert queries.images_count(filled, Filters(shift="Early", line="L1")) == 8
-    assert queries.images_count(filled, Filters(line="L1' OR 1=1 --")) == 0
-    assert queries.choices(filled, "real") | {} == dict(
+    assert queries.images(read_only, Filters(), limit=4, offset=8)["inspection_id"].tolist() == newest["inspection_id"].tolist()[8:]
+    assert queries.images(read_only, Filters(), "surest")["top_confidence"].tolist()[:3] == pytest.approx([0.95, 0.9, 0.8])
+    assert queries.images(read_only, Filters(), "unsure")["margin"].tolist()[0] == pytest.approx(0.05, abs=1e-6)
+    assert queries.images_count(read_only, Filters(class_name="pits")) == 3
+    assert queries.images_count(read_only, Filters(class_name="scratch", verdict="good")) == 1
+    assert queries.images_count(read_only, Filters(since=date(2026, 6, 11), until=date(2026, 6, 11))) == 1
+    assert queries.images_count(read_only, Filters(shift="Early", line="L1")) == 8
+    assert queries.images_count(read_only, Filters(line="L1' OR 1=1 --")) == 0
+    assert queries.choices(read_only, "real") | {} == dict(
         lines=["L1", "L2"], products=["Plate"], shifts=["Early", "Late"], lots=["A"], cameras=["C"], classes=["pits", "scratch"],
         first_day=date(2026, 6, 10), last_day=date(2026, 6, 11), last_captured_at=plant.NOON + timedelta(days=1, hours=3))
-    assert queries.choices(filled, "demo")["lines"] == [] and queries.plants(filled) == {"demo": 0, "real": 10}
-    assert queries.inspection(filled, newest["inspection_id"].tolist()[0])["model"] == "Model m1"
+    assert queries.choices(read_only, "demo")["lines"] == [] and queries.plants(read_only) == {"demo": 0, "real": 10}
+    assert queries.inspection(read_only, newest["inspection_id"].tolist()[0])["model"] == "Model m1"
     with pytest.raises(NotFoundError):
-        queries.inspection(filled, 1)
+        queries.inspection(read_only, 1)
 
 
 def test_review_queue(filled: Database) -> None:
