@@ -149,7 +149,7 @@ def test_all_arms_start_from_one_model(data: Path) -> None:
     runs_ = [rundir.create("train-detector", {}, state="completed") for _ in range(2)]
     for n, run in enumerate(runs_):
         (run / "weights").mkdir()
-        rundir.write_json(run / "weights" / "head.json", dict(key=f"k{n}", name="plates"))
+        rundir.write_json(run / "weights" / "head.json", dict(key=f"k{n}", name="plates", snapshot_id=holdings.held("mixed").snapshot_id))
         told = jobs.plan_experiment(asked(arms="real, both", weights="plates"))
         assert {c["weights"] for a in told["arms"].values() for c in a["runs"]} == {run.name}
     assert not any("teaches the backbone" in w for w in told["warnings"])

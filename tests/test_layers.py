@@ -28,7 +28,7 @@ MAY_IMPORT = {
 }
 LIGHT_FIGURES = {"backend.evaluation.cost", "backend.evaluation.outcomes"}      # numpy alone
 LIGHT_PICTURES = {"backend.data.images", "backend.data.demo", "backend.inspection.annotate", "backend.inspection.heat",
-                  "backend.data.snapshot", "backend.data.shares", "backend.data.marks",      # these three: which pictures an arm sees
+                  "backend.data.snapshot", "backend.data.shares", "backend.data.marks", "backend.data.seen",      # these: what an arm sees
                   "backend.data.labelling", "backend.data.coco"}                             # what people drew, as files have it
 
 # vendor -> the one place that may import it

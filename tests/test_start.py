@@ -9,10 +9,11 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from backend import rundir
-from backend.config import TrainDetector, TrainDistilled
+from backend.config import Experiment, TrainDetector, TrainDistilled
 from backend.data import snapshot
 from backend.detection import export, fuse, network, start, train
 from backend.errors import ConfigError
+from backend.jobs import plans
 from tests import mixed, squares
 
 CLASSES = ["blue", "red"]
@@ -91,6 +92,21 @@ def test_a_start_that_knows_the_judging_pictures_is_refused(data: snapshot.Snaps
         settled(squares.config(1, weights=lost.name), data)
     with pytest.raises(ConfigError, match="neither a model called 'nobody'"):
         network.build(squares.config(1, weights="nobody"), {0: "blue"})
+
+
+def test_an_experiment_is_not_planned_from_a_start_that_knows_the_judging_pictures(data: snapshot.Snapshot) -> None:
+    """Not one training is queued that would be refused; of some arms' own start neither."""
+    run = trained(data, "plates")
+    asked = dict(name="x", epochs=1, imgsz=64, batch=4, seeds=1)
+    told = plans.outlook(Experiment(dataset="mixed", arms="real, both", weights="plates", **asked))
+    assert {c["weights"] for arm in told["arms"].values() for c in arm["runs"]} == {run.name}, "its own test pictures it has never seen"
+    other = moved(data, "other", "train", "test")
+    for more in (dict(arms="labels", weights="plates"), dict(arms='{"a": {"weights": "plates"}, "b": {"labels": 2}}')):
+        with pytest.raises(ConfigError, match="'plates'.* knows 1 of"):
+            plans.outlook(Experiment(dataset=other.snapshot_id, **asked, **more))
+    lost = trained(replace(data, head=data.head | dict(snapshot_id="gone")), "lost")
+    with pytest.raises(ConfigError, match="is gone"):
+        plans.outlook(Experiment(dataset=other.snapshot_id, arms="labels", weights=lost.name, **asked))
 
 
 def test_a_teacher_follows_from_the_model_that_it_starts_from(data: snapshot.Snapshot) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from backend import rundir
 from backend.config import RECIPES, Config, Experiment, TrainDetector, TrainDistilled
+from backend.data import seen
 from backend.data.shares import Share
 from backend.errors import ConfigError
 from backend.jobs.holdings import Held
@@ -144,7 +145,7 @@ def _share(there: Held, share: int) -> int:
 def _arm(name: str, settings: dict[str, Any], config: Experiment, there: Held) -> Arm:
     recipe, own = settings.get("recipe", "train-detector"), {k: v for k, v in settings.items() if k != "recipe"}
     if weights := own.get("weights", config.weights):
-        own["weights"] = _start(str(weights), own.get("size", config.size))
+        own["weights"] = _start(str(weights), own.get("size", config.size), there)
     kind = RECIPES.get(recipe)
     if kind is None or not issubclass(kind, TrainDetector):
         raise ConfigError(f"The arm {name!r} must be trained by train-detector, distill or train-distilled, not by {recipe!r}.")
@@ -211,13 +212,14 @@ def _common(kind: type[Config], config: Experiment) -> dict[str, Any]:
     return found | (dict(preset=config.preset) if issubclass(kind, TrainDistilled) else {})
 
 
-def _start(weights: str, size: str) -> str:
-    """What an arm starts from, by run, so that all its seeds start alike though a later model takes the name. Raises ConfigError. Whether
-    it knows the pictures that judge is asked as each training begins."""
+def _start(weights: str, size: str, there: Held) -> str:
+    """What an arm starts from, by run, so that all its seeds start alike though a later model takes the name. Raises ConfigError, also
+    where it knows pictures that are to judge; of a file nobody can say that."""
     if Path(weights).is_file():
         return weights
     if (folder := rundir.find_artifact("weights", weights)) is None:
         raise ConfigError(f"There is neither a model called {weights!r} nor such a file to start from.")
     if (found := rundir.read_json(folder / "head.json").get("size", size)) != size:
         raise ConfigError(f"The model {weights!r} is of size {found}, the arms of size {size}: no start for them.")
+    seen.refuse(folder, there.judging)
     return folder.parent.name

@@ -4,6 +4,7 @@ Which images an arm sees is told by the rule that trainings follow themselves (`
 Knows nothing of arms.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ class Held:
     test: int
     made_held: int                 # synthetic images in val or test
     crossing: int                  # groups of near-duplicates that cross from train to val or test
+    judging: Mapping[str, str]     # id -> split of the pictures that judge: of val and test
 
     @property
     def real(self) -> int:
@@ -62,7 +64,8 @@ def _held(snapshot_run: Path) -> Held:
     crossing = {p.group_id for p in train if p.group_id} & {p.group_id for p in rest}
     val, test = (sum(bool(p.boxes) for p in data.by_split(split)) for split in ("val", "test"))
     made = sum(p.origin == "synthetic" for p in rest)
-    return Held(str(data.head["name"]), data.snapshot_id, tuple(train), val, test, made, len(crossing))
+    return Held(str(data.head["name"]), data.snapshot_id, tuple(train), val, test, made, len(crossing),
+                {p.image_id: p.split for p in rest})
 
 
 def expected(config: Experiment) -> Held:
