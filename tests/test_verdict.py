@@ -67,7 +67,7 @@ def test_one_seed_a_side_is_never_enough() -> None:
     found = judged(0, PLANTED[6], seeds=1, images=120)
     assert found["low"] > 0 and found["verdict"] == "not enough evidence" and found["provisional"] and found["more_seeds"] == 4
     assert found["sentence"].startswith("Not enough evidence, about 4 more seeds needed: synthetic adds ") and not found["helps"]
-    assert found["sentence"].endswith(", 1 seed.")
+    assert found["sentence"].endswith(", 1 seed. Provisional: fewer than 5 seeds are only indicative.")
 
 
 def test_below_five_seeds_it_is_provisional() -> None:
@@ -116,7 +116,7 @@ def test_seeds_that_agree_within_the_margin_are_no_difference() -> None:
     many = plan(0, 0.001, own=0.004, mixed=0.004, apart=0.001)(30)
     entry = told(many, NAMES)
     assert entry["verdict"] == "no difference" and -0.01 < entry["low"] < entry["high"] < 0.01
-    assert entry["sentence"].startswith("No difference that matters, all within 1 point: synthetic ")
+    assert entry["sentence"].startswith("No difference that matters, all within 1 point: with synthetic, map50 changes by -0.01 [")
     assert told(many, NAMES, margin=0.0001)["verdict"] != "no difference"
 
 
@@ -139,7 +139,15 @@ SENTENCES = [
     (dict(difference=0.008, low=-0.009, high=0.025, verdict="not enough evidence", more_seeds=3, hurts=[]),
      "Not enough evidence, about 3 more seeds needed: synthetic adds 0.8 map50 [-0.9, 2.5], 5 seeds: helps scratches."),
     (dict(difference=-0.008, low=-0.025, high=0.009, verdict="not enough evidence", more_seeds=1, helps=[], hurts=[], seeds=[4, 4],
-          provisional=True), "Not enough evidence, about 1 more seed needed: synthetic loses 0.8 map50 [-0.9, 2.5], 4 seeds."),
+          provisional=True), "Not enough evidence, about 1 more seed needed: with synthetic, map50 changes by -0.8 [-2.5, 0.9], 4 seeds. "
+     "Provisional: fewer than 5 seeds are only indicative."),
+    (dict(difference=-0.053, low=-0.302, high=0.197, verdict="not enough evidence", more_seeds=None, helps=[], seeds=[5, 5]),
+     "Not enough evidence, and more seeds alone may not give it; more test images would help: with synthetic, map50 changes by -5.3 "
+     "[-30.2, 19.7], 5 seeds: hurts pits."),
+    (dict(difference=-0.001, low=-0.008, high=0.006, verdict="no difference", helps=[], hurts=[]),
+     "No difference that matters, all within 1 point: with synthetic, map50 changes by -0.1 [-0.8, 0.6], 5 seeds."),
+    (dict(difference=-0.005, low=-0.008, high=-0.002, verdict="no difference", helps=[], hurts=[]),
+     "No difference that matters, all within 1 point: synthetic loses 0.5 map50 [0.2, 0.8], 5 seeds."),
     (dict(difference=0.001, low=-0.006, high=0.008, verdict="no difference", margin=0.02, helps=[], hurts=[]),
      "No difference that matters, all within 2 points: synthetic adds 0.1 map50 [-0.6, 0.8], 5 seeds."),
     (dict(difference=0.0, low=0.0, high=0.0, verdict="no difference", helps=[], hurts=[], seeds=[1, 1], provisional=True),

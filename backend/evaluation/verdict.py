@@ -119,8 +119,7 @@ def sentence(entry: dict[str, Any]) -> str:
         return f"No difference: {entry['a']} and {entry['b']} found the same on every test image, {seeds}."
     points = f"{100 * entry['margin']:g} point{'' if entry['margin'] == 0.01 else 's'}"
     opened = {SAME: f"No difference that matters, all within {points}: ", OPEN: f"{_wanted(entry)}: "}.get(entry["verdict"], "")
-    few_seeds = entry["provisional"] and entry["verdict"] != OPEN
-    return _capital(f"{opened}{core}.") + (f" Provisional: fewer than {SEEDS} seeds are only indicative." if few_seeds else "")
+    return _capital(f"{opened}{core}.") + (f" Provisional: fewer than {SEEDS} seeds are only indicative." if entry["provisional"] else "")
 
 
 def _capital(text: str) -> str:
@@ -135,7 +134,11 @@ def _wanted(entry: dict[str, Any]) -> str:
 
 
 def _amount(entry: dict[str, Any]) -> str:
-    """'synthetic adds 4.1 map50 [1.2, 7.0]'; what is lost is told as a loss, and so is its interval."""
+    """'synthetic adds 4.1 map50 [1.2, 7.0]'; what is lost is told as a loss, and so is its interval. One that may be a gain as well is told
+    with its sign: 'with synthetic, map50 changes by -5.3 [-30.2, 19.7]'."""
+    if entry["difference"] < 0 <= entry["high"]:
+        change, low, high = (_points(entry[side]) for side in ("difference", "low", "high"))
+        return f"with {entry['a']}, {entry['metric']} changes by {change} [{low}, {high}]"
     verb, low, high = ("adds", entry["low"], entry["high"]) if entry["difference"] >= 0 else ("loses", -entry["high"], -entry["low"])
     return f"{entry['a']} {verb} {_points(abs(entry['difference']))} {entry['metric']} [{_points(low)}, {_points(high)}]"
 

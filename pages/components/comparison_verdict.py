@@ -26,6 +26,8 @@ from pages.components.cached import cached
 from pages.components.comparison_subject import Subject
 
 # kind of caution -> its icon; those named last only inform
+STOPPING = ("Fix the number now, and judge when all of them are in: whoever looks after each addition, and stops once a difference shows, "
+            "takes luck for a difference more often than the 1 time in 20 that the interval allows.")
 GRAVE = {"near-duplicates": ":material/content_copy:", "steps": ":material/balance:"}
 
 
@@ -99,6 +101,7 @@ def _decide(row: dict[str, Any], subject: Subject) -> None:
                          icon=":material/add:", type="primary")
         else:
             plant.link("comparison", f"Plan an experiment with {seeds}", icon=":material/science:", new="plan")
+        st.caption(f":material/info: {STOPPING}")
 
 
 def _use(found: dict[str, Any], subject: Subject) -> None:
