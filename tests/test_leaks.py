@@ -24,7 +24,9 @@ REAL = [picture("a", "train", group_id="1"), picture("b", "test", group_id="7"),
 
 def test_what_is_made_of_train_alone_passes() -> None:
     for more in ({}, {"donor": "a"}, {"parent": ""}, {"group_id": ""}, {"parent": "old"}):
-        leaks.refuse([*REAL, made(**more)])
+        pictures = [*REAL, made(**more)]
+        leaks.refuse(pictures)
+        assert leaks.Held.of(pictures).told_by(pictures) == []
 
 
 @pytest.mark.parametrize("more", [{"parent": "b"}, {"parent": "v"}, {"donor": "b"}, {"donor": "v"}, {"group_id": "7"}, {"group_id": "8"},

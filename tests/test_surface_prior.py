@@ -60,6 +60,16 @@ def config(**more: Any) -> TrainPrior:
     return TrainPrior(**{"name": "p", "preset": "tiny", "datasets": "bright_plates", "drawn": 10, "precision": "f32", **more})
 
 
+def test_a_training_that_does_not_say_what_it_minimises_is_none(tmp_path: Path) -> None:
+    """It shows when it is made, not hours later in its first step."""
+    class Silent(learner.Learner):
+        pass
+
+    weight = torch.nn.Linear(2, 1)
+    with pytest.raises(TypeError, match="loss"):
+        Silent({"one": weight}, list(weight.parameters()), tmp_path / "checkpoint.pt", steps=1, rate=0.1, seed=0)     # type: ignore[abstract]
+
+
 # ---- drawn surfaces
 
 def test_the_same_seed_draws_the_same_and_a_longer_list_begins_alike() -> None:

@@ -7,6 +7,7 @@ Knows nothing of pictures or of what is learned.
 import io
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,8 @@ LOSSES = 100                # steps averaged into the loss that the artifact nam
 N = TypeVar("N", bound=nn.Module)
 
 
-class Learner:
-    """A training: steps done, optimiser, and the networks by name. Taken up from its file."""
+class Learner(ABC):
+    """A training: steps done, optimiser, and the networks by name. Taken up from its file. What is minimised a training says itself."""
 
     STREAM = 0              # of random numbers; another one for each training
     NAME = "loss"
@@ -39,10 +40,11 @@ class Learner:
         self.step, self.seconds, self.losses = 0, 0.0, deque[float](maxlen=LOSSES)
         self._take_up()
 
+    @abstractmethod
     def loss(self, rng: np.random.Generator) -> Tensor:
-        raise NotImplementedError
+        """Of the next step's batch, drawn from `rng`: one number that leads back to what is learned."""
 
-    def follow(self) -> None:
+    def follow(self) -> None:  # noqa: B027  # a training without averages does nothing here
         """After each step: averages, where there are any."""
 
     def advance(self) -> float:
