@@ -14,6 +14,7 @@ from backend.errors import Canceled, ConfigError
 from tests import mixed, squares
 
 SHAPE = dict(dataset="squares", imgsz=squares.SIDE, batch=4)
+STUDENT = Distill(**SHAPE, name="s", epochs=2, teacher="f", loss="mgd")
 
 
 def silent(**told: Any) -> None:
@@ -42,6 +43,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         patch.setenv("DIFFSPECT_DATA", str(root / "data"))
         for module in (trainer, teach, ddpm, repository):
             patch.setattr(module, "cores", squares.one_core)
+        patch.setattr(ddpm, "PREVIEW", 2)
         patch.setitem(ddpm.PRESETS, "tiny", ddpm.Preset((8, 16, 16, 16), 1, 32, 4, 4, 0.9))
         squares.draw(root / "pictures")
         made = {"import": carried_out("import", Import(path=str(root / "pictures"), name="squares"))}
@@ -50,6 +52,12 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         made["backbone"] = carried_out("teach-backbone", TeachBackbone(dataset="squares", name="b", steps=4, imgsz=squares.SIDE, batch=4))
         made["fused"] = carried_out("train-fused", TrainFused(**SHAPE, name="f", epochs=2))
         yield made
+
+
+@pytest.fixture(scope="module")
+def plain(plant: dict[str, Any]) -> Path:
+    """A plain detector of one pass, called `plain`."""
+    return carried_out("train-detector", TrainDetector(**SHAPE, name="plain", epochs=1))[0]
 
 
 def batch_of(plant: dict[str, Any], course: Any, config: TrainDetector, augment: bool = True) -> dict[str, Any]:
@@ -202,14 +210,14 @@ def test_teaching_lowers_its_loss_and_resumes_bit_by_bit(plant: dict[str, Any], 
     from backend.detection import teach
 
     monkeypatch.setattr(teach, "SAVE_S", 0)
-    config = TeachBackbone(dataset="squares", name="t", steps=30, imgsz=squares.SIDE, batch=4)
+    config = TeachBackbone(dataset="squares", name="t", steps=21, imgsz=squares.SIDE, batch=4)
     told: list[dict[str, Any]] = []
     whole, _ = carried_out("teach-backbone", config, lambda **t: told.append(t))
     losses = [t["loss"] for t in told if "loss" in t]
     assert losses[-1] < losses[0]
 
     run_dir = rundir.create("teach-backbone", config.to_json(), state="running")
-    for attempt in (11, 23, 99):
+    for attempt in (7, 17, 99):
         def stop(step: int, attempt: int = attempt, **told: Any) -> None:
             if step == attempt:
                 raise KeyboardInterrupt
@@ -247,10 +255,15 @@ def test_teaching_never_sees_val_or_test(plant: dict[str, Any], monkeypatch: pyt
 
 
 def test_fewer_labels_take_equal_steps(plant: dict[str, Any]) -> None:
-    told: list[str] = []
+    last = -(-squares.COUNTS["train"] // 4)
     config = TrainDetector(**SHAPE, name="few", epochs=1, labels=2)
-    carried_out("train-detector", config, lambda message="", **t: told.append(message))
-    assert f"epoch 1, batch {-(-squares.COUNTS['train'] // 4)} of {-(-squares.COUNTS['train'] // 4)}" in told
+
+    def stop(message: str = "", **told: Any) -> None:
+        if message == f"epoch 1, batch {last} of {last}":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carried_out("train-detector", config, stop)
     with pytest.raises(ConfigError, match="9 labelled train images, fewer than 10"):
         carried_out("train-detector", replace(config, labels=10))
 
@@ -259,16 +272,16 @@ def test_fewer_labels_take_equal_steps(plant: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def student(plant: dict[str, Any]) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+    """Of the loss that draws lots, so that it is what a resumed one must come to."""
     told: list[dict[str, Any]] = []
-    run_dir, result = carried_out("distill", Distill(**SHAPE, name="s", epochs=2, teacher="f"), lambda **t: told.append(t))
+    run_dir, result = carried_out("distill", STUDENT, lambda **t: told.append(t))
     return run_dir, result, told
 
 
-def test_the_student_s_graph_is_the_plain_one(plant: dict[str, Any], student: Any) -> None:
+def test_the_student_s_graph_is_the_plain_one(plain: Path, student: Any) -> None:
     """Operators, their order, shapes and parameters: inference costs nothing more."""
     import onnx
 
-    plain, _ = carried_out("train-detector", TrainDetector(**SHAPE, name="p", epochs=1))
     one, two = (onnx.load(run / "model" / "model.onnx").graph for run in (plain, student[0]))
     assert [n.op_type for n in one.node] == [n.op_type for n in two.node]
     assert [list(t.dims) for t in one.initializer] == [list(t.dims) for t in two.initializer]
@@ -283,22 +296,20 @@ def test_the_distillation_term_is_as_large_as_the_box_loss(student: Any) -> None
     assert student[1]["teacher"] == "f"
 
 
-def test_a_student_learns_from_a_plain_teacher(plant: dict[str, Any]) -> None:
-    carried_out("train-detector", TrainDetector(**SHAPE, name="old", epochs=1))
-    _, result = carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="old", loss="mgd", logit_weight=0.5))
-    assert result["teacher"] == "old"
+def test_a_student_learns_from_a_plain_teacher(plain: Path) -> None:
+    _, result = carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="plain", logit_weight=0.5))
+    assert result["teacher"] == "plain"
     with pytest.raises(ConfigError, match="no teacher"):
         carried_out("distill", Distill(**SHAPE, name="young", epochs=1, teacher="nobody"))
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "MuSGD"])
-def test_the_rival_of_the_benchmark_really_distils(plant: dict[str, Any], optimizer: str) -> None:
+@pytest.mark.parametrize("optimizer", ["SGD", pytest.param("MuSGD", marks=pytest.mark.slow)])
+def test_the_rival_of_the_benchmark_really_distils(plain: Path, optimizer: str) -> None:
     """Ultralytics' own distillation in our harness: its term is there, and a plain detector comes out. With the optimiser of all arms."""
     from tests.benchmarks import rival
 
-    carried_out("train-detector", TrainDetector(**SHAPE, name="larger", epochs=1))
     told: list[dict[str, Any]] = []
-    config = rival.TrainRival(**SHAPE, name="rival", epochs=1, teacher="larger", optimizer=optimizer)
+    config = rival.TrainRival(**SHAPE, name="rival", epochs=1, teacher="plain", optimizer=optimizer)
     run_dir, _ = carried_out("train-rival", config, lambda **t: told.append(t))
     assert [t["dis_loss"] > 0 for t in told if "dis_loss" in t] == [True]
     assert (run_dir / "model" / "model.onnx").exists()
@@ -350,29 +361,36 @@ def test_the_teacher_s_neck_is_its_own_in_less_time(plant: dict[str, Any], asked
 def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any) -> None:
     from backend.detection import distill
 
-    config = Distill(**SHAPE, name="s", epochs=2, loss="mgd")
-    whole, _ = carried_out("distill", config)
-    run_dir = rundir.create("distill", config.to_json(), state="running")
+    run_dir = rundir.create("distill", STUDENT.to_json(), state="running")
 
     def stop(step: int, **told: Any) -> None:
         if step == 1 and "map50" in told:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distill.run(config, run_dir, stop)
-    distill.run(config, run_dir, silent)
-    one, two = (p / "weights" / "network.safetensors" for p in (whole, run_dir))
+        distill.run(STUDENT, run_dir, stop)
+    distill.run(STUDENT, run_dir, silent)
+    one, two = (p / "weights" / "network.safetensors" for p in (student[0], run_dir))
     assert one.read_bytes() == two.read_bytes()
 
 
 # ---- all stages in one
 
 def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages leave artifacts, are told apart in the curves, and are reused by the next run, which an estimate knows before."""
+    """Stages leave artifacts, are told apart in the curves, and are reused by the next run, which an estimate knows before.
+
+    On a share of a mixed dataset: the repository answers for synthetic images too; teacher and student see as many images as was asked
+    for, of those chosen.
+    """
+    from backend.data import snapshot
+    from backend.detection import guided
+    from backend.detection.features import Features
     from backend.jobs import pace, reuse
 
     monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
-    config = TrainDistilled(**SHAPE, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10)
+    data = snapshot.read(mixed.add(snapshot.read(plant["import"][0]), "mixed"))
+    config = TrainDistilled(**{**SHAPE, "dataset": "mixed"}, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10,
+                            labels=5, synthetic=2, shown=7)
     told: list[dict[str, Any]] = []
     run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
     stages = rundir.read_json(run_dir / "stages.json")
@@ -386,76 +404,60 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     fidelity = rundir.read_json(run_dir / "fidelity.json")
     assert fidelity["classes"] and all(-1 <= v <= 1 for row in fidelity["cosine"] for v in row if v is not None)
 
+    assert (result["real_images"], result["synthetic_images"], result["images_seen"], result["steps"]) == (5, 2, 7, 2)
+    assert sum("batch 2 of 2" in t.get("message", "") for t in told) == 2, "once the teacher, once the student"
+    assert set(Features(run_dir / "repository").repository.image_ids) == {p.image_id for p in data.pictures}
     made = {stage: rundir.read_json(run_dir / kind / "head.json")["key"] for stage, kind in reuse.KINDS.items()}
     assert made == reuse.keys(config, pace.stages(config), result["snapshot_id"])
-    takes = pace.estimate_stages(replace(config, seed=1))
+    assert made["fused"] != reuse.keys_of(c := replace(config, shown=8), pace.stages(c))["fused"], "another share is another teacher"
+
+    another = replace(config, name="again", seed=1)
+    takes = pace.estimate_stages(another)
     assert [stage for stage in takes if takes[stage] == 0] == ["diffusion", "repository", "backbone"]
-    again, _ = carried_out("train-distilled", replace(config, name="again", seed=1))
+    again = rundir.create("train-distilled", another.to_json(), state="running")
+    with pytest.raises(KeyboardInterrupt):
+        guided.run(another, again, stopped_at("fused teacher: epoch 1"))
     stages = {s["name"]: s for s in rundir.read_json(again / "stages.json")}
-    assert [stages[n]["state"] for n in stages] == ["reused", "reused", "reused", "done", "done"]
+    assert [stages[n]["state"] for n in stages] == ["reused", "reused", "reused", "running", "waiting"]
     assert stages["diffusion"]["from_run"] == run_dir.name
 
 
-def test_guided_on_a_share_of_a_mixed_dataset(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The repository answers for synthetic images too; teacher and student see as many images as was asked for, of those chosen."""
-    from backend.data import snapshot
-    from backend.detection.features import Features
-    from backend.jobs import pace, reuse
+def stopped_at(words: str, how: type[BaseException] = KeyboardInterrupt) -> Any:
+    """A report that ends a run where it says this."""
+    def report(message: str = "", **told: Any) -> None:
+        if words in message:
+            raise how
 
-    monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
-    data = snapshot.read(mixed.add(snapshot.read(plant["import"][0]), "mixed"))
-    config = TrainDistilled(**{**SHAPE, "dataset": "mixed"}, name="share", epochs=1, diffusion_steps=2, teach_steps=1, repository_steps=10,
-                            labels=5, synthetic=2, shown=7)
-    told: list[str] = []
-    run_dir, result = carried_out("train-distilled", config, lambda message="", **_: told.append(message))
-    assert (result["real_images"], result["synthetic_images"], result["images_seen"], result["steps"]) == (5, 2, 7, 2)
-    assert sum("batch 2 of 2" in m for m in told) == 2, "once the teacher, once the student"
-    assert set(Features(run_dir / "repository").repository.image_ids) == {p.image_id for p in data.pictures}
-    key = rundir.read_json(run_dir / "fused" / "head.json")["key"]
-    one, other = (reuse.keys_of(c, pace.stages(c))["fused"] for c in (config, replace(config, shown=8)))
-    assert key == one != other, "another share is another teacher"
+    return report
 
 
 def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
+    """Canceled, a stage leaves no scratch; killed, it leaves what was made; killed while the fidelity is measured, the run keeps its
+    student, and a fidelity that cannot be had costs nothing."""
     from backend.detection import guided
 
-    config = TrainDistilled(**SHAPE, name="stopped", epochs=1, diffusion_steps=2, teach_steps=3, repository_steps=10)
+    config = TrainDistilled(**SHAPE, name="kept", epochs=1, diffusion_steps=2, teach_steps=3, repository_steps=10, distill=False)
     run_dir = rundir.create("train-distilled", config.to_json(), state="running")
+    with pytest.raises(Canceled):
+        guided.run(config, run_dir, stopped_at("teaching the backbone, step 1", Canceled))
+    assert not list(run_dir.glob("training*")) and not list(run_dir.glob("building*"))
+    assert not (run_dir / "backbone").exists() and (run_dir / "denoiser").exists()
 
-    def stop(message: str = "", **told: Any) -> None:
-        if "teaching the backbone, step 2" in message:
-            raise KeyboardInterrupt
-
+    denoiser = (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns
     with pytest.raises(KeyboardInterrupt):
-        guided.run(config, run_dir, stop)
-    before = (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns
-    guided.run(config, run_dir, silent)
-    stages = rundir.read_json(run_dir / "stages.json")
-    assert {s["state"] for s in stages} == {"done"}
-    assert (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns == before
-
-
-def test_a_finished_student_is_not_trained_again(plant: dict[str, Any]) -> None:
-    """Killed while the fidelity is measured: the resumed run keeps its student, and a fidelity that cannot be had costs nothing."""
-    from backend.detection import guided
-
-    config = TrainDistilled(**SHAPE, name="kept", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10, distill=False)
-    run_dir = rundir.create("train-distilled", config.to_json(), state="running")
-
-    def stop(message: str = "", **told: Any) -> None:
-        if "fidelity" in message:
-            raise KeyboardInterrupt
-
+        guided.run(config, run_dir, stopped_at("teaching the backbone, step 2"))
     with pytest.raises(KeyboardInterrupt):
-        guided.run(config, run_dir, stop)
+        guided.run(config, run_dir, stopped_at("fidelity"))
+    assert {s["state"] for s in rundir.read_json(run_dir / "stages.json")} == {"done"}
+
     student = (run_dir / "model" / "model.onnx").stat().st_mtime_ns
-    row = next(r for r in rundir.read_json(run_dir / "stages.json") if r["name"] == "repository")
-    latents = rundir.runs_root() / (row["from_run"] or run_dir.name) / "repository" / "latents.f16"
+    latents = run_dir / "repository" / "latents.f16"
     whole = latents.read_bytes()
     latents.write_bytes(whole[:-2])
     result = guided.run(config, run_dir, silent)
     latents.write_bytes(whole)
     assert (run_dir / "model" / "model.onnx").stat().st_mtime_ns == student and result["name"] == "kept"
+    assert (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns == denoiser
     assert not (run_dir / "fidelity.json").exists() and not list(run_dir.glob("training*"))
 
 
@@ -474,20 +476,3 @@ def test_a_backbone_of_another_dataset_is_refused(plant: dict[str, Any], tmp_pat
     carried_out("import", Import(path=str(tmp_path / "more"), name="others"))
     with pytest.raises(ConfigError, match="taught on this dataset"):
         carried_out("train-detector", TrainDetector(**{**SHAPE, "dataset": "others", "name": "x", "backbone": "b"}))
-
-
-def test_a_canceled_stage_leaves_no_scratch(plant: dict[str, Any]) -> None:
-    from backend.detection import guided
-
-    config = TrainDistilled(**SHAPE, name="canceled", epochs=1, diffusion_steps=5, teach_steps=2, repository_steps=10,
-                             distill=False)
-    run_dir = rundir.create("train-distilled", config.to_json(), state="running")
-
-    def cancel(message: str = "", **told: Any) -> None:
-        if "teaching the backbone, step 1" in message:
-            raise Canceled
-
-    with pytest.raises(Canceled):
-        guided.run(config, run_dir, cancel)
-    assert not list(run_dir.glob("training*")) and not list(run_dir.glob("building*"))
-    assert not (run_dir / "backbone").exists() and (run_dir / "denoiser").exists()

@@ -1,9 +1,12 @@
 """The harness of the distillation benchmark: equal settings for all arms, nothing reused that was made with others, true boxes."""
 
+import functools
+import importlib
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,15 @@ from tests.benchmarks.sets import SETS, TILE, true_boxes
 CPU = SHAPES["cpu"]
 TILES = SETS["magnetic-tile"]
 WORDS = ("--steps", str(CPU.denoiser), "--precision", "bf16")           # of the denoiser
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_parser() -> Iterator[None]:
+    """A plan asks the command line for the settings of each run; making its parser, with a command for each recipe, is all that takes."""
+    importlib.import_module(settings.OWN)                   # its recipe has a command too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "parser", functools.cache(settings.parser))
+        yield
 
 
 @pytest.fixture

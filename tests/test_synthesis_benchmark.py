@@ -1,9 +1,11 @@
 """The synthesis benchmark: draws are what they say, arms are equal but for what they are about, tables say what was run and reached."""
 
+import functools
 import json
 import os
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from backend.errors import ConfigError
 from backend.evaluation.scored import Scored, average_precision
-from tests.benchmarks import carry, synthesis, synthesis_costs, tables
+from tests.benchmarks import carry, settings, synthesis, synthesis_costs, tables
 from tests.benchmarks.distillation import remember
 from tests.benchmarks.record import SHARED
 from tests.benchmarks.sets import NEU, true_boxes
@@ -27,6 +29,14 @@ CPU = SHAPES["cpu"]
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 EVERY = [(part, arm) for part, of in PARTS.items() for arm in of.all]
 needs_data = pytest.mark.skipif(not (SHARED / "data" / "NEU-DET").exists(), reason="the data is not here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_parser() -> Iterator[None]:
+    """A plan asks the command line for the settings of each run; making its parser, with a command for each recipe, is all that takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "parser", functools.cache(settings.parser))
+        yield
 
 
 def lab(seed: int = 0, shape: Any = CPU) -> Lab:
