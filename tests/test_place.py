@@ -1,6 +1,7 @@
 """Where a lake is: its password is said in no error and written to no log, though the engine quotes it in what went wrong."""
 
 import logging
+import traceback
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,13 @@ def test_a_lake_that_cannot_be_reached_says_no_password(catalogue: str, form: st
     monkeypatch.setenv("DIFFSPECT_LOG", form)
     with pytest.raises(StoreError, match="cannot be opened") as caught:
         Lake(Place(f"postgres:{catalogue}", tmp_path / "lake", "Linz"))
-    quoted = str(caught.value.__cause__)
+    quoted, printed = str(caught.value.__context__), "".join(traceback.format_exception(caught.value))
     assert "hun" in quoted and "ter2" in quoted, "the engine does quote it, so there is something to hide"
     with logs.kept("app"):
         logging.getLogger("backend.store").error("No lake (%s)", quoted, exc_info=caught.value)
     written = (logs.folder() / "app.log").read_text()
     assert "Traceback" in written and "me" in written
-    for said in (str(caught.value), written):
+    for said in (str(caught.value), printed, written):
         assert "hun" not in said and "ter2" not in said and "…" in said
 
 

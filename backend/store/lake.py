@@ -168,7 +168,7 @@ class Lake(Database):
                 yield cursor
             except duckdb.Error as error:
                 if refusal := self._refusal(error):
-                    raise refusal from error
+                    raise refusal from None                              # the engine's own words may quote the password
                 raise
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
@@ -187,7 +187,7 @@ class Lake(Database):
             raise StoreError(f"The folder of the lake {self.where.files} cannot be used: {error.strerror}.") from error
         except duckdb.Error as error:
             connection.close()
-            raise founding.explained(self.where, error) from error
+            raise founding.explained(self.where, error) from None        # the engine's own words quote the password
         except BaseException:
             connection.close()
             raise
