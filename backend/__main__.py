@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from backend import formats, rundir
 from backend.config import RECIPES, Backup, Config, Import, Restore, Retention, TrainAnomaly, Watch, data_root
 from backend.errors import DiffspectError, StoreError
-from backend.jobs import bench, events, locks, messenger, operator, supervisor, watching, waves, worker
+from backend.jobs import bench, events, executor, locks, messenger, operator, supervisor, watching, waves, worker
 from backend.store import mounts
 
 PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done", "to", "file", "into"}  # name a file: resolved from where one stands
@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             return operator.main(command, options, as_json)
         if command in UPKEEP:
             return UPKEEP[command](options, as_json)
-        mounts.refuse_share(data_root())
+        if not executor.on_cluster():                            # there the folder is the app machine's, which holds the database
+            mounts.refuse_share(data_root())
         if command == "run":
             return worker.main(options["run_id"], limited=True)
         if command == "worker":

@@ -9,8 +9,9 @@ REFERENCE = "onnxruntime-cpu"
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use; DIFFSPECT_CORES is a cluster's share of a machine."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, int(os.environ.get("DIFFSPECT_CORES") or there))
 
 
 def torch_device() -> str:

@@ -50,6 +50,7 @@ SOLE_OWNER = {
     "openvino": {"inspection"},
     "subprocess": {"jobs"},
     "prometheus_client": {"jobs"},
+    "ray": {"jobs"},
 }
 
 

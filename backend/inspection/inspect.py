@@ -11,11 +11,10 @@ Knows nothing of jobs, of the store, or of the plant's own rules: "defective" an
 import json
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -29,18 +28,18 @@ from PIL import Image
 from backend import rundir
 from backend.config import Inspect
 from backend.data import files, images
-from backend.data.files import Refusal
+from backend.data.files import Entry, Refusal
 from backend.errors import InputError
-from backend.inspection import capture, imaging, reading
-from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
-from backend.inspection.engine import Engine, Prepared, load
+from backend.inspection import capture, imaging, looking, reading
+from backend.inspection.anomaly_engine import AnomalyEngine
+from backend.inspection.engine import Engine, load
 from backend.inspection.grouplog import GroupLog, Rows
 from backend.inspection.keeping import Keeper
+from backend.inspection.looking import WITHOUT, Looked, Looker, Spread
 from backend.inspection.reading import Picture
 from backend.records import SCHEMAS, inspection_ids, pack_map
 
 FLOOR = 0.05                            # lowest confidence stored: as far down as the what-if slider reaches
-WITHOUT = "none"                        # as the name of the anomaly model
 MOST_IN_A_RUN = 1 << 20                 # as many ids as one run has
 FIRST, MOST = 8, 128                    # pictures in the first group, and in any later one: each costs four files
 MOST_BYTES = 64 * 10**6                 # of their files
@@ -49,16 +48,17 @@ NO_PICTURE = "There is no picture in {}. Pictures can be PNG, JPEG, BMP, TIFF or
 Report = Callable[..., None]
 
 
-def run(config: Inspect, run_dir: Path, report: Report) -> dict[str, Any]:
-    """Inspect a batch. Run again after a kill, it goes on; run again after its end, it only says the result."""
+def run(config: Inspect, run_dir: Path, report: Report, spread: Spread | None = None) -> dict[str, Any]:
+    """Inspect a batch. Run again after a kill, it goes on; run again after its end, it only says the result. `spread`: where other machines
+    look at the pictures."""
     log = GroupLog(run_dir)
     if "result" not in log.notes:
-        log.note(result=_inspect(config, run_dir, log, report))
+        log.note(result=_inspect(config, run_dir, log, report, spread))
     shutil.rmtree(run_dir / "inbox", ignore_errors=True)      # last: killed before this line, the bytes are there; after it, the result
     return dict(log.notes["result"])
 
 
-def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> dict[str, Any]:
+def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report, spread: Spread | None) -> dict[str, Any]:
     # What a person may have set wrongly is said before any work.
     inbox = run_dir / "inbox"
     path = inbox if inbox.exists() else reading.place(config.images)
@@ -77,9 +77,8 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
 
     # Group after group; each is in the store about a second after its first picture was read.
     began, before = time.monotonic(), len(log.seen)
-    with (files.listing(path) as entries, reading.pictures(reading.left(entries, log.names), engine, beside) as found,
-          ThreadPoolExecutor(1, "desk") as writer,
-          closing(desk.looked(found, dict(log.seen))) as looked):
+    with (files.listing(path) as entries, ThreadPoolExecutor(1, "desk") as writer,
+          _looked(desk, path, reading.left(entries, log.names), log, spread if path.is_dir() and path != inbox else None) as looked):
         size, started = log.unfinished or FIRST, began
         written: Future[None] | None = None
         while group := _group(looked, size):
@@ -97,6 +96,20 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report) -> d
     seconds = time.monotonic() - began
     return dict(log.figures(engine.thresholds), seconds=round(seconds, 3), images_per_s=round((len(log.seen) - before) / seconds, 1),
                 floor=desk.floor, warnings=desk.warnings, **_model(engine), **_unusual(beside, log))
+
+
+@contextmanager
+def _looked(desk: "Desk", path: Path, entries: Iterable[Entry | Refusal], log: GroupLog,
+            spread: Spread | None) -> Iterator[Iterator[Looked]]:
+    """What is found in each of the entries, in their order: by this process, or by others."""
+    seen, engine, beside = dict(log.seen), desk.engine, desk.beside
+    if spread is not None:
+        looker = Looker(engine.model_id, beside.model_id if beside else WITHOUT, desk.config.runtime, engine.tile[0], desk.floor)
+        with closing(spread(looker, entries, path)) as found:
+            yield looking.first_ones(found, seen)
+        return
+    with reading.pictures(entries, engine, beside) as items, closing(desk.looked(items, seen)) as looked:
+        yield looked
 
 
 def warm_up() -> None:
@@ -117,8 +130,8 @@ def warm_up() -> None:
 
 def _beside(name: str, notes: dict[str, Any]) -> AnomalyEngine | None:
     """The anomaly model to run too. A run that was begun before there was one goes on without."""
-    wanted = notes.get("anomaly_model_id") or (WITHOUT if "model_id" in notes else name.strip() or rundir.promoted_model("anomaly"))
-    return None if wanted in ("", WITHOUT) else load_anomaly(rundir.find_model(wanted, "anomaly"))
+    return looking.anomaly(notes.get("anomaly_model_id") or (WITHOUT if "model_id" in notes else name.strip()
+                                                             or rundir.promoted_model("anomaly")))
 
 
 class Log(Protocol):
@@ -160,54 +173,42 @@ class Desk:
         cut = f"{large} looked at in tiles of {self.engine.tile[0]:,} pixels."
         return self.engine.network.notes + self.keeper.warnings + ([clock] if self.doubtful else []) + ([cut] if self.cut else []) + blind
 
-    def looked(self, items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Generator["Looked"]:
+    def looked(self, items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Generator[Looked]:
         """What the engine says of each picture, in their order; refusals and repeated pictures in their place."""
-        waiting: deque[Picture | Refusal] = deque()
+        return looking.looks(self.engine, looking.without_repeats(items, seen), self.floor)
 
-        def accepted() -> Iterator[Prepared]:
-            for item in without_repeats(items, seen):
-                waiting.append(item)
-                if isinstance(item, Picture):
-                    self.cut += bool(item.prepared.tiles)
-                    yield item.prepared
-
-        for boxes in self.engine.stream(accepted(), self.floor):
-            while isinstance(item := waiting.popleft(), Refusal):
-                yield Looked(item)
-            yield Looked(replace(item, prepared=item.prepared.emptied()), boxes)
-        yield from map(Looked, waiting)
-
-    def write(self, group: list["Looked"], log: Log) -> None:
+    def write(self, group: list[Looked], log: Log) -> None:
         """A group into the run's parts, its pictures kept first."""
         log.begin(len(group), _fingerprint(group))
         refused = [dict(file_name=one.item.name, reason=one.item.reason) for one in group if isinstance(one.item, Refusal)]
-        pictures = [(one.item, one.boxes) for one in group if isinstance(one.item, Picture)]
+        pictures = [(one, one.item) for one in group if isinstance(one.item, Picture)]
         ids = inspection_ids(self.run_id, log.accepted + len(pictures))[log.accepted:].tolist()
-        anomalies, unusual = self._anomalies(ids, [p for p, _ in pictures])
+        anomalies, unusual = self._anomalies(ids, [one for one, _ in pictures])
         self.keeper.look()
-        inspections = [self._inspection(i, picture, boxes, i in unusual) for i, (picture, boxes) in zip(ids, pictures, strict=True)]
+        inspections = [self._inspection(i, one, picture, i in unusual) for i, (one, picture) in zip(ids, pictures, strict=True)]
+        self.cut += sum(one.cut for one, _ in pictures)
         self.keeper.settle()
         self.doubtful += sum(capture.doubtful(row["captured_at"]) for row in inspections)
         for inspection, anomaly in zip(inspections, anomalies, strict=bool(anomalies)):
             anomaly["anomaly_map"] = anomaly["anomaly_map"] if inspection["kept"] else None
-        masters = [imaging.reading(i, self.unit(p.name), p.data, p.name) for i, (p, _) in zip(ids, pictures, strict=True)
+        masters = [imaging.reading(i, self.unit(p.name), p.data, p.name) for i, (_, p) in zip(ids, pictures, strict=True)
                    if self.config.master]
-        log.finish(inspections, self._detections(ids, [boxes for _, boxes in pictures]), refused, anomalies, masters)
+        log.finish(inspections, self._detections(ids, [one.boxes for one, _ in pictures]), refused, anomalies, masters)
 
-    def _anomalies(self, ids: list[int], pictures: list[Picture]) -> tuple[Rows, set[int]]:
+    def _anomalies(self, ids: list[int], looked: list[Looked]) -> tuple[Rows, set[int]]:
         """What the anomaly model says of each picture, and which are unusual by its own threshold; nothing where none runs."""
         model = self.beside
-        if model is None or not pictures:
+        if model is None or not looked:
             return [], set()
-        maps = model.maps([p.beside for p in pictures if p.beside is not None])              # (n, m, m)
+        maps = looking.maps_of(model, looked)                                                          # (n, m, m)
         scores = model.scores(maps)
         rows = [dict(inspection_id=i, model_id=model.model_id, anomaly_score=float(score), side=len(seen),
                      anomaly_map=pack_map(seen, *model.map_range)) for i, score, seen in zip(ids, scores, maps, strict=True)]
         limit = np.float32(np.inf if model.threshold is None else model.threshold)             # as the store compares
         return rows, {i for i, score in zip(ids, scores, strict=True) if score >= limit}
 
-    def _inspection(self, inspection_id: int, picture: Picture, boxes: np.ndarray, is_unusual: bool) -> dict[str, Any]:
-        config, engine = self.config, self.engine
+    def _inspection(self, inspection_id: int, one: Looked, picture: Picture, is_unusual: bool) -> dict[str, Any]:
+        config, engine, boxes = self.config, self.engine, one.boxes
         is_reject = any(confidence >= engine.thresholds[engine.classes[int(k)]] for confidence, k in boxes[:, 4:].tolist())
         kept, share = self.keeper.keep(picture.data, picture.image_id, picture.format, is_reject or is_unusual)
         at, source = self.clock(picture.data, picture.name)
@@ -215,7 +216,7 @@ class Desk:
         return dict(inspection_id=inspection_id, plant=config.plant, image_id=picture.image_id, file_name=picture.name,
                     unit_id=self.unit(picture.name), line=config.line, product=config.product, lot=config.lot, camera=config.camera,
                     captured_at=at, captured_source=source, ingested_at=datetime.now(UTC),
-                    width=picture.prepared.width, height=picture.prepared.height, model_id=engine.model_id, runtime=engine.runtime,
+                    width=picture.prepared.width, height=picture.prepared.height, model_id=engine.model_id, runtime=one.runtime,
                     counted=counted, not_counted_why=why, kept=kept, kept_share=share)
 
     def _detections(self, ids: list[int], boxes: list[np.ndarray]) -> pa.Table:
@@ -225,14 +226,6 @@ class Desk:
         names = pa.array(self.engine.classes, pa.string()).take(pa.array(found[:, 5].astype(np.int64)))
         return pa.table([pa.array(whose), names, *(pa.array(found[:, k]) for k in (4, 0, 1, 2, 3))],
                         names=["inspection_id", "class_name", "confidence", "x1", "y1", "x2", "y2"])
-
-
-@dataclass(frozen=True)
-class Looked:
-    """A picture without its pixels, and what the engine found in it: float32 (n, 6). Or a refusal."""
-
-    item: Picture | Refusal
-    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 6), np.float32))
 
 
 def _group(looked: Iterator[Looked], size: int) -> list[Looked]:
@@ -255,17 +248,6 @@ def _fingerprint(group: Iterable[Looked]) -> str:
     """Names and contents of a group, in short."""
     files = [(one.item.name, one.item.image_id if isinstance(one.item, Picture) else "") for one in group]
     return images.sha256(json.dumps(files).encode())[:16]
-
-
-def without_repeats(items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Iterator[Picture | Refusal]:
-    """A picture whose very bytes were accepted before in this run is refused. `seen`: accepted content, image id to file name."""
-    for item in items:
-        if isinstance(item, Picture) and item.image_id in seen:
-            yield Refusal(item.name, f"Same picture as {seen[item.image_id]}.")
-            continue
-        if isinstance(item, Picture):
-            seen[item.image_id] = item.name
-        yield item
 
 
 def _so_far(log: GroupLog) -> str:

@@ -29,8 +29,9 @@ from backend.errors import Canceled, ConfigError, InputError
 from backend.inspection import capture, reading
 from backend.inspection.dropped import POLL_S, Drop, Folder
 from backend.inspection.engine import load
-from backend.inspection.inspect import WITHOUT, Desk, Looked, _beside
+from backend.inspection.inspect import Desk, _beside
 from backend.inspection.keeping import Keeper
+from backend.inspection.looking import WITHOUT, Looked
 from backend.inspection.reading import Picture
 from backend.inspection.watchlog import Index, WatchLog
 

@@ -1,4 +1,4 @@
-"""Starts, watches and ends the process of a run. The seam where another executor (a cluster) would fit: start, poll, end.
+"""Starts, watches and ends the process of a run on this machine: start, poll, end. `cluster` has the same three for many machines.
 
 Each run gets a session of its own, so that all it forks ends with it. Only exit codes come back; all else is in the run
 directory. Knows nothing of queues or states.
@@ -88,6 +88,11 @@ class Job:
             self.process.wait(10)                                # it may be loading its model yet
         self.signal(signal.SIGKILL)
         self.process.wait()
+
+
+def on_cluster() -> str:
+    """The job of a cluster that this process is; '' on the app's own machine."""
+    return os.environ.get("DIFFSPECT_ON_CLUSTER", "")
 
 
 class Local:

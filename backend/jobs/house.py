@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from backend import formats, rundir
 from backend.config import data_root
 from backend.errors import ConfigError, StoreError
-from backend.jobs import events, executor, locks, logs, messenger, runs, supervisor, told
+from backend.jobs import cluster, events, executor, locks, logs, messenger, runs, supervisor, told
 from backend.store import mounts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class House:
         self._there = ExitStack()                                # the messenger leaves the database to an app that is there
         mounts.refuse_share(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
-        logs.form()                                              # before anything is held
+        logs.form(), cluster.chosen()                            # before anything is held
         formats.enter(rundir.runs_root())
         self._first = self._there.enter_context(locks.hold(messenger.app_lock()))
         if self._first:

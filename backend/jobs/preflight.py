@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from backend import rundir
 from backend.config import data_root
-from backend.jobs import events, machine, supervisor
+from backend.jobs import cluster, events, machine, supervisor
 from backend.jobs.executor import ROOT
 from backend.jobs.machine import Line
 from backend.store import archive, mounts
@@ -186,6 +186,21 @@ def _worker() -> Line:
                 "Open the dashboard, or start `python -m backend worker`.")
 
 
+def _cluster() -> Line | None:
+    """Only where runs go to one."""
+    if not cluster.chosen():
+        return None
+    try:
+        has = cluster.size(5)
+    except ConnectionError as error:
+        return Line("Cluster", "bad", f"{error}. Runs for it wait; uploads are inspected here.",
+                    "Start Ray, or see where DIFFSPECT_RAY leads.")
+    said = f"{has.nodes} nodes, {has.cpus:g} cores, {has.gpus:g} GPUs at {cluster.address()}."
+    if has.cpus:
+        return Line("Cluster", "good", said)
+    return Line("Cluster", "bad", said, "Start Ray on a node, too: the head has no cores to give.")
+
+
 def _last_backup() -> Line:
     newest = next((p for p in rundir.completed("backup")), None)
     if newest is None:
@@ -198,4 +213,4 @@ def _last_backup() -> Line:
 
 _CHECKS: tuple[Callable[[], Line | None], ...] = (
     _data_folder, _kind_of_disk, _space, _speed_of_disk, machine.memory, machine.processor, machine.graphics, _clock, _time_zone, _versions,
-    _worker, _last_backup)
+    _worker, _cluster, _last_backup)

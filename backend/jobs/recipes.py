@@ -58,6 +58,9 @@ HEAVY = {"train-detector", "train-diffusion", "probe-features", "build-repositor
          "measure-precision"}                     # one at a time per device; the rest goes past them
 STANDING = {"watch", "backup", "restore", "retention"}           # nobody waits for the last three
 INSPECTOR = {"inspect", "predict"}                # what the warm worker is ready for
+# What stays with the app where there is a cluster: it sees to the app's own machine, or takes less time than a cluster takes to begin.
+HERE = STANDING | {"experiment", "shift-report", "check", "demo", "export-model"}
+SPREAD = {"inspect": "backend.jobs.spread:run"}   # what a cluster carries out on all its nodes at once
 
 
 def add(name: str, config: type[Config], function: str, *, heavy: bool = False) -> None:
@@ -73,8 +76,14 @@ def lane(recipe: str) -> str:
     return "heavy" if recipe in HEAVY else "standing" if recipe in STANDING else "light"
 
 
-def load(recipe: str) -> Recipe:
-    module, _, function = FUNCTIONS[recipe].partition(":")
+def for_cluster(recipe: str, config: dict[str, Any]) -> bool:
+    """Whether a run goes to the cluster, where there is one. Uploaded pictures go to the warm worker: somebody waits for them."""
+    return recipe not in HERE and not (recipe in INSPECTOR and not config.get("images"))
+
+
+def load(recipe: str, spread: bool = False) -> Recipe:
+    """`spread`: in its form for several machines, where it has one."""
+    module, _, function = ((SPREAD.get(recipe) if spread else None) or FUNCTIONS[recipe]).partition(":")
     found: Recipe = getattr(import_module(module), function)
     return found
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from backend import __version__, formats, rundir
 from backend.config import data_root
-from backend.jobs import executor, exposition, limits, locks, logs, memory, recipes, runs, watching, waves
+from backend.jobs import cluster, executor, exposition, limits, locks, logs, memory, recipes, runs, watching, waves
 from backend.jobs.worker import NOT_MINE
 
 POLL_S, LOOK_S = 0.25, 0.02                                       # between two rounds; between two looks whether a run came, meanwhile
@@ -29,7 +29,10 @@ WARM = os.environ.get("DIFFSPECT_WARM", "on") != "off"            # off: no insp
 REST_S = 60.0                                                     # before a warm worker that died by itself is replaced
 MESSENGER = os.environ.get("DIFFSPECT_MESSENGER", "on") != "off"  # off: no message is sent, and nobody looks while no app is there
 MESSENGER_S = 10.0                                                # before it starts: what people wait for goes first
+TRIES = 3                                                         # of a run whose machine of the cluster is gone, by itself
 PLANS_S = 1.0                                                     # between two looks at experiments: their runs take minutes
+RESUME = "Resume goes on from the last good checkpoint."
+AGAIN = "The machine of the cluster that carried it out is gone; it goes on at another."
 log = logging.getLogger("supervisor")
 
 
@@ -64,7 +67,7 @@ def main() -> int:
         rundir.write_json(data_root() / "supervisor.json",
                           dict(pid=os.getpid(), code_version=__version__, started_at=rundir.now()))
         sweep()
-        mine = Supervisor(executor.Local())
+        mine = Supervisor(executor.Local(), cluster.Cluster() if cluster.chosen() else None)
         with exposition.serving(mine.heart):
             mine.serve()
     return 0
@@ -89,7 +92,7 @@ def sweep() -> None:
 class Watch:
     """A run that this supervisor started, or found running."""
 
-    job: executor.Job | None                                     # None: adopted, some other process's child
+    job: executor.Job | cluster.RayJob | None                    # None: adopted, some other process's child
     attempt: int                                                 # which one: a person may resume it before its end is seen here
     kills: int = field(default_factory=memory.kills)
     asked_at: float | None = None                                # when the wish to cancel was seen
@@ -99,8 +102,8 @@ class Watch:
 
 
 class Supervisor:
-    def __init__(self, local: executor.Local) -> None:
-        self.executor = local
+    def __init__(self, local: executor.Local, many: cluster.Cluster | None = None) -> None:
+        self.executor, self.cluster = local, many
         self.watched: dict[str, Watch] = {}
         self.ready: executor.Job | None = None                   # the warm worker
         self.warm_from = 0.0                                     # when one may be started again, after one that died
@@ -179,25 +182,30 @@ class Supervisor:
             code = watch.job.poll() if watch.job is not None else None
             if code is not None or (watch.job is None and locks.holder(run_dir / "lock") is None):
                 del self.watched[run_id]
+                said = watch.job.cluster.forget(watch.job.job_id) if isinstance(watch.job, cluster.RayJob) else ""
                 if run_dir.exists():                             # it is not after the demo was removed
-                    self._settle(run_dir, watch, code)
+                    self._settle(run_dir, watch, code, said)
 
-    def _settle(self, run_dir: Path, watch: Watch, code: int | None) -> None:
-        """Give a run its last state where its worker could not, and end what it left behind."""
+    def _settle(self, run_dir: Path, watch: Watch, code: int | None, said: str = "") -> None:
+        """Give a run its last state where its worker could not, and end what it left behind. One whose machine is gone is tried again."""
         with locks.hold(run_dir / "lock", 1) as taken:
             if not taken or code == NOT_MINE:
                 return
             executor.signal_remaining(run_dir, signal.SIGKILL)
             now = rundir.read_json(run_dir / "state.json")
             if now["state"] in rundir.OPEN_STATES and now["attempt"] == watch.attempt:
-                state, message = verdict(run_dir, code, memory.kills() > watch.kills, watch.ended_for)
+                state, message = verdict(run_dir, code, memory.kills() > watch.kills, watch.ended_for, said)
                 log.info("%s: %s. %s", run_dir.name, state, message, extra={"run_id": run_dir.name})
-                rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
+                lost = now.get("lost", 0) + (code == cluster.LOST)
+                rundir.set_state(run_dir, state, message=message, finished_at=rundir.now(), lost=lost)
+                if state == "interrupted" and code == cluster.LOST and lost < TRIES:
+                    rundir.set_state(run_dir, "pending", message=AGAIN, attempt=now["attempt"] + 1, finished_at=None)
 
     def _adopt(self, run_dir: Path, state: dict[str, Any]) -> None:
         """Watch a run that someone else started: an earlier supervisor, or a command line. Dead ones settle next round."""
         log.info("%s: found running as process %s", run_dir.name, state["pid"], extra={"run_id": run_dir.name})
-        self.watched[run_dir.name] = Watch(None, state["attempt"])
+        job = self.cluster.find(state["on"]) if self.cluster and state.get("on") else None
+        self.watched[run_dir.name] = Watch(job, state["attempt"])
 
     def _escalate(self, run_dir: Path, watch: Watch) -> None:
         """A wish to cancel: the recipe may stop by itself, then SIGTERM, then SIGKILL, to all that belongs to the run."""
@@ -213,7 +221,9 @@ class Supervisor:
 
     def _listen(self, run_dir: Path, watch: Watch) -> None:
         """One that opens files from outside and says nothing any more is ended: it would keep its lane for ever."""
-        if watch.silence is not None and not watch.ended_for and watch.silence.too_long(run_dir):
+        if watch.silence is None or watch.ended_for or runs.state(run_dir)["state"] != "running":
+            return
+        if watch.silence.too_long(run_dir):
             watch.ended_for = watch.silence.sentence
             log.warning("%s: %s", run_dir.name, watch.ended_for, extra={"run_id": run_dir.name})
             self._signal(run_dir, watch, signal.SIGKILL)
@@ -221,24 +231,31 @@ class Supervisor:
     def _signal(self, run_dir: Path, watch: Watch, number: int) -> None:
         if watch.job is not None:
             watch.job.signal(number)
-        elif (holder := locks.holder(run_dir / "lock")) is not None:
+        elif not runs.state(run_dir).get("on") and (holder := locks.holder(run_dir / "lock")) is not None:      # else no pid of ours
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(holder, number)
         executor.signal_remaining(run_dir, number)
 
     def _claim(self, run_dir: Path) -> None:
         """Start a pending run if its lane is free. The lock makes it the worker's: a second start ends at once."""
-        recipe = rundir.recipe_of(run_dir.name)
-        if run_dir.name in self.watched or self._busy(recipes.lane(recipe)) or locks.holder(run_dir / "lock") is not None:
+        recipe, attempt = rundir.recipe_of(run_dir.name), runs.state(run_dir)["attempt"]
+        if run_dir.name in self.watched or locks.holder(run_dir / "lock") is not None:
             return
-        start = self._hand_over if recipe in recipes.INSPECTOR else self.executor.start
-        attempt = runs.state(run_dir)["attempt"]
-        self.watched[run_dir.name] = Watch(start(run_dir.name), attempt, silence=limits.Silence(recipe))
+        if self.cluster is not None and recipes.for_cluster(recipe, runs.job(run_dir)["config"]):
+            if self.cluster.full():
+                return
+            job: executor.Job | cluster.RayJob = self.cluster.start(run_dir.name, attempt)
+        elif self._busy(recipes.lane(recipe)):
+            return
+        else:
+            job = (self._hand_over if recipe in recipes.INSPECTOR else self.executor.start)(run_dir.name)
+        self.watched[run_dir.name] = Watch(job, attempt, silence=limits.Silence(recipe))
 
     def _busy(self, lane: str) -> bool:
-        """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way."""
+        """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way,
+        and neither is what a cluster does."""
         return lane != "standing" and any(recipes.lane(rundir.recipe_of(run_id)) == lane and (w.job is not None or lane == "heavy")
-                   for run_id, w in self.watched.items())
+                   for run_id, w in self.watched.items() if not isinstance(w.job, cluster.RayJob))
 
     def _hand_over(self, run_id: str) -> executor.Job:
         ready, self.ready = self.ready, None
@@ -261,8 +278,8 @@ class Supervisor:
             self.messenger = executor.Job(executor.spawn("messenger"))
 
 
-def verdict(run_dir: Path, code: int | None, kernel_killed: bool, ended_for: str = "") -> tuple[str, str]:
-    """State and message of a run whose worker is gone without a word. A result means it was finished."""
+def verdict(run_dir: Path, code: int | None, kernel_killed: bool, ended_for: str = "", said: str = "") -> tuple[str, str]:
+    """State and message of a run whose worker is gone without a word. A result means it was finished. `said`: a cluster's words on it."""
     if (run_dir / "result.json").exists():
         return "completed", ""
     if (run_dir / "cancel").exists():
@@ -271,5 +288,7 @@ def verdict(run_dir: Path, code: int | None, kernel_killed: bool, ended_for: str
         return "failed", ended_for
     if kernel_killed and code in (None, -signal.SIGKILL):
         return "failed", memory.SENTENCE
+    if code == cluster.LOST:
+        return "interrupted", f"The machine of the cluster that carried it out is gone. {RESUME} {said}".strip()
     how = f" ({signal.Signals(-code).name})" if code is not None and code < 0 else f" (exit code {code})" if code else ""
-    return "interrupted", f"The worker stopped before the run was finished{how}. Resume goes on from the last good checkpoint."
+    return "interrupted", f"The worker stopped before the run was finished{how}. {RESUME} {said}".strip()

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from backend import rundir
+from backend import __version__, rundir
 from backend.config import RECIPES, Config
 from backend.errors import Canceled, ConfigError, DiffspectError, InputError
 from backend.jobs import executor, limits, locks, logs, memory, recipes, runs
@@ -29,6 +29,7 @@ CODES = {"completed": 0, "failed": 1, "canceled": 3, "interrupted": 4}
 NOT_MINE = 75                           # exit code: someone else has the run, or it is not pending
 GENTLE = 5                              # nice value of the heavy lane: an upload and the pages go first
 TAKE_S = 5.0                            # the app or supervisor may hold the lock for a moment
+OTHER = ("This machine of the cluster has version {} of the program, the dashboard's has {}. Install the same on all of them.")
 STOPPED = "Diffspect was stopped before the run was finished. Resume goes on from the last good checkpoint."
 log = logging.getLogger("worker")
 
@@ -115,7 +116,7 @@ def again(run_id: str, echo: Echo, waiting: bool = False) -> Path:
 
 def carry_out(run_dir: Path, echo: Echo | None = None) -> str:
     """Run the recipe; the caller holds the lock. Returns the state it ended in."""
-    rundir.set_state(run_dir, "running", message="", pid=os.getpid(), started_at=rundir.now(), finished_at=None)
+    rundir.set_state(run_dir, "running", message="", pid=os.getpid(), started_at=rundir.now(), finished_at=None, on=executor.on_cluster())
     with printed_to(run_dir / "log.txt"):
         state, message = outcome(run_dir, echo)
     rundir.set_state(run_dir, state, message=message, finished_at=rundir.now())
@@ -138,9 +139,11 @@ def outcome(run_dir: Path, echo: Echo | None) -> tuple[str, str]:
 
 def call(run_dir: Path, report: Reporter) -> None:
     report.check()
+    if (theirs := os.environ.get("DIFFSPECT_VERSION", __version__)) != __version__:
+        raise DiffspectError(OTHER.format(__version__, theirs))
     name, values = _job(run_dir)
     try:
-        recipe = recipes.load(name)
+        recipe = recipes.load(name, spread=bool(executor.on_cluster()))
     except ImportError as error:
         raise DiffspectError(f"The recipe {name!r} cannot be loaded: {error}. The log has the details.") from error
     result = recipe(RECIPES[name].from_json(values), run_dir, report)

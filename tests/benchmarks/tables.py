@@ -12,7 +12,9 @@ from tests.benchmarks.comparison_tables import compared
 from tests.benchmarks.dashboard_tables import grown
 from tests.benchmarks.lake_tables import shared
 from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
+from tests.benchmarks.ray_tables import clustered
 from tests.benchmarks.record import RESULTS, ROOT
+from tests.benchmarks.reliability import trials
 from tests.benchmarks.sessions_tables import crowd
 from tests.benchmarks.synthesis_tables import made
 
@@ -72,11 +74,13 @@ DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 cra
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
 # those that `table` does not fit
 FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made,
-         "dashboard": grown, "sessions": crowd, "lake": shared}
+         "dashboard": grown, "sessions": crowd, "lake": shared, "ray": clustered}
 
 
 def rewritten(text: str) -> str:
     def fill(match: "re.Match[str]") -> str:
+        if match[1] == "reliability":
+            return f"<!-- table: reliability -->\n{trials()}\n<!-- end -->"
         result = json.loads((RESULTS / f"{match[1]}.json").read_text())
         form = FORMS.get(match[1].removesuffix("-gpu"), table)
         return f"<!-- table: {match[1]} -->\n{form(result)}\n<!-- end -->"
