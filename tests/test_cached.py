@@ -10,7 +10,7 @@ import streamlit as st
 
 from backend import jobs
 from backend.jobs import house
-from pages.components.cached import COUNTS, cached
+from pages.components.cached import COUNTS, OF_A_PLANT, cached
 from tests import small_plant as plant
 
 
@@ -29,7 +29,7 @@ def asked(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(jobs.results, name, ask)
 
-    for name in ("totals", "notes"):
+    for name in ("totals", "notes", "choices", "images"):
         count(name)
     plant.batch([dict(boxes=[("pits", 0.9)]), dict(line="L2")])
     plant.batch([{}], plant="demo")
@@ -62,6 +62,30 @@ def test_counts_are_kept_until_a_verdict_changes(asked: Counter[str]) -> None:
     assert seen() == (3, 2, 1, 1) and asked["totals"] == 17                  # moves everything, the demo plant too
 
 
+def test_what_is_known_of_a_plant_is_kept_while_another_s_pictures_come_in(asked: Counter[str]) -> None:
+    """And not longer: decisions may be about any."""
+    def seen() -> tuple[int, int]:
+        return len(cached("images", jobs.Filters(plant="demo"), "newest", 24, 0)), len(cached("choices", "demo")["lines"])
+
+    assert seen() == seen() == (1, 1) and (asked["images"], asked["choices"]) == (1, 1)
+    plant.batch([dict(line="L3", boxes=[("pits", 0.9)])])
+    house.opened().ingest()
+    assert seen() == (1, 1) and (asked["images"], asked["choices"]) == (1, 1)
+    plant.batch([dict(line="L9")], plant="demo")
+    house.opened().ingest()
+    assert seen() == (2, 2) and (asked["images"], asked["choices"]) == (2, 2)
+    jobs.record("note", dict(line="L1", text="new lamp"))
+    assert seen() == (2, 2) and (asked["images"], asked["choices"]) == (3, 3)
+
+
+def test_each_of_those_is_asked_with_a_plant() -> None:
+    import inspect
+
+    for name in OF_A_PLANT:
+        first = next(iter(inspect.signature(getattr(jobs.results, name)).parameters.values()))
+        assert first.name == "plant" and first.annotation in (str, "str"), name
+
+
 def test_each_of_them_is_asked_with_filters() -> None:
     """Its first argument says of which plant and line: without it the key would be another."""
     import inspect
@@ -72,7 +96,7 @@ def test_each_of_them_is_asked_with_filters() -> None:
 
 
 def test_pages_draw_themselves_more_seldom_where_many_are_open(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second for each: all together never more than two drawings a second."""
+    """Half a second for each, so all together never more than two drawings a second; and less where many are."""
     from pages.components import crowd
     from pages.components import plant as page
 
@@ -81,7 +105,7 @@ def test_pages_draw_themselves_more_seldom_where_many_are_open(data_folder: Path
     monkeypatch.setattr(st, "rerun", lambda: drawn.append(1))
     plant.batch([{}])
     house.opened().ingest()
-    for people, seconds, times in ((1, 0.6, 1), (30, 14.0, 1), (30, 15.1, 2)):
+    for people, seconds, times in ((1, 0.6, 1), (8, 3.9, 1), (8, 4.1, 2), (30, 56.0, 2), (30, 56.5, 3)):
         monkeypatch.setattr(crowd, "sessions", lambda n=people: n)
-        page._look(-1, time.monotonic() - seconds)
+        page._look(-1, "real", time.monotonic() - seconds)
         assert len(drawn) == times

@@ -59,7 +59,7 @@ def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path,
 
         streamlit.session_state.drawn = streamlit.session_state.get("drawn", 0) + 1
         if streamlit.session_state.drawn == 1:
-            plant._look(-1)                                        # drawn before what is in now
+            plant._look(-1, "", 0.0)                                        # drawn before what is in now
 
     def drawn() -> int:
         page = AppTest.from_function(script).run()

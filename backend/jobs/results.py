@@ -35,6 +35,12 @@ def counted(plant: str, line: str = "") -> int:
     return db.revision if db.turn() is not None else db.counted(plant, line)
 
 
+def known(plant: str) -> int:
+    """Grows where anything that is known of the plant has changed: answers about it alone that were asked for since then still hold."""
+    db = house.database()
+    return db.revision if db.turn() is not None else db.known(plant)
+
+
 # the plant -----------------------------------------------------------------------------------------------------------------
 
 

@@ -51,6 +51,7 @@ class Cursor:
     def __init__(self, connection: duckdb.DuckDBPyConnection, lost: Callable[[], None]) -> None:
         self._connection, self._thread, self._lost = connection, threading.get_ident(), lost
         self.moved: set[tuple[str, str]] | None = set()  # plants and lines whose verdicts a transaction changes; None: any may
+        self.about: set[str] | None = None               # plants that anything in it is about; None: any
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Self:
         assert threading.get_ident() == self._thread, "a cursor belongs to the thread that asked for it"
@@ -107,6 +108,8 @@ class Database:
         self.revision = 0                                # grows with every write: the pages' cache key
         self._counted: dict[tuple[str, str], int] = {}   # by plant and line, the revision that changed its verdicts last
         self._counted_all = 0
+        self._about: dict[str, int] = {}                 # by plant, the revision that changed anything that is known of it last
+        self._about_all = 0
         self.lock = threading.RLock()                    # whoever writes, or decides from reading what to write
         self.memory: dict[str, Any] = {}                 # what ingest need not look at again; empty after a restart
         self._opening = threading.Lock()
@@ -151,7 +154,7 @@ class Database:
             self._connection.close()
             self._connection, self._lost = self._connect(), False
             self.memory.clear()
-            self._counted_all = self.revision + 1        # what failed last may be in after all
+            self._counted_all = self._about_all = self.revision + 1      # what failed last may be in after all
             self.revision += 1
 
     @contextmanager
@@ -172,6 +175,10 @@ class Database:
                 self._counted_all = self.revision + 1
             else:
                 self._counted |= dict.fromkeys(cursor.moved, self.revision + 1)
+            if cursor.about is None:
+                self._about_all = self.revision + 1
+            else:
+                self._about |= dict.fromkeys(cursor.about, self.revision + 1)
             self.revision += 1
 
     def _begin(self, cursor: Cursor) -> None:
@@ -207,6 +214,10 @@ class Database:
         """The revision at which a verdict on this line (empty: on any) changed last: what was counted since then still holds."""
         own = (r for (p, name), r in self._counted.copy().items() if p == plant and line in ("", name))
         return max(self._counted_all, *own, 0)
+
+    def known(self, plant: str) -> int:
+        """The revision at which anything that is known of this plant changed last."""
+        return max(self._about_all, self._about.get(plant, 0))
 
     def clear(self) -> None:
         """Empty every table."""

@@ -28,6 +28,7 @@ _EVENT = pa.schema([("event_id", pa.string()), ("run_id", pa.string()), ("recipe
 # Not the fault of what is taken in: nothing is set aside for these.
 _OURS = (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException, duckdb.TransactionException)
 _LARGE = ("inspections", "detections", "anomalies")
+_PICTURES = ("inspect", "watch")               # recipes that say nothing but what is in pictures
 _STAYS = {"anomalies": ["anomaly_map"]}        # columns that are read from the part when somebody asks
 _log = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def _take(db: Database, lot: list[Item], memory: Memory) -> int:
                 if item.kind != "event" and not _is_large(item):
                     _PUT[item.kind](cursor, item)
             facts.derive(cursor)
+            cursor.about = _about(lot, cursor)
     except _OURS as error:
         raise StoreError(f"The database could not take in new results: {error}") from error
     except (duckdb.Error, pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -137,6 +139,13 @@ def _take(db: Database, lot: list[Item], memory: Memory) -> int:
     for item in lot:
         memory.keep(item)
     return len(lot)
+
+
+def _about(lot: list[Item], cursor: Cursor) -> set[str] | None:
+    """Plants whose pictures these are; None where more than pictures came in, which may be about any."""
+    if cursor.moved is None or any(i.kind not in ("part", "end") or rundir.recipe_of(i.run_id) not in _PICTURES for i in lot):
+        return None
+    return {str(i.job["plant"]) for i in lot} | {plant for plant, _ in cursor.moved}
 
 
 def _is_large(item: Item) -> bool:

@@ -110,6 +110,9 @@ class Lake(Database):
     def counted(self, plant: str, line: str = "") -> int:
         return max(super().counted(plant, line), self._told.get(plant, 0))
 
+    def known(self, plant: str) -> int:
+        return max(super().known(plant), self._told.get(plant, 0))
+
     def _look(self, connection: duckdb.DuckDBPyConnection) -> None:
         (snapshot,) = connection.execute("SELECT id FROM lake.current_snapshot()").fetchone() or (-1,)
         if snapshot == self._snapshot:
@@ -127,7 +130,7 @@ class Lake(Database):
         """Whatever was counted or remembered before another process of this plant wrote does not hold any more."""
         if turn != self._turn:
             self.memory.clear()
-            self._counted_all = self.revision + 1
+            self._counted_all = self._about_all = self.revision + 1
             self.revision += 1
         self._turn = turn
 

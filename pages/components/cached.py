@@ -16,6 +16,10 @@ from pages.components import person
 # One entry is a table of at most some thousand rows (well under 1 MB); a picture is 5-200 kB. Both caps keep the app under 150 MB.
 _TABLES, _PICTURES = 300, 600
 COUNTS = ("totals", "trend", "unusual_trend", "breakdown", "pareto", "per_million", "compared")         # hang on verdicts alone
+# Their first argument is a plant, and they speak of it alone.
+OF_A_PLANT = ("choices", "lines_now", "alarms", "control_charts", "control_trial", "reviews", "targets", "alert_rules", "annotations",
+              "standstills", "shifts", "hint", "imaging", "target_outcomes", "review_queue", "put_to_use", "changes", "rules",
+              "to_look_back_on")
 PERSONAL = ("reviews",)                # what the admin and the person see of it is not what others do
 
 
@@ -28,7 +32,8 @@ def _as_of(fn_name: str, args: tuple[Any, ...]) -> int:
     asked = [a for a in args if isinstance(a, jobs.Filters)]
     if fn_name in COUNTS and asked:
         return max(jobs.results.counted(a.plant, a.line) for a in asked)
-    return jobs.results.revision()
+    plants = {a.plant for a in asked} | ({args[0]} if fn_name in OF_A_PLANT else set())
+    return max(map(jobs.results.known, plants)) if plants else jobs.results.revision()
 
 
 def lately() -> datetime:

@@ -48,7 +48,7 @@ def begin(title: str, watch: bool = True) -> str:
     if not have.get(plant):
         _nothing(seen)
     if watch or not jobs.caught_up(0):
-        _watch(seen)
+        _watch(seen, plant)
     return plant
 
 
@@ -168,7 +168,7 @@ def _nothing(seen: int) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             link("inspection", "Go to Inspection", icon=":material/image_search:")
             bring_back()
-    _watch(seen)
+    _watch(seen, "")
     st.stop()
 
 
@@ -178,14 +178,16 @@ def uncounted() -> None:
             "where its pictures are those of a dataset, say that they count all the same.", icon=":material/info:")
 
 
-def _watch(seen: int) -> None:
+def _watch(seen: int, plant: str) -> None:
     """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
     soon = 0.5 if jobs.recent(limit=1, open_only=True) else 1.0
-    st.fragment(_look, run_every=max(soon, crowd.rest_s() / 5))(seen, time.monotonic())
+    st.fragment(_look, run_every=max(soon, crowd.rest_s() / 5))(seen, plant, time.monotonic())
 
 
-def _look(seen: int, drawn: float = 0.0) -> None:
-    if jobs.results.revision() != seen and time.monotonic() - drawn >= crowd.rest_s() and not _more_soon():
+def _look(seen: int, plant: str, drawn: float) -> None:
+    """`plant`: new numbers of another one are no reason; '' where there is none to show yet."""
+    is_new = jobs.results.known(plant) > seen if plant else jobs.results.revision() != seen
+    if is_new and time.monotonic() - drawn >= crowd.rest_s() and not _more_soon():
         st.rerun()
 
 
