@@ -27,8 +27,9 @@ def passed() -> bool:
         person.who()
     except jobs.AccessError:
         _over(slot)
-        _ask()
-        return False
+        if (why := _by_provider()) is not None:                  # who is let in goes on in this very run, to the page of the link
+            _ask(why)
+            return False
     except jobs.DiffspectError as error:                         # the list of accounts cannot be read: nobody gets in
         words.sorry(error)
         return False
@@ -79,11 +80,12 @@ def out() -> None:
 
 # ---- the form
 
-def _ask() -> None:
+def _ask(refused: str) -> None:
+    """`refused`: why the provider's word is not enough, '' where it says nothing."""
     with st.container(horizontal_alignment="center"), st.container(width=420, key="sign_in"):
         st.title("Diffspect", anchor=False)
         if configured():
-            _elsewhere()
+            _elsewhere(refused)
         with st.form("sign_in_form"):
             st.markdown("##### Sign in")
             name = st.text_input("Name", max_chars=60, autocomplete="username", key="sign_in_name")
@@ -115,17 +117,23 @@ def _said() -> tuple[str, datetime]:
     return str(st.user.get("email") or ""), datetime.fromtimestamp(int(str(st.user.get("iat") or 0)), UTC)
 
 
-def _elsewhere() -> None:
-    if not st.user.get("is_logged_in") or people.signed_out(*_said()):
-        st.button("Sign in with your company's account", type="primary", icon=":material/login:", width="stretch", key="sign_in_oidc",
-                  on_click=st.login)
-        st.caption("or with a name and password of this machine")
-        return
+def _by_provider() -> str | None:
+    """None where the provider's word lets this page in; else why not, '' where it says nothing that counts."""
+    if not configured() or not st.user.get("is_logged_in") or people.signed_out(*_said()):
+        return ""
     address, issued = _said()
     try:
         begun(people.sign_in_elsewhere(address, bool(st.user.get("email_verified")), issued))
     except jobs.DiffspectError as error:
-        st.info(words.plain(error, 600), icon=":material/lock:")
+        return words.plain(error, 600)
+    return None
+
+
+def _elsewhere(refused: str) -> None:
+    if refused:
+        st.info(refused, icon=":material/lock:")
         st.button("Sign out there", key="sign_out_oidc", on_click=st.logout)
         return
-    st.rerun()
+    st.button("Sign in with your company's account", type="primary", icon=":material/login:", width="stretch", key="sign_in_oidc",
+              on_click=st.login)
+    st.caption("or with a name and password of this machine")

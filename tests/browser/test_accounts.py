@@ -2,20 +2,25 @@
 and the way out, in all tabs. Before that: who asks from elsewhere is not answered."""
 
 import http.client
+import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, App, settled
-from playwright.sync_api import Page, expect
+from conftest import ROOT, App, free_port, settled, stop_everything, wait_healthy
+from playwright.sync_api import Browser, Page, expect
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
 from backend.jobs import audit, people
 
 MINUTE = 60_000
+COOKIES = "a long text that only the server knows"
 SECRET = "the roll was changed at noon"
 
 
@@ -89,6 +94,52 @@ def test_a_manager_signs_in_is_refused_and_signs_out(app: App, page: Page, monke
     assert said[:2] == [("Ana", "account"), ("Ana", "sign-in")]
     assert said[-3:] == [("Kim", "refused"), ("Kim", "sign-in"), ("Kim", "sign-out")]
     assert audit.verify().holds
+
+
+@pytest.fixture
+def provided(tmp_path: Path) -> Iterator[App]:
+    """The dashboard with a sign-in provider in its secrets, whom nobody can reach."""
+    data, port = tmp_path / "data", free_port()
+    (tmp_path / "secrets.toml").write_text(f'''[auth]
+redirect_uri = "http://127.0.0.1:{port}/oauth2callback"
+cookie_secret = "{COOKIES}"
+client_id = "us"
+client_secret = "known to nobody"
+server_metadata_url = "http://127.0.0.1:9/.well-known/openid-configuration"
+''')
+    process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--secrets.files",
+                                str(tmp_path / "secrets.toml")], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "DIFFSPECT_DATA": str(data), "DIFFSPECT_MESSENGER": "off"})
+    try:
+        wait_healthy(f"http://127.0.0.1:{port}", process)
+        yield App(f"http://127.0.0.1:{port}", data, process)
+    finally:
+        stop_everything(data, process)
+
+
+@pytest.mark.timeout(300)
+def test_out_with_a_provider_is_out_in_every_tab(provided: App, browser: Browser) -> None:
+    """The provider's word is Streamlit's own cookie, as its callback would set it; each tab reads it when it connects."""
+    command(provided, "accounts", "add", "Ana", "--role", "admin", "--password-stdin", typed=f"{SECRET}\n")
+    command(provided, "accounts", "add", "Pat", "--role", "manager", "--address", "pat@plant.example")
+    said = dict(origin=provided.url, is_logged_in=True, provider="default", email="pat@plant.example", email_verified=True,
+                iat=int(time.time()))
+    context = browser.new_context()
+    context.add_cookies([dict(name="_streamlit_user", url=provided.url,
+                              value=create_signed_value(COOKIES, "_streamlit_user", json.dumps(said)).decode())])
+    here, other = context.new_page(), context.new_page()
+    for page in (here, other):
+        page.goto(f"{provided.url}/users")
+        expect(page.get_by_text("Signed in with your company's account")).to_be_visible(timeout=MINUTE)
+        settled(page)
+    here.get_by_role("button", name="Sign out").click()
+    for page in (here, other):                                   # the other one finds it by itself
+        expect(page.get_by_role("button", name="Sign in with your company's account")).to_be_visible(timeout=MINUTE)
+    settled(other)
+    other.get_by_role("button", name="Sign in", exact=True).click()          # a run of the page, with what it still holds
+    expect(other.get_by_text("do not belong together")).to_be_visible(timeout=MINUTE)
+    expect(other.get_by_text("My account")).to_have_count(0)
+    context.close()
 
 
 @pytest.mark.timeout(120)
