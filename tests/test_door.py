@@ -42,6 +42,18 @@ def test_two_servers_at_one_host_do_not_share_their_sessions(browser: TestClient
     assert browser.post("/session/end", headers=OWN).status_code == 204
     monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "one"))
     assert list(browser.cookies) == [people.cookie()], "out of the second, and of that alone"
+    assert people.person(tokens["one"]) is not None
+
+
+def test_the_way_out_ends_the_session_of_the_cookie_too(browser: TestClient) -> None:
+    """Two tabs that signed in one after the other: the first one's way out is the browser's."""
+    first = people.set_up("Ana", SECRET, here=True)
+    second = people.sign_in("Ana", SECRET)
+    for token in (first, second):
+        set_cookies(browser, people.ticket(token))
+    people.sign_out(first)
+    assert browser.post("/session/end", headers={"Origin": "https://evil.example"}).status_code == 403 and people.person(second)
+    assert browser.post("/session/end", headers=OWN).status_code == 204 and people.person(second) is None and not browser.cookies
 
 
 def test_a_ticket_of_excessive_size_is_refused(browser: TestClient) -> None:

@@ -214,6 +214,22 @@ def test_the_last_look_is_at_what_is_set_aside(db: Database, monkeypatch: pytest
     assert there(*ids) == [True] and result["stayed_after_all"] == 1
 
 
+def test_what_is_written_anew_while_it_is_aside_keeps_its_time(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = references.Held.again
+    _, found, ids = inspected(1)
+
+    def looks(held: references.Held) -> references.Held:
+        if there(*ids) == [False]:
+            _review(ids, found)
+            images.keep(PNG + b"1", ids[0], "PNG")
+        return again(held)
+
+    monkeypatch.setattr(references.Held, "again", looks)
+    let_go()
+    kept = images.path_of(ids[0])
+    assert kept is not None and kept.stat().st_mtime > time.time() - 60 and not list(kept.parent.glob(".*"))
+
+
 def test_what_cannot_be_read_any_more_ends_it_and_puts_back(db: Database) -> None:
     _, _, ids = inspected(1, 2, 3)
     with pytest.raises(references.Unsure, match="Nothing more was let go"):

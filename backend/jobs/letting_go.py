@@ -7,7 +7,8 @@ So the database is the same made anew, and killed in between the run goes on: of
 go. What is promised: a reference that was there before its picture or set was set aside keeps it, however late in the run it came. From
 then on nobody finds the thing, so nobody comes to refer to it but by what a page showed before: of a set that person is told
 (`gallery.judge`), of a picture the page says that it was let go. Between the last look and the end of a picture lies one call of the
-system. Logs and leftovers go while the run's lock is held, which whoever takes the run up holds too.
+system. What stays after all was written down as let go: it is shown, but nobody is asked about it any more. Logs and leftovers go while the
+run's lock is held, which whoever takes the run up holds too.
 """
 
 import os
@@ -67,8 +68,7 @@ def _written_down(config: Retention, run_dir: Path, found: Sorted, at: datetime)
 def _mend() -> None:
     """What a kill left between being set aside and its end: looked at again, or, where that was done, brought to its end."""
     for hidden in (data_root() / "images").glob(f"[0-9a-f][0-9a-f]/.*{GONE}"):
-        path = hidden.with_name(hidden.name[1:].removesuffix(GONE))
-        hidden.unlink() if path.exists() else os.rename(hidden, path)
+        _back(hidden, hidden.with_name(hidden.name[1:].removesuffix(GONE)))
     for run in rundir.find():
         folder = run / "synthetic"
         if (folder / SET_ASIDE).exists():
@@ -99,7 +99,12 @@ def _aside(path: Path, hidden: Path, end: str = "") -> Iterator[Callable[[], Non
         yield (lambda: os.rename(hidden, path.with_name(end))) if end else hidden.unlink
     finally:
         with suppress(FileNotFoundError):
-            os.rename(hidden, path)
+            _back(hidden, path)
+
+
+def _back(hidden: Path, path: Path) -> None:
+    """Somebody may have written the same content anew meanwhile, whose time says that it is used."""
+    hidden.unlink() if path.exists() else os.rename(hidden, path)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """Before any page: whether the server may listen where it is told to, who may reach it, and the cookie that holds a session.
 
 Routes of the server itself, beside Streamlit's: `POST /session` takes a page's ticket in and sets the cookie, which no script can read and
-no other site can send; `POST /session/end` takes it away. `Guard` stands before everything that the server answers. What is allowed is
-said in `backend.jobs.entrance`.
+no other site can send; `POST /session/end` takes it away and ends its session. `Guard` stands before everything that the server answers.
+What is allowed is said in `backend.jobs.entrance`.
 """
 
 import sys
 from typing import Any
 
 import streamlit as st
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -90,8 +91,10 @@ async def begin(request: Request) -> Response:
 
 
 async def end(request: Request) -> Response:
+    """Take the cookie away, and end its session, which may be another tab's: each signed in by itself, and the last one has the cookie."""
     answer = Response(status_code=204 if _own(request) else 403, headers={"Cache-Control": "no-store"})
     if answer.status_code == 204:
+        await run_in_threadpool(people.sign_out, request.cookies.get(people.cookie(), ""))
         answer.delete_cookie(people.cookie(), path=base() or "/", httponly=True, samesite="strict")
     return answer
 
