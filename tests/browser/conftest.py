@@ -1,4 +1,7 @@
-"""A real server and a real browser: `app` is the dashboard on a fresh data folder, `page` is headless Chromium.
+"""A real server and a real browser: `app` is the dashboard on a data folder of the module's own, `page` is headless Chromium.
+
+A new folder gets a calendar; a module that says `DEMO = True` gets what everybody does, the demo plant and a warm worker too, which take
+ten seconds of a core before they are there.
 
 Chromium is Debian's (`apt-get install chromium`); where there is none, the tests say that they are skipped.
 """
@@ -19,6 +22,8 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from backend.jobs import events
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -76,20 +81,25 @@ def stop_everything(data: Path, process: "subprocess.Popen[bytes]") -> None:
             continue
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    data, port = tmp_path / "data", free_port()
-    log = open(tmp_path / "server.log", "wb")
+@pytest.fixture(scope="module")
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder, port = tmp_path_factory.mktemp("app"), free_port()
+    data, log, more = folder / "data", open(folder / "server.log", "wb"), {}
+    if not getattr(request.module, "DEMO", False):
+        more = {"DIFFSPECT_WARM": "off"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DIFFSPECT_DATA", str(data))
+            events.set_calendar()                                # no new folder any more
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT, env={**os.environ, "DIFFSPECT_DATA": str(data), "DIFFSPECT_MESSENGER": "off"}, stdout=log, stderr=subprocess.STDOUT)
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+        env={**os.environ, "DIFFSPECT_DATA": str(data), "DIFFSPECT_MESSENGER": "off", **more})
     try:
         wait_healthy(f"http://127.0.0.1:{port}", process)
         yield App(f"http://127.0.0.1:{port}", data, process)
     finally:
         stop_everything(data, process)
         log.close()
-        print((tmp_path / "server.log").read_text()[-4000:])
+        print((folder / "server.log").read_text()[-4000:])
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +114,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, app: App, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
-    """A page that fails the test on any request to a foreign host; its last picture is kept beside the server's log."""
+    """A page that fails the test on any request to a foreign host; its last picture is kept."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
     page = context.new_page()
     foreign: list[str] = []

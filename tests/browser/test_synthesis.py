@@ -71,7 +71,7 @@ def test_a_way_of_making_pictures_is_a_card(app: App, page: Page, monkeypatch: p
     synthesis.imported()
     page.goto(f"{app.url}/synthesis")
     expect(page.locator(".st-key-preset_on_good")).to_be_visible(timeout=2 * MINUTE)
-    expect(page.get_by_role("button", name="Pasted")).to_have_count(1, timeout=MINUTE)
+    expect(page.locator(".st-key-preset_to_paste").get_by_role("button", name="Pasted")).to_have_count(1, timeout=MINUTE)
     page.locator(".st-key-preset_to_paste").click()                # anywhere on it
     expect(page.locator(".st-key-preset_on_paste")).to_be_visible(timeout=MINUTE)
     expect(page.locator(".preset img").first).to_be_visible()
