@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend import jobs
+from pages.components import heap
 
 _log = logging.getLogger(__name__)
 
@@ -16,7 +17,8 @@ _log = logging.getLogger(__name__)
 async def opened(app: Any) -> AsyncIterator[None]:
     """For the whole of the server's life; its start waits for nothing."""
     threading.Thread(target=_open, name="opening", daemon=True).start()
-    yield
+    with heap.swept():
+        yield
 
 
 def _open() -> None:
