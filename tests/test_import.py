@@ -150,10 +150,10 @@ def test_near_pairs_agree_with_counting_bits_one_by_one(monkeypatch: pytest.Monk
     assert set(zip(*(x.tolist() for x in alike.near_pairs(values)), strict=True)) == expected > {(i, i) for i in range(len(values))}
 
 
-def test_ten_thousand_hashes_are_grouped() -> None:
-    values = np.random.default_rng(1).integers(0, 2**63, 10_000, np.uint64)
+def test_thousands_of_hashes_are_grouped() -> None:
+    values = np.random.default_rng(1).integers(0, 2**63, 5_000, np.uint64)
     found = alike.groups([images.sha256(str(i).encode()) for i in range(len(values))], [f"{v:016x}" for v in values])
-    assert len(set(found)) > 9_990
+    assert len(set(found)) > 4_995
 
 
 def test_double_content_is_kept_once_test_first(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def lots_of(run: Path) -> set[tuple[str, str]]:
     return {(p.file_name.rsplit("/", 1)[-1].split("-")[0], p.split) for p in snapshot.read(run).pictures}
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_lot_stays_in_one_split_and_so_do_alike_pictures_of_two_lots(tmp_path: Path, seed: int) -> None:
     for i in range(60):
         save(tmp_path / "in" / f"lot{i % 15}-{i}.png", pixels(i))
@@ -414,6 +414,23 @@ def real(name: str) -> Path:
     return REAL / name
 
 
+def test_a_few_of_neu_det(tmp_path: Path) -> None:
+    neu, few = real("NEU-DET"), tmp_path / "in"
+    lists = {s: (neu / "splits" / f"{s}.txt").read_text().split() for s in splits.SPLITS}
+    chosen = {s: sorted({*listed[::len(listed) // 12], *({"patches_101", "patches_105"} & {*listed})}) for s, listed in lists.items()}
+    for kind, suffix in (("IMAGES", ".jpg"), ("ANNOTATIONS", ".xml")):
+        (few / kind).mkdir(parents=True)
+        for stem in (stem for listed in chosen.values() for stem in listed):
+            shutil.copy(neu / kind / f"{stem}{suffix}", few / kind)
+    head, run = imported(few, splits=str(write_lists(tmp_path / "lists", **chosen)))
+    assert head["layout"] == "voc" and head["images"] == {s: len(listed) for s, listed in chosen.items()} and head["refused"] == 0
+    assert head["labels"] == sum(path.read_text().count("<object>") for path in (few / "ANNOTATIONS").iterdir())
+    assert head["classes"] == ["crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"]
+    assert head["notes"][0].startswith("Same content in one split, kept as listed: 1 (IMAGES/patches_101.jpg = IMAGES/patches_105.jpg)")
+    assert {Path(p.file_name).stem for p in snapshot.read(run).by_split("test")} == {*chosen["test"]}
+
+
+@pytest.mark.slow
 def test_neu_det(tmp_path: Path) -> None:
     head, run = imported(real("NEU-DET"), splits=str(REAL / "NEU-DET" / "splits"))
     assert head["layout"] == "voc" and head["images"] == {"train": 1260, "val": 180, "test": 360} and head["labels"] == 4189
@@ -423,6 +440,7 @@ def test_neu_det(tmp_path: Path) -> None:
         == set((REAL / "NEU-DET" / "splits" / "test.txt").read_text().split())
 
 
+@pytest.mark.slow                                        # a few tiles: tests/test_distillation_benchmark.py
 def test_magnetic_tile_detection_lists() -> None:
     head, run = imported(real("magnetic-tile"), splits=str(REAL / "magnetic-tile" / "splits"), split_prefix="det-")
     assert head["layout"] == "mask-beside" and head["images"] == {"train": 800, "val": 143, "test": 401}

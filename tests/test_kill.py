@@ -79,7 +79,7 @@ def test_worker_killed_again_and_again(supervised: Path) -> None:
     """Each attempt is killed a little further on, in the midst of writing; each resume goes on from the parts that are there."""
     run_id = jobs.submit(Trial(do="write", steps=60, pause=0.005))
     run_dir = rundir.run_path(run_id)
-    for attempt in range(1, 6):
+    for attempt in range(1, 5):
         wait_for(lambda: parts_of(run_dir) >= attempt * 5 or state_of(run_dir) in rundir.END_STATES)     # noqa: B023
         time.sleep(0.003 * attempt)
         if not kill_holder(run_dir / "lock"):
@@ -97,7 +97,7 @@ def test_worker_killed_again_and_again(supervised: Path) -> None:
 
 
 def test_worker_killed_after_its_result_is_a_finished_run(supervised: Path) -> None:
-    for _ in range(4):
+    for _ in range(3):
         run_id = jobs.submit(Trial(do="write", steps=2))
         run_dir = rundir.run_path(run_id)
         wait_for((run_dir / "result.json").exists)
@@ -112,7 +112,7 @@ def test_worker_killed_after_its_result_is_a_finished_run(supervised: Path) -> N
 def test_supervisor_killed_while_runs_start_and_go_on(supervised: Path) -> None:
     """The app starts another, which adopts what goes on. No run is interrupted by it, none is carried out twice."""
     ids = [jobs.submit(Trial(do="write", steps=20, pause=0.02)) for _ in range(4)]
-    for moment in (0.0, 0.08, 0.16, 0.3, 0.5):                   # from before its worker has the lock to well into the run
+    for moment in (0.0, 0.08, 0.2, 0.5):                         # from before its worker has the lock to well into the run
         wait_for(supervisor.alive)
         time.sleep(moment)
         kill_holder(supervisor.lock_path())
@@ -144,10 +144,10 @@ def test_supervisor_and_worker_killed_together(supervised: Path) -> None:
 def test_app_killed_while_it_takes_results_in(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run goes on; each new app takes up where the database stood. Rebuilt from the run directory, it holds the same."""
     monkeypatch.setenv("DIFFSPECT_RECIPES", "tests.recipes")
-    run = subprocess.Popen([sys.executable, "-m", "backend", "trial", "--do", "write", "--steps", "60", "--pause", "0.05"],
+    run = subprocess.Popen([sys.executable, "-m", "backend", "trial", "--do", "write", "--steps", "60", "--pause", "0.03"],
                            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     kills = 0
-    while run.poll() is None or kills < 4:
+    while run.poll() is None or kills < 3:
         app = start_app()
         time.sleep(0.1 + 0.13 * (kills % 5))
         kill(app)
