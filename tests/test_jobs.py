@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from backend import jobs, rundir
 from backend.config import TrainDiffusion
 from backend.jobs import events, executor, generation, house, locks, memory, pace, recipes, report, reuse, runs, supervisor
 from tests import guided_run
+from tests.conftest import settle_down
 from tests.recipes import HeavyTrial, Trial, inspection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,10 +54,26 @@ def child_of(run_id: str) -> int:
     return int(path.read_text())
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder with a supervisor that several tests have carry out their runs, one test after the other."""
+    root = (tmp_path_factory.mktemp("served") / "data").resolve()
+    yield root
+    settle_down(root)
+
+
+@pytest.fixture
+def shared(supervised: Path, served: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`supervised`, but in the folder that is `served`: for tests that ask about their own runs alone."""
+    monkeypatch.setenv("DIFFSPECT_DATA", str(served))
+    events.set_calendar()
+    return served
+
+
 # ends ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_completes(supervised: Path) -> None:
+def test_a_run_completes(shared: Path) -> None:
     run_id = jobs.submit(Trial(do="count", steps=4, name="four"), by="me")
     done = wait_state(run_id, "completed", "failed")
     assert (done.state, done.result, done.step, done.total, done.attempt) == ("completed", {"steps": 4}, 4, 4, 1)
@@ -66,7 +83,7 @@ def test_a_run_completes(supervised: Path) -> None:
     assert curve["value"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4] and set(curve["name"]) == {"loss"}
 
 
-def test_each_way_to_fail_is_said(supervised: Path) -> None:
+def test_each_way_to_fail_is_said(shared: Path) -> None:
     said = {"raise": "The folder is empty.", "plain": "Something went wrong: KeyError: 'missing'. The log has the details.",
             "allocate": memory.SENTENCE, "kernel": memory.SENTENCE}
     ids = {do: jobs.submit(Trial(do=do)) for do in said}
@@ -76,20 +93,20 @@ def test_each_way_to_fail_is_said(supervised: Path) -> None:
     assert "KeyError" in jobs.log_tail(ids["plain"])
 
 
-def test_a_recipe_that_cannot_be_imported_is_a_failed_run(supervised: Path) -> None:
+def test_a_recipe_that_cannot_be_imported_is_a_failed_run(shared: Path) -> None:
     run_id = jobs.submit(jobs.RECIPES["trial-broken"]())
     ended = wait_state(run_id, "failed", "completed", "interrupted")
     assert ended.state == "failed" and "cannot be loaded: No module named 'tests.no_such_module'" in ended.message
 
 
-def test_what_is_printed_lands_in_the_log(supervised: Path) -> None:
+def test_what_is_printed_lands_in_the_log(shared: Path) -> None:
     run_id = jobs.submit(Trial(do="print"))
     wait_state(run_id, "completed", "failed")
     assert jobs.log_tail(run_id).splitlines() == ["from python", "from a child", "bar 2"]
     assert jobs.log_tail(run_id, lines=1) == "bar 2"
 
 
-def test_uploaded_files_arrive_as_they_are(supervised: Path) -> None:
+def test_uploaded_files_arrive_as_they_are(shared: Path) -> None:
     read_before = io.BytesIO(b"12345")
     read_before.read()
     names = ["a.png", "../../etc/passwd", "<b>\nx.png", "a.png"]
@@ -129,11 +146,13 @@ def test_two_lanes_and_places_in_the_queue(supervised: Path) -> None:
     assert [s.run_id for s in jobs.recent(open_only=True)] == [heavy[2]]
 
 
-def test_the_heavy_lane_is_nice(supervised: Path) -> None:
+def test_the_heavy_lane_is_nice(shared: Path) -> None:
     run_id = jobs.submit(HeavyTrial(do="count", steps=1000, pause=0.1))
     wait_state(run_id, "running")
     pid = locks.holder(rundir.run_path(run_id) / "lock")
     assert pid is not None and psutil.Process(pid).nice() == os.nice(0) + 5
+    jobs.cancel(run_id)
+    wait_state(run_id, "canceled")
 
 
 def test_recent_filters_and_reads_little(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +174,7 @@ def test_recent_filters_and_reads_little(data_folder: Path, monkeypatch: pytest.
 # cancel and resume ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_stuck_run_ends_with_all_its_children(supervised: Path) -> None:
+def test_a_stuck_run_ends_with_all_its_children(shared: Path) -> None:
     run_id = jobs.submit(Trial(do="stuck"))
     child = child_of(run_id)
     worker = locks.holder(rundir.run_path(run_id) / "lock")
@@ -165,7 +184,7 @@ def test_a_stuck_run_ends_with_all_its_children(supervised: Path) -> None:
     wait_for(lambda: gone(child) and gone(worker))
 
 
-def test_a_run_leaves_no_child_behind(supervised: Path) -> None:
+def test_a_run_leaves_no_child_behind(shared: Path) -> None:
     run_id = jobs.submit(Trial(do="leave"))
     wait_state(run_id, "completed", "failed")
     wait_for(lambda: gone(child_of(run_id)))
@@ -180,8 +199,8 @@ def test_a_run_of_the_command_line_leaves_no_child_behind(data_folder: Path) -> 
     wait_for(lambda: gone(int((run_dir / "child").read_text())))
 
 
-def test_interrupted_then_resumed_from_its_checkpoint(supervised: Path) -> None:
-    run_id = jobs.submit(Trial(do="write", steps=40, pause=0.05))
+def test_interrupted_then_resumed_from_its_checkpoint(shared: Path) -> None:
+    run_id = jobs.submit(Trial(do="write", steps=20, pause=0.05))
     run_dir = rundir.run_path(run_id)
     wait_for(lambda: len(rundir.parts(run_dir, "inspections")) >= 5)
     worker = locks.holder(run_dir / "lock")
@@ -191,7 +210,7 @@ def test_interrupted_then_resumed_from_its_checkpoint(supervised: Path) -> None:
     assert ended.state == "interrupted" and "SIGKILL" in ended.message and "Resume" in ended.message
     jobs.resume(run_id)
     done = wait_state(run_id, "completed", "failed")
-    assert done.attempt == 2 and done.result["began_with"] >= 5 and done.result["inspected"] == 400
+    assert done.attempt == 2 and done.result["began_with"] >= 5 and done.result["inspected"] == 200
     assert jobs.live_metrics(run_id)["step"].tolist() == sorted(set(jobs.live_metrics(run_id)["step"]))
 
 
