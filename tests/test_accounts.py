@@ -29,7 +29,7 @@ READERS = {
         plan_experiment recent run_file status synthetic watches""",
     "results": """alarms alert_rules anew annotations anomaly_scores batch box_sizes boxes_of breakdown calendar changed changes choices
         compared confusion contest control_charts control_choices control_trial counted curve_names curves damaged dataset_counts
-        dataset_images datasets detections duplicates elsewhere export heat hint images images_count imaging inspection labels
+        dataset_images datasets detections duplicates elsewhere export heat hint images images_count imaging inspection known labels
         lines_elsewhere lines_now look_back looked_back looks metrics models notes operating pareto per_million picture plants pr_curve
         put_to_use raw_scores refused review_queue reviews revision rules scored_runs settled shift_report shifts software_checks
         standstills synthetic_picture target_outcomes targets test_images to_look_back_on totals trend unusual_rule unusual_trend""",

@@ -238,9 +238,9 @@ def test_a_target_is_a_line_of_just_its_selection(folder: Path) -> None:
     mixed = jobs.Filters(line="Line 1", shift="Early")
     for asked, lines in ((jobs.Filters(line="Line 1"), 1), (jobs.Filters(line="Line 2"), 0), (mixed, 0)):
         figure = go.Figure().set_subplots(2, 1)
-        target_list.draw(figure, asked, buckets)
+        target_list.draw(figure, target_list.shares(asked), buckets)
         assert len(figure.data) == lines
-    target_list.draw(figure, jobs.Filters(line="Line 1"), buckets)
+    target_list.draw(figure, target_list.shares(jobs.Filters(line="Line 1")), buckets)
     assert figure.data[0].text[0] == "target 5.0 %" and list(figure.data[0].y) == pytest.approx([0.05, 0.05])
 
 

@@ -48,7 +48,7 @@ def _small(image_id: str, kept: bool, marks: tuple[tuple[Any, ...], ...], width:
     return drawn(image_id, [dict(zip(_MARK, mark, strict=True)) for mark in marks], width, format)
 
 
-def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None, format: str = "webp") -> bytes:
+def drawn(image_id: str, found: list[dict[str, Any]], width: int | None = None, format: str = "jpeg") -> bytes:
     """Raises NotFoundError where the picture was not kept, ImageError."""
     return cells.ask("shown", image_id, _marks(found), width, format, of=_contents(image_id))
 

@@ -365,14 +365,14 @@ def operating(run_id: str, class_name: str = "") -> pd.DataFrame:
 
 
 def picture(inspection_id: int | None = None, image_id: str | None = None, boxes: bool = True, width: int | None = None,
-            threshold: float | dict[str, float] | None = None, format: str = "webp") -> bytes:
+            threshold: float | dict[str, float] | None = None, format: str = "jpeg") -> bytes:
     """An encoded picture with its defects drawn; of a dataset (image_id alone) with its labels. Raises NotFoundError."""
     from backend.jobs import pictures
 
     return pictures.picture(house.database(), inspection_id, image_id, boxes, width, threshold, format)
 
 
-def heat(inspection_id: int, width: int | None = None, opacity: float = 0.6, boxes: bool = False, format: str = "webp") -> bytes:
+def heat(inspection_id: int, width: int | None = None, opacity: float = 0.6, boxes: bool = False, format: str = "jpeg") -> bytes:
     """An encoded picture with what its anomaly model saw laid over it; `boxes`: with its defects drawn too. Raises NotFoundError."""
     from backend.jobs import pictures
 
@@ -380,7 +380,7 @@ def heat(inspection_id: int, width: int | None = None, opacity: float = 0.6, box
 
 
 def looked_back(run_id: str, inspection_id: int, whose: str = "both", boxes: bool = True, width: int | None = None,
-                format: str = "webp") -> bytes:
+                format: str = "jpeg") -> bytes:
     """An encoded picture with the defects that the record says (was), that the other model of a look-back says (would), or both, the
     record first. Raises NotFoundError."""
     from backend.jobs import pictures
@@ -388,7 +388,7 @@ def looked_back(run_id: str, inspection_id: int, whose: str = "both", boxes: boo
     return pictures.looked_back(house.database(), run_id, inspection_id, whose, boxes, width, format)
 
 
-def synthetic_picture(run_id: str, file: str, width: int | None = None, what: str = "result", format: str = "webp") -> bytes:
+def synthetic_picture(run_id: str, file: str, width: int | None = None, what: str = "result", format: str = "jpeg") -> bytes:
     """An encoded picture of a synthetic set: its result, its mask, the original it was made from, or (outlined) the result with its labels.
 
     Raises NotFoundError, ConfigError, ImageError.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from backend import jobs
@@ -32,11 +33,8 @@ def trend(asked: jobs.Filters) -> Picked:
                                       bind="query-params", label_visibility="collapsed")
         frame = cached("trend", asked, by)
         notes = annotation_marks.inside(asked.plant, asked.line, asked.since, asked.until)
-        figure = charts.trend(frame, by)
-        annotation_marks.draw(figure, notes)
         models = model_marks.inside(asked.plant, frame["bucket"], by)
-        model_marks.draw(figure, models)
-        target_list.draw(figure, asked, frame["bucket"])
+        figure = charts.kept(_over_time, frame, by, notes[["at", "number"]], models[["at", "number"]], target_list.shares(asked))
         chosen = charts.show(figure, _key("trend", asked, by),
                              "Share of defective parts over time, with its interval", partial(_touched, "trend"))
         st.caption("Tap a point for its pictures. Band: how exactly it is known, 19 times out of 20. Grey bars: how many were inspected.")
@@ -45,6 +43,18 @@ def trend(asked: jobs.Filters) -> Picked:
         row = _table(table, "when", STEPS[by], _key("trend_rows", asked, by), partial(_touched, "trend"))
         annotation_marks.table(notes, asked.plant, asked.line, "trend")
     return _picked(frame, by, chosen, row)
+
+
+def _over_time(frame: pd.DataFrame, by: str, notes: pd.DataFrame, models: pd.DataFrame, targets: list[float]) -> go.Figure:
+    figure = charts.trend(frame, by)
+    annotation_marks.draw(figure, notes)
+    model_marks.draw(figure, models)
+    target_list.draw(figure, targets, frame["bucket"])
+    return figure
+
+
+def _unusual_over_time(frame: pd.DataFrame, by: str, beside: pd.Series) -> go.Figure:
+    return charts.trend(frame, by, "unusual", charts.VIOLET, beside).update_layout(height=260)
 
 
 def unusual(asked: jobs.Filters) -> Picked:
@@ -58,7 +68,7 @@ def unusual(asked: jobs.Filters) -> Picked:
         kinds = " The chosen kind of defect does not narrow them." if asked.class_name else ""
         st.caption("Share of parts that look unlike good ones, whether or not a known defect was found in them. They are not part of the "
                    f"defect rate. Tap a point for its pictures.{kinds}")
-        figure = charts.trend(frame, by, "unusual", charts.VIOLET, cached("trend", asked, by)["bucket"]).update_layout(height=260)
+        figure = charts.kept(_unusual_over_time, frame, by, cached("trend", asked, by)["bucket"])
         chosen = charts.show(figure, _key("unusual", asked, by), "Share of unusual parts over time, with its interval",
                              partial(_touched, "unusual"))
         table = frame.assign(when=[charts.bucket(b, by) for b in frame["bucket"]])
@@ -111,8 +121,8 @@ def _split(asked: jobs.Filters) -> None:
         frame = frame.assign(value=[calendar.day_name[int(n) - 1] for n in frame["value"]])
     keys = _key("split", asked, by), _key("split_rows", asked, by)
     narrowed = [partial(_narrow, by, key, frame["value"].astype(str).tolist()) if mine else None for key in keys]
-    charts.show(charts.bars(frame, getattr(asked, by) if mine else ""), keys[0], f"Share of defective parts by {SPLITS[by].lower()}",
-                narrowed[0])
+    figure = charts.kept(charts.bars, frame, getattr(asked, by) if mine else "")
+    charts.show(figure, keys[0], f"Share of defective parts by {SPLITS[by].lower()}", narrowed[0])
     more = f" The first {charts.MOST_BARS} of {len(frame):,}; all of them in the table." if len(frame) > charts.MOST_BARS else ""
     st.caption((f"Tap a bar to see that {SPLITS[by].lower()} alone, on all of the page." if mine else "") + more)
     _table(frame, "value", SPLITS[by], keys[1], narrowed[1])
@@ -125,7 +135,7 @@ def _kinds(asked: jobs.Filters) -> None:
         st.caption(":material/check_circle: No defect found.")
         return
     keys = _key("kinds", asked), _key("kind_rows", asked)
-    charts.show(charts.pareto(frame, asked.class_name), keys[0], "Kinds of defect by number, with their running share",
+    charts.show(charts.kept(charts.pareto, frame, asked.class_name), keys[0], "Kinds of defect by number, with their running share",
                 partial(_narrow, "kind", keys[0], []))
     hatched = " Hatched: minor, they reject nothing." if frame["minor"].any() else ""
     st.caption(f"Orange line: running share of all defects.{hatched} Tap a bar to see that kind alone, on all of the page.")

@@ -43,7 +43,7 @@ def lately() -> datetime:
 
 
 def picture(inspection_id: int, width: int, boxes: bool = True, threshold: float | dict[str, float] | None = None) -> bytes:
-    """The image of an inspection as WEBP, `width` pixels wide at most. Raises NotFoundError where the image was not kept."""
+    """The image of an inspection as JPEG, `width` pixels wide at most. Raises NotFoundError where the image was not kept."""
     return _picture(inspection_id, jobs.results.revision(), width, boxes, threshold)
 
 

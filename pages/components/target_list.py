@@ -32,16 +32,20 @@ def show(shown: str) -> None:
             _form(shown, None)
 
 
-def draw(figure: go.Figure, asked: jobs.Filters, buckets: "pd.Series[pd.Timestamp]") -> None:
-    """The target of just this selection as a line of its own, with its figure; of a mixed selection there is none."""
-    if asked.shift or asked.camera or asked.lot or asked.run_id or buckets.empty:
-        return
-    for target in cached("targets", asked.plant):
-        if (target.line, target.product, target.class_name) == (asked.line, asked.product, asked.class_name):
-            share = target.value if target.measure == "defect rate" else 1 - target.value
-            figure.add_scatter(x=[buckets.iloc[0], buckets.iloc[-1]], y=[share, share], mode="lines+text", hoverinfo="skip", row=1, col=1,
-                               line=dict(color=charts.GREEN, width=1.5, dash="8px,4px"), textposition="top right", cliponaxis=False,
-                               text=[f"target {text.percent(share)}", ""], textfont=dict(color=charts.GREEN, size=11))
+def shares(asked: jobs.Filters) -> list[float]:
+    """Defect rates that are aimed at for just this selection; of a mixed one there is none."""
+    if asked.shift or asked.camera or asked.lot or asked.run_id:
+        return []
+    return [target.value if target.measure == "defect rate" else 1 - target.value for target in cached("targets", asked.plant)
+            if (target.line, target.product, target.class_name) == (asked.line, asked.product, asked.class_name)]
+
+
+def draw(figure: go.Figure, aimed: list[float], buckets: "pd.Series[pd.Timestamp]") -> None:
+    """Each as a line of its own, with its figure."""
+    for share in aimed if len(buckets) else ():
+        figure.add_scatter(x=[buckets.iloc[0], buckets.iloc[-1]], y=[share, share], mode="lines+text", hoverinfo="skip", row=1, col=1,
+                           line=dict(color=charts.GREEN, width=1.5, dash="8px,4px"), textposition="top right", cliponaxis=False,
+                           text=[f"target {text.percent(share)}", ""], textfont=dict(color=charts.GREEN, size=11))
 
 
 def _card(one: Any, shown: str) -> None:
