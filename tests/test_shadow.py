@@ -39,7 +39,9 @@ def _days_begin_at_six(data_folder: Path) -> None:
 
 
 @pytest.fixture
-def db(data_folder: Path) -> Iterator[Database]:
+def db(request: pytest.FixtureRequest, data_folder: Path) -> Iterator[Database]:
+    if "looked" in request.fixturenames:
+        request.getfixturevalue("looked")                      # before the database is opened: it brings one
     db = Database()
     yield db
     db.close()
@@ -303,17 +305,31 @@ def test_pictures_that_the_model_learned_from_are_left_out(db: Database) -> None
 # ---- what it comes to
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two lines, three days; the new model is 1.5 times as sure, so what was from 1/3 to 1/2 turns. Looked back, and taken in."""
+    root = tmp_path_factory.mktemp("looked") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSPECT_DATA", str(root))
+        plant.decide("calendar", time_zone="UTC", day_start="06:00", shifts=[])
+        model("m1", model_id="m1")                             # the record's: only its name and thresholds matter here
+        model("new", gain=1.5)
+        for day in range(3):
+            batch([0.1, 0.2, 0.4, 0.6, 0.45], day=day)
+            batch([0.1, 0.05, 0.3, 0.9, 0.2], day=day, marks=50, line="L2", unit_id=f"u{day}")
+        look(model="new")
+        db = Database()
+        ingest.ingest(db)
+        db.close()
+    return root
+
+
 @pytest.fixture
-def looked(db: Database) -> Path:
-    """Two lines, three days; the new model is 1.5 times as sure, so what was from 1/3 to 1/2 turns."""
-    model("m1", model_id="m1")                                 # the record's: only its name and thresholds matter here
-    model("new", gain=1.5)
-    for day in range(3):
-        batch([0.1, 0.2, 0.4, 0.6, 0.45], day=day)
-        batch([0.1, 0.05, 0.3, 0.9, 0.2], day=day, marks=50, line="L2", unit_id=f"u{day}")
-    run = look(model="new")
-    ingest.ingest(db)
-    return run
+def looked(template: Path, data_folder: Path) -> Path:
+    """The look-back, in a data folder of its own."""
+    shutil.rmtree(data_folder)                                 # its calendar: another would place everything anew
+    shutil.copytree(template, data_folder)
+    return next(rundir.find("shadow"))
 
 
 def test_both_models_on_the_same_pictures(db: Database, looked: Path) -> None:

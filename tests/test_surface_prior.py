@@ -231,7 +231,6 @@ class Killed(BaseException):
 @pytest.mark.parametrize("at", [5, 12], ids=["autoencoder", "diffusion"])
 def test_a_killed_run_comes_to_the_same(made: SimpleNamespace, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in either training, taken up again: the same weights to the last bit."""
-    monkeypatch.setattr(learner, "SAVE_S", 0.0)
     run, seen = rundir.create("train-prior", {}), list[int]()
 
     def report(step: int = 0, total: int = 1, **more: Any) -> None:
@@ -239,7 +238,8 @@ def test_a_killed_run_comes_to_the_same(made: SimpleNamespace, at: int, monkeypa
         if step == at:
             raise Killed
 
-    with pytest.raises(Killed):
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(learner, "SAVE_S", 0.0)
         surface.run(config(), run, report)
     assert (run / "training-prior").exists() and not (run / "prior").exists()
     first = len(seen)
@@ -286,8 +286,8 @@ def test_the_captions_steer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     labels = [Label(name, (), known=True) for name in ("bright", "dark")]
     known = bank.Bank(numbers, [bank.Entry(256 * i, 8, 8, label) for i, label in enumerate(labels)], [range(2)])
     size = replace(SMALL.size, text_width=32, batch=8, steps=120)
-    training = denoiser.Training(size, 8, words, known, tmp_path / "d.pt", 3e-3, 0, "cpu", False)
-    for _ in range(80):
+    training = denoiser.Training(size, 8, words, known, tmp_path / "d.pt", 1e-2, 0, "cpu", False)
+    for _ in range(40):
         training.advance()
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
     with torch.no_grad():
