@@ -15,6 +15,7 @@ from backend.config import Inspect
 from backend.errors import ConfigError, InputError
 from backend.inspection import inspect
 from backend.jobs import cluster, locks, recipes, runs, spread, supervisor
+from pages.components import run_panel
 from tests import ray_cluster
 from tests.recipes import HeavyTrial, Trial
 from tests.test_inspect import encoded, folder
@@ -129,6 +130,7 @@ def test_runs_at_once_and_one_whose_node_dies(many: ray_cluster.Nodes) -> None:
     third = jobs.submit(HeavyTrial(do="print", name="third"))
     wait_for(lambda: running(first, second), LONG)
     assert jobs.status(third).state == "pending" and of(first)["on"] == f"{first}-1"
+    assert run_panel.progress_text(jobs.status(third)).startswith("Handed to the cluster")
     wait_for(lambda: jobs.status(first).step >= 5 and jobs.status(second).step >= 5)
 
     many.kill(0)

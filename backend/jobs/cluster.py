@@ -219,7 +219,9 @@ class Cluster:
             client.submit_job(entrypoint=entrypoint(run_id), submission_id=job_id, entrypoint_num_cpus=share.cpus or None,
                               entrypoint_num_gpus=share.gpus or None, runtime_env=dict(env_vars=surroundings(job_id, share)),
                               metadata=dict(run=run_id, recipe=recipe, data=str(data_root())))
-        except RuntimeError as error:    # it answers, and says no
+        except RuntimeError as error:    # it answers, and says no; or that it cannot yet: a head that has just begun has no agent to ask
+            if "status code 5" in str(error):
+                raise
             seen.code, seen.said = 1, f"The Ray cluster did not take it: {_line(error)}"
         seen.at = time.monotonic()
 

@@ -32,6 +32,7 @@ MESSENGER_S = 10.0                                                # before it st
 TRIES = 3                                                         # of a run whose machine of the cluster is gone, by itself
 PLANS_S = 1.0                                                     # between two looks at experiments: their runs take minutes
 RESUME = "Resume goes on from the last good checkpoint."
+HANDED = "Handed to the cluster; it begins there as soon as there is room."
 AGAIN = "The machine of the cluster that carried it out is gone; it goes on at another."
 log = logging.getLogger("supervisor")
 
@@ -245,11 +246,19 @@ class Supervisor:
             if self.cluster.full():
                 return
             job: executor.Job | cluster.RayJob = self.cluster.start(run_dir.name, attempt)
+            self._tell(run_dir)
         elif self._busy(recipes.lane(recipe)):
             return
         else:
             job = (self._hand_over if recipe in recipes.INSPECTOR else self.executor.start)(run_dir.name)
         self.watched[run_dir.name] = Watch(job, attempt, silence=limits.Silence(recipe))
+
+    def _tell(self, run_dir: Path) -> None:
+        """Why a run of the cluster still waits, for the person who does too."""
+        with locks.hold(run_dir / "lock") as taken:
+            now = rundir.read_json(run_dir / "state.json")
+            if taken and now["state"] == "pending":
+                rundir.set_state(run_dir, "pending", message=now["message"] or HANDED)
 
     def _busy(self, lane: str) -> bool:
         """The heavy lane is the device's: a training started on the command line fills it too. What stands for days is in nobody's way,

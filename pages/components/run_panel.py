@@ -129,6 +129,8 @@ def progress_text(status: jobs.RunStatus) -> str:
     if status.canceling:
         return "Stopping; this can take half a minute."
     if status.state == "pending":
+        if status.message:
+            return words.plain(status.message)
         if status.position and status.position > 1:
             ahead = status.position - 1
             return f"Waiting: {ahead} other {'task' if ahead == 1 else 'tasks'} first."

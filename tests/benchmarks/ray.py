@@ -4,7 +4,7 @@
 
 `same`: a detector trained and a folder inspected, by the cluster and by this machine alone, compared row by row. `killed`: a node dies
 while runs are on it; what is lost or doubled of their rows. `scaling`: images a second of a folder inspection by one and by two nodes,
-and by one process with one core; in turn, round after round.
+and by one process with one core; in turn, round after round. `seeds`: an experiment of six trainings, one after another and by two nodes.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def same(folder: Path, photos: Path) -> dict[str, list[float]]:
         with _cluster(where == "ray", 2) as nodes, plant(folder / f"same-{where}", nodes.address if nodes else "", DIFFSPECT_CORES="1",
                                                          OMP_NUM_THREADS="1"):
             deployed()
-            ended(submitted(DrawPlates(name="plates", count=60)))
+            ended(submitted(DrawPlates(name="plates", train=60)))
             trained, inspected = submitted(train), submitted(Inspect(model="demo", images=str(few), line="L1"))
             ended(trained, inspected)
             head = rundir.read_json(rundir.run_path(trained) / "model" / "model.json")
@@ -187,12 +187,44 @@ def scaling(folder: Path, photos: Path, rounds: int) -> dict[str, dict[str, list
                     run_id = submitted(Inspect(model="demo", images=str(photos), line="L1"))
                     began = time.monotonic()
                     ended(run_id)
-                    result = rundir.read_json(rundir.run_path(run_id) / "result.json")
-                    arm = arms.setdefault(name, {"images/s": [], "seconds of the whole run": []})
-                    arm["images/s"].append(result["images_per_s"])
-                    arm["seconds of the whole run"].append(round(time.monotonic() - began, 1))
+                    arm = arms.setdefault(name, {"images/s": [], "s, whole run": []})
+                    arm["images/s"].append(pace(run_id))
+                    arm["s, whole run"].append(round(time.monotonic() - began, 1))
                     print(name, arm, flush=True)
     return arms
+
+
+def pace(run_id: str) -> float:
+    """Images a second between the first group of rows and the last, by when they were written: without the start of job and inspectors."""
+    from backend import rundir
+
+    parts = rundir.parts(rundir.run_path(run_id), "inspections")
+    written = sorted((p.stat().st_mtime, rundir.read_part(p).num_rows) for p in parts)
+    return round(sum(rows for _, rows in written[1:]) / (written[-1][0] - written[0][0]), 1)
+
+
+def seeds(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """An experiment of two arms and three seeds, on this machine alone (one core) and on two nodes of one core."""
+    from backend.config import DrawPlates, Experiment
+
+    arms = json.dumps({"all": {"origin": "real"}, "few": {"origin": "real", "labels": 20}})
+    found = {}
+    for name, count in (("experiment, no cluster, 1 core", 0), ("experiment, 2 nodes", 2)):
+        with _cluster(count > 0, count) as nodes, plant(folder / name, nodes.address if nodes else "", DIFFSPECT_CORES="1",
+                                                        OMP_NUM_THREADS="1"):
+            ended(submitted(DrawPlates(name="plates", train=60)))
+            began = time.monotonic()
+            ended(submitted(Experiment(dataset="plates", name="seeds", arms=arms, seeds=3, epochs=3, imgsz=96)))
+            found[name] = {"s, whole run": [round(time.monotonic() - began, 1)], "trainings at once, most": [float(at_once())]}
+    return found
+
+
+def at_once() -> int:
+    """How many trainings of the data folder went on at the same moment, at most."""
+    from backend import rundir
+
+    states = [rundir.read_json(path / "state.json") for path in rundir.find("train-detector")]
+    return max(sum(s["started_at"] <= one["started_at"] < s["finished_at"] for s in states) for one in states)
 
 
 def main() -> None:
@@ -204,7 +236,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="diffspect-ray-") as scratch:
         folder = Path(scratch)
         photos = pictures(folder / "photos", a.images)
-        arms = {"same results": same(folder, photos), "killed nodes": killed(folder, a.kills), **scaling(folder, photos, a.rounds)}
+        arms = {"same results": same(folder, photos), "killed nodes": killed(folder, a.kills),
+                **scaling(folder, photos, a.rounds), **seeds(folder)}
     print(json.dumps(arms, indent=1))
     write("ray", f"python -m tests.benchmarks.ray --images {a.images} --kills {a.kills} --rounds {a.rounds}", arms, [0],
           f"{a.images:,} drawn plates (JPEG), the demo model at 224 px; nodes of one core each on this one machine, beside a head without "

@@ -18,8 +18,9 @@ def clustered(result: dict[str, Any]) -> str:
             f"- {killed['kills']:,.0f} nodes killed under {killed['runs']:,.0f} runs: {killed['went on elsewhere']:,.0f} went on at "
             f"another node by themselves; {killed['rows lost']:,.0f} rows lost, {killed['rows doubled']:,.0f} doubled."]
     alone = median(arms[ALONE]["images/s"])
-    rows = [[name, cell(arm["images/s"]), f"{median(arm['images/s']) / alone:.2f}", cell(arm["seconds of the whole run"])]
+    rows = [[name, cell(arm["images/s"]), f"{median(arm['images/s']) / alone:.2f}", cell(arm["s, whole run"])]
             for name, arm in arms.items() if "images/s" in arm]
+    rows += [[name, "", "", cell(arm["s, whole run"])] for name, arm in arms.items() if "trainings at once, most" in arm]
     return "\n".join([*told, "", *markdown(["", "images/s", "against no cluster", "s, whole run"], rows), "", source(result)])
 
 
