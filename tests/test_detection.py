@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from backend import rundir
-from backend.config import DemoModel, Import
+from backend.config import DemoModel
 from backend.device import cores
 from backend.errors import Canceled, ConfigError, InputError, ResourceError
 from backend.inspection.precision import said
@@ -280,28 +280,6 @@ def test_leaks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ---- whole recipes
-
-def test_import_then_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder becomes a snapshot, and the snapshot a model that `rundir.find_model` finds."""
-    from backend.data import importer
-    from backend.detection import train
-
-    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
-    truth = squares.draw(tmp_path / "pictures")
-    imported = rundir.create("import", {}, state="running")
-    importer.run(Import(path=str(tmp_path / "pictures"), name="squares"), imported, silent)
-    rundir.set_state(imported, "completed")
-
-    run_dir = rundir.create("train-detector", {}, state="running")
-    result = train.run(squares.config(1), run_dir, silent)
-    rundir.set_state(run_dir, "completed")
-    assert rundir.find_model("squares") == run_dir / "model" and result["dataset"] == "squares"
-    head = rundir.read_json(run_dir / "model" / "model.json")
-    assert head["snapshot_id"] == rundir.read_json(imported / "snapshot.json")["snapshot_id"]
-    assert head["metrics"]["test"]["boxes"] == sum(map(len, truth["test"].values()))
-    longest = max(max(box[2:]) for boxes in truth["train"].values() for _, box in boxes)
-    assert head["learned"]["side"] >= squares.SIDE * 0.5 and 0 < head["learned"]["object"] <= longest, "larger pictures are cut to it"
-
 
 def test_demo_model(tmp_path: Path) -> None:
     from backend.detection import demo_model

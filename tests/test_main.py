@@ -76,14 +76,29 @@ def test_a_summary_tells_what_to_know_before_trusting_a_result(capsys: pytest.Ca
 @pytest.mark.parametrize(("arguments", "sentence", "code"), [
     (("trial", "--do", "raise"), "The folder is empty.", 1),
     (("trial", "--do", "plain"), "Something went wrong: KeyError: 'missing'. The log has the details.", 1),
-    (("trial", "--steps", "-1"), "steps must be between 0 and 10000, not -1.", 1),
-    (("trial", "--steps", "many"), "argument --steps: invalid int value: 'many'", 2),
-    (("train-detector", "--size", "xxl"), "argument --size: invalid choice", 2),
 ])
 def test_failures_are_one_sentence(arguments: tuple[str, ...], sentence: str, code: int) -> None:
     done = call(*arguments, "--json")
     assert done.returncode == code and last(done)["error"].startswith(sentence)
     assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "sentence", "code"), [
+    (("trial", "--steps", "-1"), "steps must be between 0 and 10000, not -1.", 1),
+    (("trial", "--steps", "many"), "argument --steps: invalid int value: 'many'", 2),
+    (("train-detector", "--size", "xxl"), "argument --size: invalid choice", 2),
+])
+def test_settings_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], sentence: str, code: int,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process: nothing is begun."""
+    import tests.recipes  # noqa: F401
+
+    try:
+        returned = command.main([*arguments, "--json"])
+    except SystemExit as end:
+        returned = int(str(end.code))
+    said = capsys.readouterr()
+    assert returned == code and json.loads(said.out.splitlines()[-1])["error"].startswith(sentence) and sentence in said.err
 
 
 def test_ctrl_c_cancels() -> None:

@@ -43,16 +43,26 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]
         snapshot_run = mixed.imported(root / "in")
         arms = {}
         for name, more in (("tenth", dict(labels=2, origin="real")), ("both", dict())):
-            config = TrainDetector(**{**squares.config(2, shown=9).to_json(), "dataset": "mixed", "name": name, **more})
+            config = TrainDetector(**{**squares.config(1, shown=9).to_json(), "dataset": "mixed", "name": name, **more})
             arms[name] = carried_out("train-detector", config)
         yield SimpleNamespace(root=root, snapshot_run=snapshot_run, runs={n: run for n, (run, _) in arms.items()},
                               results={n: result for n, (_, result) in arms.items()})
 
 
+def test_an_import_then_a_model(plant: SimpleNamespace) -> None:
+    """A folder becomes a snapshot, and the snapshot a model that `rundir.find_model` finds."""
+    run, data = plant.runs["both"], snapshot.read(plant.snapshot_run)
+    head = rundir.read_json(run / "model" / "model.json")
+    assert rundir.find_model("both") == run / "model" and plant.results["both"]["dataset"] == "mixed"
+    assert head["snapshot_id"] == data.snapshot_id and head["metrics"]["test"]["boxes"] == sum(len(p.boxes) for p in data.by_split("test"))
+    longest = max(max(b.x2 - b.x1, b.y2 - b.y1) for p in data.by_split("train") for b in p.boxes)
+    assert head["learned"]["side"] >= squares.SIDE * 0.5 and 0 < head["learned"]["object"] <= longest, "larger pictures are cut to it"
+
+
 def test_arms_of_equal_steps(plant: SimpleNamespace) -> None:
     told = plant.results
     assert {arm: (t["real_images"], t["synthetic_images"]) for arm, t in told.items()} == {"tenth": (2, 0), "both": (10, 6)}
-    assert {(t["steps"], t["images_seen"], t["images"]) for t in told.values()} == {(6, 18, 9)}
+    assert {(t["steps"], t["images_seen"], t["images"]) for t in told.values()} == {(3, 9, 9)}
     for result, run in zip(told.values(), plant.runs.values(), strict=True):
         test = rundir.read_json(run / "model" / "model.json")["metrics"]["test"]
         assert result["missed_images"] == test["missed_images"] and result["false_rejects"] == test["false_rejects"]

@@ -149,6 +149,7 @@ def fit(folder: Path, config: TrainDetector, stop_at: str = "") -> dict[str, Any
     return saved
 
 
+@pytest.mark.slow                                   # that a pass follows from seed and epoch alone is shown above
 def test_resumed_with_turns_is_undisturbed(tmp_path: Path) -> None:
     from tests.test_resume import assert_same
 

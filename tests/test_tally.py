@@ -325,7 +325,7 @@ def test_per_million_is_of_a_selection_whose_pictures_carry_numbers(db: Database
     assert named.named(db, Filters(since=last + timedelta(days=1))) == (0, 0)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_roll_ups_say_what_rows_say(db: Database, seed: int) -> None:
     rng = random.Random(seed)
     for step, _ in enumerate(happen(rng, 8)):
