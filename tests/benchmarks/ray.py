@@ -175,7 +175,6 @@ def wait(until: Callable[[], bool]) -> None:
 
 def scaling(folder: Path, photos: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     """The same folder by one process of one core, by one node and by two."""
-    from backend import rundir
     from backend.config import Inspect
 
     arms: dict[str, dict[str, list[float]]] = {}
