@@ -305,10 +305,12 @@ def own_result(run_dir: Path, kind: str, key: str) -> dict[str, Any] | None:
 
 def write_model(run_dir: Path, head: dict[str, Any]) -> None:
     """Tell the store of a model, and of its thresholds where it has any, by its model.json. Numbered, so that a resumed run replaces rather
-    than adds."""
+    than adds; a model that was told of before keeps its first date, which the store may have."""
+    told = run_dir / "parts" / "models-000001.parquet"
+    before = {r["model_id"]: r["created_at"] for r in read_part(told).to_pylist()} if told.exists() else {}
     write_part(run_dir, "models", [dict(
         {k: head[k] for k in ("model_id", "name", "kind", "snapshot_id", "imgsz", "classes")},
-        created_at=datetime.fromisoformat(head["created_at"]).astimezone(UTC),
+        created_at=before.get(head["model_id"]) or datetime.fromisoformat(head["created_at"]).astimezone(UTC),
         metrics=json.dumps(head["metrics"]), settings=json.dumps(head["settings"]))], number=1)
     write_part(run_dir, "model_thresholds", [dict(model_id=head["model_id"], class_name=c, threshold=t)
                                              for c, t in head["thresholds"].items()], number=1)

@@ -114,9 +114,10 @@ def test_the_store_hears_of_a_threshold_where_there_is_one(tmp_path: Path, folde
     (tmp_path / "parts").mkdir()
     head = rundir.read_json(folder / "model.json") | dict(thresholds=thresholds)
     rundir.write_model(tmp_path, head)
-    rundir.write_model(tmp_path, head)                                     # as a resumed run does
+    rundir.write_model(tmp_path, {**head, "created_at": rundir.now()})     # as a resumed run does: the store may have the first already
     model, = rundir.rows(tmp_path, "models").to_pylist()
     assert (model["model_id"], model["kind"], model["classes"]) == (head["model_id"], "anomaly", ["unusual"])
+    assert model["created_at"].isoformat() == head["created_at"].replace("Z", "+00:00")
     assert [(r["model_id"], r["class_name"], r["threshold"]) for r in rundir.rows(tmp_path, "model_thresholds").to_pylist()] == [
         (head["model_id"], c, t) for c, t in thresholds.items()]
 

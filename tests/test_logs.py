@@ -79,6 +79,18 @@ def test_logs_are_turned_over_under_their_writers(data_folder: Path, monkeypatch
     assert len(list(logs.folder().glob("worker.log.*"))) >= 2     # nine where the turns come at once; busy machines turn later
 
 
+def test_a_full_disk_ends_nobody_who_logs(data_folder: Path) -> None:
+    """Not even where the log has got another name meanwhile; once there is room, lines go on."""
+    logs.folder().mkdir(parents=True)
+    (logs.folder() / "app.log").symlink_to("/dev/full")
+    with logs.kept("app"):
+        log.info("takes no room")
+        (logs.folder() / "app.log").rename(logs.folder() / "app.log.1")
+        log.info("nor here")
+        log.info("there is room again")
+    assert [line.split(": ")[1] for line in lines()] == ["there is room again"]
+
+
 def test_few_are_kept(data_folder: Path) -> None:
     logs.folder().mkdir(parents=True)
     for n in range(logs.KEPT + 3):

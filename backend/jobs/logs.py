@@ -84,6 +84,17 @@ def _handlers(who: str) -> Iterator[logging.Handler]:
 
 
 class _File(WatchedFileHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Its parent looks after a file that was turned over before it guards itself: on a full disk what was left of the old one raised
+        out of whoever logged, and ended the thread that takes results in."""
+        try:
+            super().emit(record)
+        except OSError:
+            stream, self.stream = self.stream, None      # type: ignore[assignment]  # opened anew at the next line
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk must not fill stderr as well."""
 

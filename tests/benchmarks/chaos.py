@@ -14,10 +14,12 @@ import json
 import os
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import chaos_check
+from tests.benchmarks.arms import commit
 from tests.benchmarks.chaos_scene import POINTS, Moment, carried_out, end, environment, played
 from tests.benchmarks.record import write
 
@@ -147,7 +149,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     done = [json.loads(line) for line in outcomes.read_text().splitlines()] if outcomes.exists() else []
     for moment in moments(folder, seed, a.moments, scenes, a.seed)[len(done):]:
         told = calibrated(folder, seed, moment.scene)
-        outcome = carried_out(moment, seed, folder / f"{moment.number:03d}", told["expected"]).to_json()
+        outcome = carried_out(moment, seed, folder / f"{moment.number:03d}", told["expected"]).to_json() | dict(commit=commit())
         with open(outcomes, "a") as f:
             f.write(json.dumps(outcome) + "\n")
         done.append(outcome)
@@ -180,9 +182,11 @@ def tell(done: list[dict[str, Any]], a: argparse.Namespace) -> None:
             arm["resumed"][0] += one["resumed"]
             for found, words in FOUND.items():
                 arm[found][0] += any(w in p for p in one["problems"] for w in words)
+    made = Counter(o["commit"] for o in done)
     happened, bad = [o for o in done if o["happened"]], [o for o in done if o["problems"]]
     notes = (f"{len(happened)} of {len(done)} moments came while the scene was going on; {len(bad)} of them found something. A "
-             "process may be dead or done before its moment by the clock; such moments are not counted.")
+             "process may be dead or done before its moment by the clock; such moments are not counted. Made at: "
+             f"{', '.join(f'{c} ({n})' for c, n in made.items())}.")
     command = f"python -m tests.benchmarks.chaos --folder FOLDER --moments {a.moments} --seed {a.seed}"
     write("chaos", command, dict(sorted(arms.items())), [a.seed], notes, ("duckdb", "pyarrow", "ultralytics", "onnxruntime"))
 

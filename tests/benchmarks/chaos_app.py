@@ -40,6 +40,13 @@ def pictures(seed: int) -> Iterator[tuple[str, io.BytesIO]]:
         yield f"plate-{seed}-{n:02d}.png", out
 
 
+def kept(source: str, target: str) -> None:
+    """Copy a file for good, as a worker writes: what it promises is on the disk."""
+    shutil.copy2(source, target)
+    with open(target, "rb") as f:
+        os.fsync(f.fileno())
+
+
 def said(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
@@ -91,7 +98,7 @@ def ingest() -> None:
     for path in sorted((rundir.runs_root().parents[1] / "stock").iterdir()):
         hidden = rundir.runs_root() / f".{path.name}"
         shutil.rmtree(hidden, ignore_errors=True)
-        shutil.copytree(path, hidden)
+        shutil.copytree(path, hidden, copy_function=kept)
         os.rename(hidden, rundir.runs_root() / path.name)
         said(run=path.name)
         made.append(path.name)
