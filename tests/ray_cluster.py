@@ -66,10 +66,13 @@ def main(count: int, cpus: int) -> None:
     from ray.cluster_utils import Cluster
 
     port = free_port()
-    store = dict(object_store_memory=100 * 2**20)
-    head = dict(num_cpus=0, include_dashboard=True, dashboard_port=port, dashboard_host="127.0.0.1", **store)
+
+    def own() -> dict[str, int]:                                 # two clusters on one machine would share an agent's usual port
+        return dict(object_store_memory=100 * 2**20, dashboard_agent_listen_port=free_port())
+
+    head = dict(num_cpus=0, include_dashboard=True, dashboard_port=port, dashboard_host="127.0.0.1", **own())
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    there = [cluster.add_node(num_cpus=cpus, **store) for _ in range(count)]
+    there = [cluster.add_node(num_cpus=cpus, **own()) for _ in range(count)]
     cluster.wait_for_nodes()
     print(f"http://127.0.0.1:{port}", flush=True)
     for line in sys.stdin:
@@ -77,7 +80,7 @@ def main(count: int, cpus: int) -> None:
         if verb == "kill":
             cluster.remove_node(there[number], allow_graceful=False)
         else:
-            there.append(cluster.add_node(num_cpus=cpus, **store))
+            there.append(cluster.add_node(num_cpus=cpus, **own()))
         print("done", flush=True)
     cluster.shutdown()
 

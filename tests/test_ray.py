@@ -74,6 +74,25 @@ def test_what_a_run_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.Share.of("train-detector", large) == cluster.Share(2, 0.5)
 
 
+def test_no_more_is_handed_over_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the first always is, so that Ray may say what it lacks."""
+    monkeypatch.setattr(cluster.Cluster, "_serve", lambda self: None)
+    many = cluster.Cluster()
+    train, verdict = "20261130-120000-000000-train-detector-abcde{}", "20261130-120000-000000-compare-abcde{}"
+    assert many.has_room("train-detector")
+    many.find(f"{verdict.format(0)}-1")
+    assert not many.has_room("compare"), "nothing is known of it yet"
+    many = cluster.Cluster()
+    many.size = cluster.Size(2, 10, 0, 4)
+    many.start(train.format(1), 1)
+    many.find(f"{train.format(2)}-1")
+    assert not many.has_room("train-detector") and many.has_room("compare") and many.has_room("inspect")
+    many.find(f"{verdict.format(3)}-1")
+    assert many.has_room("compare")
+    monkeypatch.setenv("DIFFSPECT_RAY_RUNS", "3")
+    assert not many.has_room("compare")
+
+
 def test_how_many_look_at_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for nodes, each in (([{}, {"CPU": 5}, {"CPU": 4}], dict(concurrency=(1, 4), num_cpus=2, num_gpus=None)),
                         ([{"CPU": 1}] * 3, dict(concurrency=(1, 3), num_cpus=1, num_gpus=None)),
@@ -130,7 +149,7 @@ def test_runs_at_once_and_one_whose_node_dies(many: ray_cluster.Nodes) -> None:
     third = jobs.submit(HeavyTrial(do="print", name="third"))
     wait_for(lambda: running(first, second), LONG)
     assert jobs.status(third).state == "pending" and of(first)["on"] == f"{first}-1"
-    assert run_panel.progress_text(jobs.status(third)).startswith("Handed to the cluster")
+    assert run_panel.progress_text(jobs.status(third)) == "Starts as soon as the machine is free."
     wait_for(lambda: jobs.status(first).step >= 5 and jobs.status(second).step >= 5)
 
     many.kill(0)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LOST = -256                              # no signal's number: the node is gone, and the process with it
 POLL_S = 1.0                             # between two looks at all jobs
+SIZE_S = 30.0                            # between two looks at what nodes there are
 UNKNOWN_S = 30.0                         # before a job that the server does not know counts as lost: it may have been restarted
 MOST_CPUS = 8
 TAKEN_ALONG = ("DIFFSPECT_RECIPES", "DIFFSPECT_RUNTIME", "DIFFSPECT_WORKER_GB", "DIFFSPECT_LOG")      # of the supervisor's; never secrets
@@ -130,14 +131,18 @@ class Cluster:
     """The job server, asked and told by a thread of its own. It may be away for a while; what was wished is done when it is back."""
 
     def __init__(self) -> None:
-        self.size = Size()
+        self.size, self._sized = Size(), 0.0
         self._wishes: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()        # "start" or "stop", and which job
         self._jobs: dict[str, _Seen] = {}
         threading.Thread(target=self._serve, name="ray", daemon=True).start()
 
-    def full(self) -> bool:
-        """Whether it has as many runs in hand as it may."""
-        return sum(seen.code is None for seen in list(self._jobs.values())) >= (_asked("RUNS") or 16)
+    def has_room(self, recipe: str) -> bool:
+        """Whether it may have one more, beside those that it was given. The first is always handed over, so that Ray says what it lacks;
+        others wait here, in the order in which they were asked for, because Ray gives up those that wait for a quarter of an hour."""
+        given = [seen.share for seen in list(self._jobs.values()) if seen.code is None]
+        asked = [*given, Share.of(recipe, self.size)]
+        return not given or (len(given) < (_asked("RUNS") or 16) and sum(s.cpus for s in asked) <= self.size.cpus
+                             and sum(s.gpus for s in asked) <= self.size.gpus)
 
     def start(self, run_id: str, attempt: int) -> RayJob:
         job = self.find(f"{run_id}-{attempt}")
@@ -146,7 +151,7 @@ class Cluster:
 
     def find(self, job_id: str) -> RayJob:
         """A job that another supervisor may have handed over."""
-        self._jobs.setdefault(job_id, _Seen())
+        self._jobs.setdefault(job_id, _Seen(Share.of(_recipe(job_id), self.size)))
         return RayJob(self, job_id)
 
     def stop(self, job_id: str) -> None:
@@ -182,13 +187,15 @@ class Cluster:
         from ray.job_submission import JobSubmissionClient
 
         client = JobSubmissionClient(address())
-        self.size = size()
+        self.size, self._sized = size(), time.monotonic()
         log.info("The Ray cluster at %s: %d nodes, %g cores, %g GPUs", address(), self.size.nodes, self.size.cpus, self.size.gpus)
         for seen in list(self._jobs.values()):
             seen.at = time.monotonic()   # nobody could have seen them while it was away
         return client
 
     def _look(self, client: "JobSubmissionClient") -> None:
+        if time.monotonic() > self._sized + SIZE_S:              # nodes come and go
+            self.size, self._sized = size(), time.monotonic()
         for job_id, seen in list(self._jobs.items()):
             if seen.code is None:
                 seen.take(_info(client, job_id))
@@ -212,9 +219,8 @@ class Cluster:
         seen = self._jobs.get(job_id)
         if seen is None or seen.stopping or _info(client, job_id) is not None:
             return
-        run_id = job_id.rpartition("-")[0]
-        recipe = rundir.recipe_of(run_id)
-        share = Share.of(recipe, self.size)
+        run_id, recipe = job_id.rpartition("-")[0], _recipe(job_id)
+        share = seen.share = Share.of(recipe, self.size)
         try:
             client.submit_job(entrypoint=entrypoint(run_id), submission_id=job_id, entrypoint_num_cpus=share.cpus or None,
                               entrypoint_num_gpus=share.gpus or None, runtime_env=dict(env_vars=surroundings(job_id, share)),
@@ -234,6 +240,7 @@ class Cluster:
 class _Seen:
     """What is known of a job. `code` is None while it waits or runs; `at`: when the server knew it last, 0 before it was asked."""
 
+    share: Share
     at: float = 0.0
     code: int | None = None
     said: str = ""
@@ -248,6 +255,10 @@ class _Seen:
             ended = 0 if info.status.value == "SUCCEEDED" else -signal.SIGTERM if info.status.value == "STOPPED" else LOST
             self.said = _line(info.message or "")
             self.code = info.driver_exit_code if info.driver_exit_code is not None else ended
+
+
+def _recipe(job_id: str) -> str:
+    return rundir.recipe_of(job_id.rpartition("-")[0])
 
 
 def _info(client: "JobSubmissionClient", job_id: str) -> "JobDetails | None":

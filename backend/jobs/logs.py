@@ -90,7 +90,7 @@ class _File(WatchedFileHandler):
         try:
             super().emit(record)
         except OSError:
-            stream, self.stream = self.stream, None      # type: ignore[assignment]  # opened anew at the next line
+            stream, self.stream = self.stream, None      # opened anew at the next line
             if stream is not None:
                 with suppress(OSError):
                     stream.close()

@@ -197,7 +197,7 @@ class Supervisor:
             if now["state"] in rundir.OPEN_STATES and now["attempt"] == watch.attempt:
                 state, message = verdict(run_dir, code, memory.kills() > watch.kills, watch.ended_for, said)
                 log.info("%s: %s. %s", run_dir.name, state, message, extra={"run_id": run_dir.name})
-                lost = now.get("lost", 0) + (code == cluster.LOST)
+                lost = now.get("lost", 0) + (code == cluster.LOST and now["state"] == "running")      # else it only waited too long
                 rundir.set_state(run_dir, state, message=message, finished_at=rundir.now(), lost=lost)
                 if state == "interrupted" and code == cluster.LOST and lost < TRIES:
                     rundir.set_state(run_dir, "pending", message=AGAIN, attempt=now["attempt"] + 1, finished_at=None)
@@ -243,7 +243,7 @@ class Supervisor:
         if run_dir.name in self.watched or locks.holder(run_dir / "lock") is not None:
             return
         if self.cluster is not None and recipes.for_cluster(recipe, runs.job(run_dir)["config"]):
-            if self.cluster.full():
+            if not self.cluster.has_room(recipe):
                 return
             job: executor.Job | cluster.RayJob = self.cluster.start(run_dir.name, attempt)
             self._tell(run_dir)
