@@ -15,7 +15,7 @@ app: .venv/app  # the app builds the demo plant itself where the data folder is 
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow"
 test: .venv/test lint
 	@said=$$(mktemp); $(PYTEST) tests/browser >$$said 2>&1 & browser=$$!; \
-	$(PYTEST) --ignore=tests/browser -n 2 --dist loadfile; others=$$?; \
+	$(PYTEST) --ignore=tests/browser -n 2 --dist worksteal; others=$$?; \
 	wait $$browser; shown=$$?; cat $$said; rm $$said; exit $$((others + shown))
 
 lint: .venv/test

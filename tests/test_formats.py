@@ -64,7 +64,7 @@ def test_a_run_says_its_format(data_folder: Path) -> None:
 
 def test_an_update_replaces_the_supervisor(supervised: Path) -> None:
     """One that an earlier version left running; what it had started goes on."""
-    run_id = jobs.submit(Trial(do="count", steps=100, pause=0.05))
+    run_id = jobs.submit(Trial(do="count", steps=60, pause=0.05))
     wait_for(lambda: jobs.status(run_id).step >= 2)
     said = supervised / "supervisor.json"
     before = rundir.read_json(said)

@@ -5,6 +5,7 @@ Data comes from run directories and goes through the real ingest; nothing is pre
 
 import io
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +119,9 @@ def page(name: str, **query: str) -> AppTest:
     for key, value in query.items():
         at.query_params[key] = value
     at.run()
+    until = time.monotonic() + 60
+    while "Reading results into the database" in said(at) and time.monotonic() < until:
+        at.run()                                     # as the page does by itself
     assert not at.exception, at.exception
     return at
 

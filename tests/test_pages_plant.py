@@ -32,6 +32,9 @@ def page(name: str, **query: str) -> AppTest:
     for key, value in query.items():
         at.query_params[key] = value
     at.run()
+    until = time.monotonic() + 60
+    while "Reading the results on this machine" in words(at) and time.monotonic() < until:
+        at.run()                                     # as the page does by itself
     assert not at.exception, at.exception
     return at
 
