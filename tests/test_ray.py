@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,8 @@ def of(run_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "value", "said"), [
     ("DIFFSPECT_EXECUTOR", "slurm", "DIFFSPECT_EXECUTOR is local or ray, not 'slurm'"),
     ("DIFFSPECT_RAY_CPUS", "many", "DIFFSPECT_RAY_CPUS is a number, not 'many'"),
+    ("DIFFSPECT_RAY_RUNS", "0", "DIFFSPECT_RAY_RUNS is a number, not '0'"),
+    ("DIFFSPECT_RAY_EACH", "none", "DIFFSPECT_RAY_EACH is a number, not 'none'"),
     ("DIFFSPECT_RAY_GPUS", "-1", "DIFFSPECT_RAY_GPUS is a number, not '-1'"),
     ("DIFFSPECT_RAY_RUNS", "nan", "DIFFSPECT_RAY_RUNS is a number, not 'nan'")])
 def test_settings_without_sense_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -64,11 +67,12 @@ def test_settings_without_sense_are_named(monkeypatch: pytest.MonkeyPatch, name:
 
 def test_what_a_run_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training a GPU where there is one, and the cores of a node; a verdict a core."""
-    small, large = cluster.Size(2, 8, 0, 4), cluster.Size(5, 200, 4, 64)
+    small, large = cluster.Size(((4, 0), (4, 0))), cluster.Size(((64, 0), (64, 0), (6, 4)))
     assert cluster.Share.of("train-detector", small) == cluster.Share(4, 0)
-    assert cluster.Share.of("train-detector", large) == cluster.Share(8, 1)
+    assert cluster.Share.of("train-detector", large) == cluster.Share(6, 1), "of nodes with a GPU"
     assert cluster.Share.of("compare", large) == cluster.Share(1, 0)
-    assert cluster.Share.of("inspect", large) == cluster.Share(0, 0)                # others look
+    assert cluster.Share.of("inspect", small) == cluster.Share(2, 0) and cluster.Share.of("inspect", large) == cluster.Share(2, 1)
+    assert large.fits(cluster.Share(6, 1)) and not large.fits(cluster.Share(8, 1))
     monkeypatch.setenv("DIFFSPECT_RAY_GPUS", "0.5")
     monkeypatch.setenv("DIFFSPECT_RAY_CPUS", "2")
     assert cluster.Share.of("train-detector", large) == cluster.Share(2, 0.5)
@@ -83,14 +87,96 @@ def test_no_more_is_handed_over_than_there_is_room_for(monkeypatch: pytest.Monke
     many.find(f"{verdict.format(0)}-1")
     assert not many.has_room("compare"), "nothing is known of it yet"
     many = cluster.Cluster()
-    many.size = cluster.Size(2, 10, 0, 4)
+    many.size = cluster.Size(((4, 0), (6, 0)))
     many.start(train.format(1), 1)
-    many.find(f"{train.format(2)}-1")
+    assert cluster.Share.of("train-detector", many.size).cpus == 6
+    many.find(f"{verdict.format(2)}-1")
     assert not many.has_room("train-detector") and many.has_room("compare") and many.has_room("inspect")
     many.find(f"{verdict.format(3)}-1")
     assert many.has_room("compare")
     monkeypatch.setenv("DIFFSPECT_RAY_RUNS", "3")
     assert not many.has_room("compare")
+    many.stop(f"{train.format(1)}-1")
+    assert many.has_room("compare"), "what is being stopped is not counted"
+
+
+class Server:
+    """A job server's answers, in turn."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.asked = list(answers), list[str]()
+
+    def _answer(self, what: str) -> Any:
+        self.asked.append(what)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def get_job_info(self, job_id: str) -> Any:
+        return self._answer("info")
+
+    def submit_job(self, **job: Any) -> Any:
+        return self._answer("submit")
+
+    def stop_job(self, job_id: str) -> Any:
+        return self._answer("stop")
+
+    def delete_job(self, job_id: str) -> Any:
+        return self._answer("delete")
+
+
+def said(status: str, message: str = "", code: int | None = None) -> Any:
+    """A job server's word on a job."""
+    terminal = status in ("FAILED", "SUCCEEDED", "STOPPED")
+    return SimpleNamespace(status=SimpleNamespace(value=status, is_terminal=lambda: terminal), message=message, driver_exit_code=code)
+
+
+UNKNOWN, BUSY = RuntimeError("Request failed with status code 404: no 404"), RuntimeError("Request failed with status code 500: No agent")
+
+
+def test_what_the_server_cannot_do_now_is_wished_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it has given up before it began is handed over anew, under the same name."""
+    monkeypatch.setattr(cluster.Cluster, "_serve", lambda self: None)
+    many, job = cluster.Cluster(), "20261130-120000-000000-compare-abcdef-1"
+    many.start(job[:-2], 1)
+    for server, asked in ((Server(UNKNOWN, BUSY), ["info", "submit"]),
+                          (Server(said("FAILED", code=75), None, None), ["info", "delete", "submit"]),
+                          (Server(said("RUNNING")), ["info"])):
+        if server.answers[-1] is BUSY:
+            with pytest.raises(RuntimeError, match="No agent"):
+                many._do(server)                                 # type: ignore[arg-type]
+        else:
+            many._do(server)                                     # type: ignore[arg-type]
+            many._wishes.put(("start", job))
+        assert server.asked == asked
+    many._wishes.get()
+    many.stop(job)
+    stubborn = Server(BUSY)
+    with pytest.raises(RuntimeError, match="No agent"):
+        many._do(stubborn)                                       # type: ignore[arg-type]
+    many._do(willing := Server(None))                            # type: ignore[arg-type]
+    assert willing.asked == ["stop"]
+
+
+def test_what_an_end_means() -> None:
+    seen = [cluster._Seen(cluster.Share(1, 0)) for _ in range(5)]
+    ends = [said("FAILED", "Job failed to start within 900 seconds"), said("FAILED", "a\nexit code 127: not found", 127),
+            said("SUCCEEDED", code=0), said("FAILED", "its node died"), said("STOPPED")]
+    for one, end in zip(seen, ends, strict=True):
+        one.take(end)
+    assert [one.code for one in seen] == [cluster.WAITED, 127, 0, cluster.LOST, -signal.SIGTERM]
+    assert seen[1].said == "exit code 127: not found"
+
+
+def test_a_share_that_no_node_has_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster.Cluster, "_serve", lambda self: None)
+    monkeypatch.setenv("DIFFSPECT_RAY_GPUS", "2")
+    many, job = cluster.Cluster(), "20261130-120000-000000-train-detector-abcdef-1"
+    many.size = cluster.Size(((8, 1), (8, 0)))
+    many.start(job[:-2], 1)
+    many._do(Server(UNKNOWN))                                    # type: ignore[arg-type]
+    assert many.code(job) == 1 and "No machine of the cluster has 1 cores and 2 GPUs" in many.forget(job)
 
 
 def test_how_many_look_at_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +184,8 @@ def test_how_many_look_at_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
                         ([{"CPU": 1}] * 3, dict(concurrency=(1, 3), num_cpus=1, num_gpus=None)),
                         ([{"CPU": 64}, {"CPU": 8, "GPU": 4.0}], dict(concurrency=(1, 4), num_cpus=2, num_gpus=1))):
         assert {k: v for k, v in spread.inspectors(nodes).items() if k != "runtime_env"} == each
-    monkeypatch.setenv("DIFFSPECT_RAY_EACH", "none")
-    with pytest.raises(ConfigError, match="a number of cores, not 'none'"):
-        spread.inspectors([{"CPU": 1}])
+    monkeypatch.setenv("DIFFSPECT_RAY_EACH", "4")
+    assert spread.inspectors([{"CPU": 16}])["concurrency"] == (1, 4)
 
 
 def test_a_job_knows_no_secret(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +194,7 @@ def test_a_job_knows_no_secret(data_folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DIFFSPECT_STORE", "postgres:host=db password=hunter2")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     given = cluster.surroundings("r-1", cluster.Share(2, 0))
-    assert "hunter2" not in str(given)
+    assert "hunter2" not in str(given) and "hunter2" not in str(spread.inspectors([{"CPU": 1}]))
     assert (given["DIFFSPECT_DATA"], given["DIFFSPECT_CORES"], given["DIFFSPECT_ON_CLUSTER"]) == (str(data_folder), "2", "r-1")
 
 
@@ -135,8 +220,10 @@ def test_a_run_waits_for_a_cluster_that_is_away(supervised: Path, monkeypatch: p
 
 
 def test_a_folder_that_a_node_does_not_see(tmp_path: Path) -> None:
+    inspector = spread.Inspector.__new__(spread.Inspector)           # its constructor lays limits on the process
+    inspector.folders = (str(tmp_path), "/nowhere")
     with pytest.raises(InputError, match="of the cluster does not see /nowhere"):
-        spread.Inspector(b"", (str(tmp_path), "/nowhere"))
+        inspector({})
 
 
 # with one ------------------------------------------------------------------------------------------------------------------

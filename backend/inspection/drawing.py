@@ -19,7 +19,7 @@ ENCODINGS: dict[str, dict[str, Any]] = {"webp": dict(quality=85, method=2), "png
                                         "jpeg": dict(quality=88, subsampling=0),      # thin coloured boxes stay sharp
                                         "paper": dict(quality=78)}                    # JPEG for a printed report
 # Pages take JPEG: Streamlit would decode anything else and make one of it, 4 ms a picture, at each run of a page.
-WEBP_SIDE = 16_383                      # the format's limit
+SIDES = {"webp": 16_383, "jpeg": 65_500, "paper": 65_500}     # the formats' limits
 Boxes = Sequence[Mapping[str, Any]]
 
 
@@ -57,8 +57,8 @@ def together(each: Sequence[Image.Image]) -> Image.Image:
 
 def encode(image: Image.Image, format: str = "jpeg") -> bytes:
     out, longest = BytesIO(), max(image.size)
-    if format == "webp" and longest > WEBP_SIDE:
-        image = image.resize((max(1, image.width * WEBP_SIDE // longest), max(1, image.height * WEBP_SIDE // longest)))
+    if longest > (most := SIDES.get(format, longest)):
+        image = image.resize((max(1, image.width * most // longest), max(1, image.height * most // longest)))
     image.save(out, "JPEG" if format == "paper" else format.upper(), **ENCODINGS[format])
     return out.getvalue()
 

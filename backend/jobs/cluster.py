@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 
 LOST = -256                              # no signal's number: the node is gone, and the process with it
 POLL_S = 1.0                             # between two looks at all jobs
+WAITED = -257                            # nor this: it found no room for so long that the cluster gave it up
+ANSWER_S = 30.0                          # the longest that an answer may take
 SIZE_S = 30.0                            # between two looks at what nodes there are
 UNKNOWN_S = 30.0                         # before a job that the server does not know counts as lost: it may have been restarted
 MOST_CPUS = 8
-TAKEN_ALONG = ("DIFFSPECT_RECIPES", "DIFFSPECT_RUNTIME", "DIFFSPECT_WORKER_GB", "DIFFSPECT_LOG")      # of the supervisor's; never secrets
+# Of the supervisor's environment; never secrets, a cluster shows jobs to whoever asks.
+TAKEN_ALONG = ("DIFFSPECT_RECIPES", "DIFFSPECT_RUNTIME", "DIFFSPECT_WORKER_GB", "DIFFSPECT_LOG", "DIFFSPECT_RAY_EACH")
 INSTALL = "DIFFSPECT_EXECUTOR=ray needs Ray: .venv/bin/python -m pip install 'ray[default,data]==2.60.*', on every machine of the cluster."
 log = logging.getLogger("supervisor")
 
@@ -50,7 +53,7 @@ def chosen() -> bool:
         raise ConfigError(f"DIFFSPECT_EXECUTOR is local or ray, not {said!r}.")
     if said == "local":
         return False
-    for name in ("CPUS", "GPUS", "RUNS"):
+    for name in ("CPUS", "GPUS", "RUNS", "EACH"):
         _asked(name)
     from importlib.util import find_spec
 
@@ -67,19 +70,32 @@ def _asked(name: str) -> float | None:
     """A person's own number, None where there is none. Raises ConfigError."""
     said = os.environ.get(f"DIFFSPECT_RAY_{name}", "")
     with suppress(ValueError):
-        if not said or (math.isfinite(float(said)) and float(said) >= 0):
+        if not said or (math.isfinite(float(said)) and (float(said) > 0 or (name == "GPUS" and float(said) == 0))):
             return float(said) if said else None
     raise ConfigError(f"DIFFSPECT_RAY_{name} is a number, not {said!r}.")
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a cluster has: nodes, cores and GPUs of all, and cores of the largest."""
+    """What a cluster has: cores and GPUs of each node that has cores to give."""
 
-    nodes: int = 0
-    cpus: float = 0.0
-    gpus: float = 0.0
-    largest: float = 1.0
+    nodes: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def cpus(self) -> float:
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(gpus for _, gpus in self.nodes)
+
+    def largest(self, gpus: float) -> float:
+        """Cores of the largest node with so many GPUs; 1 where nothing is known."""
+        return max([cpus for cpus, has in self.nodes if has >= gpus], default=1.0)
+
+    def fits(self, share: "Share") -> bool:
+        """Whether one node could hold it, were it empty."""
+        return any(cpus >= share.cpus and gpus >= share.gpus for cpus, gpus in self.nodes)
 
 
 def size(wait_s: int = 20) -> Size:
@@ -90,25 +106,36 @@ def size(wait_s: int = 20) -> Size:
         found = [n for n in list_nodes(address(), timeout=wait_s, limit=10_000) if n.state == "ALIVE"]
     except Exception as error:           # of many kinds, as it happens: HTTP's, Ray's, its parser's
         raise ConnectionError(f"No Ray cluster answers at {address()}: {_line(error)}") from error
-    cpus, gpus = ([float((n.resources_total or {}).get(kind, 0)) for n in found] for kind in ("CPU", "GPU"))
-    return Size(len(found), sum(cpus), sum(gpus), max([1.0, *cpus]))
+    each = [tuple(float((n.resources_total or {}).get(kind, 0)) for kind in ("CPU", "GPU")) for n in found]
+    return Size(tuple((cpus, gpus) for cpus, gpus in each if cpus))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a run asks the cluster for. Recipes of the heavy lane want a GPU; the rest one core."""
+    """What a run asks the cluster for. Recipes of the heavy lane want a GPU; a folder as much as one inspector of it; the rest one core."""
 
     cpus: float
     gpus: float
 
     @classmethod
     def of(cls, recipe: str, has: Size) -> "Share":
-        if recipe in recipes.SPREAD:     # it waits for others' work; without a wish it is at the head, where the data folder's disk is
-            return cls(0.0, 0.0)
+        some = float(has.gpus > 0)
+        if recipe in recipes.SPREAD:
+            return cls(min(each(), has.largest(some)), some)
         if recipes.lane(recipe) != "heavy":
             return cls(1.0, 0.0)
         cpus, gpus = _asked("CPUS"), _asked("GPUS")
-        return cls(min(MOST_CPUS, has.largest) if cpus is None else cpus, float(has.gpus > 0) if gpus is None else gpus)
+        gpus = some if gpus is None else gpus
+        return cls(min(MOST_CPUS, has.largest(gpus)) if cpus is None else cpus, gpus)
+
+    @property
+    def words(self) -> str:
+        return f"{self.cpus:g} cores" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
+
+def each() -> float:
+    """Cores of one inspector of a folder."""
+    return _asked("EACH") or 2.0
 
 
 @dataclass
@@ -123,8 +150,8 @@ class RayJob:
         return self.cluster.code(self.job_id)
 
     def signal(self, number: int) -> None:
-        """Ray sends SIGTERM, and SIGKILL to what is left after it: one wish is enough, whichever signal it is."""
-        self.cluster.stop(self.job_id)
+        """Ray sends SIGTERM, and SIGKILL to what is left after it, whichever signal it is."""
+        self.cluster.stop(self.job_id, again=number == signal.SIGKILL)
 
 
 class Cluster:
@@ -139,7 +166,7 @@ class Cluster:
     def has_room(self, recipe: str) -> bool:
         """Whether it may have one more, beside those that it was given. The first is always handed over, so that Ray says what it lacks;
         others wait here, in the order in which they were asked for, because Ray gives up those that wait for a quarter of an hour."""
-        given = [seen.share for seen in list(self._jobs.values()) if seen.code is None]
+        given = [seen.share for seen in list(self._jobs.values()) if seen.code is None and not seen.stopping]
         asked = [*given, Share.of(recipe, self.size)]
         return not given or (len(given) < (_asked("RUNS") or 16) and sum(s.cpus for s in asked) <= self.size.cpus
                              and sum(s.gpus for s in asked) <= self.size.gpus)
@@ -154,8 +181,8 @@ class Cluster:
         self._jobs.setdefault(job_id, _Seen(Share.of(_recipe(job_id), self.size)))
         return RayJob(self, job_id)
 
-    def stop(self, job_id: str) -> None:
-        if not self._jobs[job_id].stopping:
+    def stop(self, job_id: str, again: bool = False) -> None:
+        if again or not self._jobs[job_id].stopping:
             self._jobs[job_id].stopping = True
             self._wishes.put(("stop", job_id))
 
@@ -184,11 +211,9 @@ class Cluster:
                 time.sleep(4 * POLL_S)
 
     def _reach(self) -> "JobSubmissionClient":
-        from ray.job_submission import JobSubmissionClient
-
-        client = JobSubmissionClient(address())
+        client = _client()
         self.size, self._sized = size(), time.monotonic()
-        log.info("The Ray cluster at %s: %d nodes, %g cores, %g GPUs", address(), self.size.nodes, self.size.cpus, self.size.gpus)
+        log.info("The Ray cluster at %s: %d nodes with %g cores, %g GPUs", address(), len(self.size.nodes), self.size.cpus, self.size.gpus)
         for seen in list(self._jobs.values()):
             seen.at = time.monotonic()   # nobody could have seen them while it was away
         return client
@@ -215,15 +240,22 @@ class Cluster:
                 raise
 
     def _submit(self, client: "JobSubmissionClient", job_id: str) -> None:
-        """Unless it is there: an earlier supervisor may have got so far."""
+        """Unless it is on its way: an earlier supervisor may have got so far. One that ended without having begun begins anew."""
         seen = self._jobs.get(job_id)
-        if seen is None or seen.stopping or _info(client, job_id) is not None:
+        there = _info(client, job_id)
+        if seen is None or seen.stopping or (there is not None and not there.status.is_terminal()):
             return
+        if there is not None:
+            client.delete_job(job_id)
         run_id, recipe = job_id.rpartition("-")[0], _recipe(job_id)
         share = seen.share = Share.of(recipe, self.size)
+        if self.size.nodes and not self.size.fits(share):
+            seen.code, seen.said = 1, f"No machine of the cluster has {share.words}; DIFFSPECT_RAY_CPUS and DIFFSPECT_RAY_GPUS ask less."
+            return
+        own = Share(0, 0) if recipe in recipes.SPREAD else share         # it waits for others, at the head, by the data folder's disk
         try:
-            client.submit_job(entrypoint=entrypoint(run_id), submission_id=job_id, entrypoint_num_cpus=share.cpus or None,
-                              entrypoint_num_gpus=share.gpus or None, runtime_env=dict(env_vars=surroundings(job_id, share)),
+            client.submit_job(entrypoint=entrypoint(run_id), submission_id=job_id, entrypoint_num_cpus=own.cpus or None,
+                              entrypoint_num_gpus=own.gpus or None, runtime_env=dict(env_vars=surroundings(job_id, own)),
                               metadata=dict(run=run_id, recipe=recipe, data=str(data_root())))
         except RuntimeError as error:    # it answers, and says no; or that it cannot yet: a head that has just begun has no agent to ask
             if "status code 5" in str(error):
@@ -232,8 +264,11 @@ class Cluster:
         seen.at = time.monotonic()
 
     def _end(self, client: "JobSubmissionClient", job_id: str) -> None:
-        with suppress(RuntimeError):     # it has ended meanwhile, or never came about
+        try:
             client.stop_job(job_id)
+        except RuntimeError as error:    # it has ended meanwhile, or never came about
+            if "status code 5" in str(error):
+                raise
 
 
 @dataclass
@@ -253,7 +288,8 @@ class _Seen:
             self.code = -signal.SIGTERM if self.stopping else LOST if now - self.at > UNKNOWN_S else None
         elif info.status.is_terminal():
             ended = 0 if info.status.value == "SUCCEEDED" else -signal.SIGTERM if info.status.value == "STOPPED" else LOST
-            self.said = _line(info.message or "")
+            ended = WAITED if ended == LOST and "failed to start within" in (info.message or "") else ended
+            self.said = ((info.message or "").strip().splitlines() or [""])[-1][:300]       # of a program's output the last line says why
             self.code = info.driver_exit_code if info.driver_exit_code is not None else ended
 
 
@@ -266,9 +302,21 @@ def _info(client: "JobSubmissionClient", job_id: str) -> "JobDetails | None":
     try:
         return client.get_job_info(job_id)
     except RuntimeError as error:
-        if "404" in str(error) or "does not exist" in str(error):
+        if "status code 404" in str(error):
             return None
         raise
+
+
+def _client() -> "JobSubmissionClient":
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        """Ray's own waits for ever for a head that has gone in the midst of an answer."""
+
+        def _do_request(self, *words: Any, **more: Any) -> Any:
+            return super()._do_request(*words, **{"timeout": ANSWER_S, **more})
+
+    return Client(address())
 
 
 def entrypoint(run_id: str) -> str:

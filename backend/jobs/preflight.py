@@ -195,7 +195,11 @@ def _cluster() -> Line | None:
     except ConnectionError as error:
         return Line("Cluster", "bad", f"{error}. Runs for it wait; uploads are inspected here.",
                     "Start Ray, or see where DIFFSPECT_RAY leads.")
-    said = f"{has.nodes} nodes, {has.cpus:g} cores, {has.gpus:g} GPUs at {cluster.address()}."
+    said = f"{len(has.nodes)} nodes with {has.cpus:g} cores, {has.gpus:g} GPUs at {cluster.address()}."
+    asked = cluster.Share.of("train-detector", has)
+    if has.nodes and not has.fits(asked):
+        return Line("Cluster", "bad", f"{said} None of them has the {asked.words} that a training asks for.",
+                    "Ask for less: DIFFSPECT_RAY_CPUS, DIFFSPECT_RAY_GPUS.")
     if has.cpus:
         return Line("Cluster", "good", said)
     return Line("Cluster", "bad", said, "Start Ray on a node, too: the head has no cores to give.")

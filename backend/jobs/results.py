@@ -37,8 +37,7 @@ def counted(plant: str, line: str = "") -> int:
 
 def known(plant: str) -> int:
     """Grows where anything that is known of the plant has changed: answers about it alone that were asked for since then still hold."""
-    db = house.database()
-    return db.revision if db.turn() is not None else db.known(plant)
+    return house.database().known(plant)
 
 
 # the plant -----------------------------------------------------------------------------------------------------------------

@@ -218,4 +218,4 @@ def resume(run_id: str) -> None:
         if (path / LET_GO).exists():
             raise ConfigError("What this run had left to go on from was let go by retention. Start it anew.")
         (path / "cancel").unlink(missing_ok=True)
-        rundir.set_state(path, "pending", message="", attempt=now["attempt"] + 1, finished_at=None)
+        rundir.set_state(path, "pending", message="", attempt=now["attempt"] + 1, finished_at=None, lost=0)

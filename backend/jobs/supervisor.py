@@ -180,6 +180,10 @@ class Supervisor:
         """Settle the runs whose process has ended. An adopted one has when its lock is free."""
         for run_id, watch in list(self.watched.items()):
             run_dir = rundir.runs_root() / run_id
+            if isinstance(watch.job, cluster.RayJob) and run_dir.exists() and runs.state(run_dir)["state"] == "canceled":
+                watch.job.signal(signal.SIGTERM)                 # it may wait for a place yet; nobody waits for that
+                del self.watched[run_id]
+                continue
             code = watch.job.poll() if watch.job is not None else None
             if code is not None or (watch.job is None and locks.holder(run_dir / "lock") is None):
                 del self.watched[run_id]
@@ -190,14 +194,14 @@ class Supervisor:
     def _settle(self, run_dir: Path, watch: Watch, code: int | None, said: str = "") -> None:
         """Give a run its last state where its worker could not, and end what it left behind. One whose machine is gone is tried again."""
         with locks.hold(run_dir / "lock", 1) as taken:
-            if not taken or code == NOT_MINE:
+            if not taken or code == NOT_MINE or _begins_anew(run_dir, code):
                 return
             executor.signal_remaining(run_dir, signal.SIGKILL)
             now = rundir.read_json(run_dir / "state.json")
             if now["state"] in rundir.OPEN_STATES and now["attempt"] == watch.attempt:
                 state, message = verdict(run_dir, code, memory.kills() > watch.kills, watch.ended_for, said)
                 log.info("%s: %s. %s", run_dir.name, state, message, extra={"run_id": run_dir.name})
-                lost = now.get("lost", 0) + (code == cluster.LOST and now["state"] == "running")      # else it only waited too long
+                lost = now.get("lost", 0) + (code == cluster.LOST)
                 rundir.set_state(run_dir, state, message=message, finished_at=rundir.now(), lost=lost)
                 if state == "interrupted" and code == cluster.LOST and lost < TRIES:
                     rundir.set_state(run_dir, "pending", message=AGAIN, attempt=now["attempt"] + 1, finished_at=None)
@@ -285,6 +289,11 @@ class Supervisor:
             self.messenger, self.messenger_from = None, time.monotonic() + REST_S
         if MESSENGER and self.messenger is None and time.monotonic() >= self.messenger_from:
             self.messenger = executor.Job(executor.spawn("messenger"))
+
+
+def _begins_anew(run_dir: Path, code: int | None) -> bool:
+    """Whether a run never began: it found no room at the cluster for too long, or its machine was gone before. It is handed over again."""
+    return code in (cluster.LOST, cluster.WAITED) and rundir.read_json(run_dir / "state.json")["state"] == "pending"
 
 
 def verdict(run_dir: Path, code: int | None, kernel_killed: bool, ended_for: str = "", said: str = "") -> tuple[str, str]:

@@ -18,17 +18,18 @@ LISTS = 16                     # of visitors who look at the same time, two each
 
 @dataclass
 class _List:
+    plant: str
     revision: int
     image_ids: dict[int, str]                               # by inspection_id
     found: dict[Any, pd.DataFrame] | None = None            # detections by inspection_id, once somebody asked for one
     none: pd.DataFrame | None = None                        # where there are none
 
 
-def remember(db: Database, rows: pd.DataFrame, revision: int) -> None:
-    """Rows of facts that are shown now; read when the database had this revision."""
+def remember(db: Database, rows: pd.DataFrame, plant: str, revision: int) -> None:
+    """Rows of facts that are shown now, of this plant; read when the database had this revision."""
     if len(rows):
         lists: deque[_List] = db.memory.setdefault("listed", deque(maxlen=LISTS))
-        lists.append(_List(revision, dict(zip(rows["inspection_id"].tolist(), rows["image_id"].tolist(), strict=True))))
+        lists.append(_List(plant, revision, dict(zip(rows["inspection_id"].tolist(), rows["image_id"].tolist(), strict=True))))
 
 
 def image_id(db: Database, inspection_id: int) -> str | None:
@@ -38,7 +39,7 @@ def image_id(db: Database, inspection_id: int) -> str | None:
 
 def detections(db: Database, inspection_id: int, find: Callable[[list[int]], pd.DataFrame]) -> pd.DataFrame | None:
     """What `find` finds for a listed picture, asked for all of its list at once; None where it is on none."""
-    own = next((one for one in _lists(db) if inspection_id in one.image_ids and one.revision == db.revision), None)
+    own = next((one for one in _lists(db) if inspection_id in one.image_ids and one.revision >= db.known(one.plant)), None)
     if own is None:
         return None
     if own.found is None:

@@ -183,7 +183,7 @@ def images(db: Database, filters: Filters, order: str = "newest", limit: int = 2
             f"SELECT f.*, f.defects + f.minor AS boxes FROM facts f JOIN (SELECT f.{db.place} AS place FROM facts f "
             f"WHERE {where} ORDER BY {by} LIMIT $limit OFFSET $offset) ON f.{db.place} = place ORDER BY {by}",
             values | {"limit": limit, "offset": offset}).frame()
-    listed.remember(db, found, revision)
+    listed.remember(db, found, filters.plant, revision)
     return found
 
 
@@ -271,7 +271,7 @@ def review_queue(db: Database, plant: str, limit: int = 30, kind: str = "doubtfu
                                "AND captured_at > $last::TIMESTAMPTZ - INTERVAL 7 DAY "
                                f"ORDER BY {order}, captured_at DESC, inspection_id LIMIT $limit",
                                {"plant": plant, "limit": limit, "last": last(cursor, plant)}).frame()
-    listed.remember(db, found, revision)
+    listed.remember(db, found, plant, revision)
     return found
 
 

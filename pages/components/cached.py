@@ -16,10 +16,9 @@ from pages.components import person
 # One entry is a table of at most some thousand rows (well under 1 MB); a picture is 5-200 kB. Both caps keep the app under 150 MB.
 _TABLES, _PICTURES = 300, 600
 COUNTS = ("totals", "trend", "unusual_trend", "breakdown", "pareto", "per_million", "compared")         # hang on verdicts alone
-# Their first argument is a plant, and they speak of it alone.
+# Their first argument is a plant, and they speak of it alone, and of no present moment but one that is an argument.
 OF_A_PLANT = ("choices", "lines_now", "alarms", "control_charts", "control_trial", "reviews", "targets", "alert_rules", "annotations",
-              "standstills", "shifts", "hint", "imaging", "target_outcomes", "review_queue", "put_to_use", "changes", "rules",
-              "to_look_back_on")
+              "standstills", "imaging", "target_outcomes", "put_to_use", "changes", "rules")
 PERSONAL = ("reviews",)                # what the admin and the person see of it is not what others do
 
 

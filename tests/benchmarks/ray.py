@@ -178,10 +178,10 @@ def scaling(folder: Path, photos: Path, rounds: int) -> dict[str, dict[str, list
     from backend.config import Inspect
 
     arms: dict[str, dict[str, list[float]]] = {}
-    with ray_cluster.nodes(1) as one, ray_cluster.nodes(2) as two:
-        for k in range(rounds):
-            for name, address in (("folder, no cluster, 1 core", ""), ("folder, 1 node", one.address), ("folder, 2 nodes", two.address)):
-                with plant(folder / f"scaling-{k}-{name}", address, DIFFSPECT_CORES="1", OMP_NUM_THREADS="1"):
+    for k in range(rounds):
+        for name, count in (("folder, no cluster, 1 core", 0), ("folder, 1 node", 1), ("folder, 2 nodes", 2)):
+            with _cluster(count > 0, count) as nodes:            # one after the other: two on one machine find each other
+                with plant(folder / f"scaling-{k}-{name}", nodes.address if nodes else "", DIFFSPECT_CORES="1", OMP_NUM_THREADS="1"):
                     deployed()
                     run_id = submitted(Inspect(model="demo", images=str(photos), line="L1"))
                     began = time.monotonic()
