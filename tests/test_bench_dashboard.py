@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAST = date(2026, 11, 28)
 PLANT_PAGES = {page for page, _ in bench_pages.PAGES.values()} | {"inspection"}
 # Asked by these pages and not timed: of run directories, files or a few events alone, of one picture; or made of what is timed.
-ELSEWHERE = {"control_charts", "control_choices", "control_trial", "datasets", "export", "heat", "images", "picture", "revision",
+ELSEWHERE = {"control_charts", "control_choices", "control_trial", "datasets", "export", "heat", "images", "known", "picture", "revision",
              "scored_runs", "software_checks",
              "lines_elsewhere"}                 # lines_now, of plants that only a lake holds
 
