@@ -27,7 +27,8 @@ def _sum(arms: Arms, key: str) -> int:
 
 def _chaos(arms: Arms) -> list[str]:
     kinds = {name: told for name, told in arms.items() if ": " not in name}
-    wrong = {k: n for k in ("lost", "doubled", "other answers", "rebuild differs", "stuck", "set aside") if (n := _sum(kinds, k))}
+    wrong = {k: n for k in ("lost", "doubled", "other answers", "rebuild differs", "stuck", "set aside", "not to be checked")
+             if (n := _sum(kinds, k))}
     return ["SIGKILL to app, supervisor or worker, half of them within a rename or commit; a full and a read-only disk",
             f"{_sum(kinds, 'moments'):,} moments that came in time; {_sum(kinds, 'resumed'):,} runs resumed",
             "; ".join(f"{k}: {n}" for k, n in wrong.items()) or "nothing"]
