@@ -164,8 +164,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 FOUND_ON_THE_WAY = (
     "At 9e1bef0 they found two faults of the program and one of the trial, mended since: on a full disk a log that had just been turned "
-    "over ended the thread that takes results in (that moment hung, was ended by hand and is not counted); a training that was killed after "
-    "its model was told of gave it a later date on resuming; files that the trial itself had not put on the disk were gone with it.")
+    "over ended the thread that takes results in (that moment hung, was ended by hand and is not counted); a training that was killed "
+    "after its model was told of gave it a later date on resuming; files that the trial itself had not put on the disk were gone with it.")
 
 
 def gathered(folder: Path) -> dict[int, list[dict[str, Any]]]:
