@@ -62,6 +62,8 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.setenv("DIFFSPECT_WARM", "off")
     monkeypatch.setenv("DIFFSPECT_MESSENGER", "off")
     events.set_calendar()
+    if "streamlit" in sys.modules:                               # what pages keep is asked for by revision, and those are small everywhere
+        sys.modules["streamlit"].cache_data.clear()
     yield root
     settle_down(root)
 

@@ -1,12 +1,13 @@
 """The comparison page in a browser: two finished trainings, their verdict, pictures won and lost by keyboard, a threshold, taken away."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import App, settled
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests import small_comparison as small
 
@@ -36,8 +37,13 @@ def test_two_trainings_are_compared(app: App, page: Page, tmp_path: Path, monkey
     runs = [small.trained(data, arm, 0) for arm in ("real", "both")]
 
     # from two runs to a verdict, in a run of its own
-    page.goto(f"{app.url}/comparison?runs={','.join(runs)}")
-    page.get_by_role("button", name=re.compile("Work out the verdict")).click(timeout=2 * MINUTE)
+    verdict = page.get_by_role("button", name=re.compile("Work out the verdict"))
+    for _ in range(12):                                          # until the server has taken the two in
+        page.goto(f"{app.url}/comparison?runs={','.join(runs)}")
+        with suppress(TimeoutError):
+            verdict.wait_for(timeout=10_000)
+            break
+    verdict.click()
     expect(page.get_by_role("heading", name=re.compile(r"map50 \[.*1 seed"))).to_be_visible(timeout=2 * MINUTE)
     expect(page).to_have_url(re.compile("run=.*-compare-"))
     expect(page.get_by_text("Provisional: 1 seed").first).to_be_visible()
