@@ -182,9 +182,9 @@ FOUND = {"lost": ("promised and gone", "without"), "doubled": ("rows of", "times
          "set aside": ("set aside",), "not to be checked": ("the check failed",)}
 
 
-def tell(found: dict[int, list[dict[str, Any]]]) -> None:
+def tell(by_seed: dict[int, list[dict[str, Any]]]) -> None:
     """One arm for each kind of moment, and one for each scene and role."""
-    done = [outcome for outcomes in found.values() for outcome in outcomes]
+    done = [outcome for outcomes in by_seed.values() for outcome in outcomes]
     arms: dict[str, dict[str, list[float]]] = {}
     for one in (o for o in done if o["happened"]):
         m = one["moment"]
@@ -201,8 +201,8 @@ def tell(found: dict[int, list[dict[str, Any]]]) -> None:
              "process may be dead or done before its moment by the clock; such moments are not counted. Made at: "
              f"{', '.join(f'{c} ({n})' for c, n in made.items())}. {FOUND_ON_THE_WAY}")
     command = "; ".join(f"python -m tests.benchmarks.chaos --folder FOLDER --moments {len(each)} --seed {seed}"
-                        for seed, each in found.items())
-    write("chaos", command, dict(sorted(arms.items())), list(found), notes, ("duckdb", "pyarrow", "ultralytics", "onnxruntime"))
+                        for seed, each in by_seed.items())
+    write("chaos", command, dict(sorted(arms.items())), list(by_seed), notes, ("duckdb", "pyarrow", "ultralytics", "onnxruntime"))
 
 
 if __name__ == "__main__":
