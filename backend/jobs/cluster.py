@@ -2,9 +2,10 @@
 
     DIFFSPECT_EXECUTOR    local (default), or ray
     DIFFSPECT_RAY         the cluster's job server; http://127.0.0.1:8265
-    DIFFSPECT_RAY_CPUS    cores that a training asks for; else as many as the largest node has, at most 8
+    DIFFSPECT_RAY_CPUS    cores that a training asks for; else as many as the largest node (of those with GPUs, if any) has, at most 8
     DIFFSPECT_RAY_GPUS    GPUs that it asks for, fractions allowed; else 1 where the cluster has any
-    DIFFSPECT_RAY_RUNS    runs handed over at a time, 16; Ray keeps those that find no room yet
+    DIFFSPECT_RAY_RUNS    runs handed over at a time, 16 at most; those that find no room wait here
+    DIFFSPECT_RAY_EACH    cores of one inspector of a folder, 2
 
 A run is a Ray job whose entrypoint is the worker's own command, so recipe, run directory, report, log and cancel are those of a local run.
 Every node sees data folder and program under the same paths. Which node has died, Ray says (`LOST`); the supervisor hands the run over
