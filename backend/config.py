@@ -45,7 +45,7 @@ def demo_assets() -> Path:
 LATER = (("good", False), ("origin", "both"), ("synthetic", None), ("shown", None))
 
 
-RUNTIMES = ("auto", "openvino", "openvino-f32", "openvino-bf16", "onnxruntime-cpu", "cuda", "cuda-f32",
+RUNTIMES = ("auto", "openvino", "openvino-f32", "openvino-bf16", "openvino-int8", "onnxruntime-cpu", "cuda", "cuda-f32",
             "onnxruntime-cuda")                 # see inspection.runtimes
 
 
@@ -592,10 +592,14 @@ class Predict(Config):
 
 @dataclass(frozen=True)
 class MeasurePrecision(Config):
-    """Measure whether bf16 changes what a model finds. Where it does, or nobody measured, the model is inspected with in float32."""
+    """Measure whether a faster arithmetic changes what a model finds: bf16, or int8 where a processor has none.
+
+    Where it does, or nobody measured, the model is inspected with in float32.
+    """
 
     model: str = _f("", "Name of the model, or its id; empty: the promoted one.")
     pictures: int = _f(300, "At most so many pictures.", low=10, high=10_000, advanced=True)
+    arithmetic: str = _f("auto", "auto: the fastest first, until one changes nothing.", choices=("auto", "bf16", "int8"), advanced=True)
 
 
 @dataclass(frozen=True)

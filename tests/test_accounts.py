@@ -25,7 +25,7 @@ SECRET = "the roll was changed at noon"
 
 # What only reads. A new function of the façade is put here by hand, or says above itself what else it needs.
 READERS = {
-    "jobs": """compare comparison estimate estimate_stages expected_cost experiment experiments exported live_metrics log_tail
+    "jobs": """arithmetics compare comparison estimate estimate_stages expected_cost experiment experiments exported live_metrics log_tail
         plan_experiment recent run_file status synthetic watches""",
     "results": """alarms alert_rules anew annotations anomaly_scores batch box_sizes boxes_of breakdown calendar changed changes choices
         compared confusion contest control_charts control_choices control_trial counted curve_names curves damaged dataset_counts

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -20,13 +22,14 @@ from backend.config import Inspect, MeasurePrecision, demo_assets
 from backend.data import demo
 from backend.errors import ConfigError, InputError
 from backend.evaluation import precision
-from backend.inspection import engine, inspect, runtimes
-from backend.inspection.precision import FILE, keep, said
+from backend.inspection import engine, inspect, int8, runtimes
+from backend.inspection.precision import FILE, INT8, keep, said
 from backend.jobs import runs
 from pages.components import arithmetic
 from tests import bright_model, plates
 from tests.test_classifier_engine import bundle as classifier
 
+needs_int8 = pytest.mark.skipif(not runtimes.has_int8(), reason="this processor computes no int8")
 needs_bf16 = pytest.mark.skipif(not runtimes.has_bf16(), reason="this processor computes no bf16")
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, BOX = bright_model.IMGSZ, [8.0, 8.0, 16.0, 16.0]                 # where that model's one box lies
@@ -87,8 +90,9 @@ def test_without_a_measurement_it_is_float32_and_a_person_may_force_either(tmp_p
         assert engine.load(folder, "openvino-bf16").runtime.startswith("openvino-cpu-bf16 ")
 
 
-def test_where_a_processor_has_no_bf16_nobody_measures_it(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_processor_has_neither_nobody_measures(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "has_bf16", lambda: False)
+    monkeypatch.setattr(runtimes, "has_int8", lambda: False)
     folder = bright_model.bundle(rundir.create("train-detector", {}, state="completed") / "model")
     assert precision.decide(folder, shades()) is None and not (folder / FILE).exists()
     with pytest.raises(ConfigError, match="nothing to choose"):
@@ -162,6 +166,79 @@ def test_of_a_classifier_verdicts_are_compared(tmp_path: Path) -> None:
     assert record is not None and record["points"] == {"verdicts": [100, 100]} and record["bf16"]
 
 
+# ---- int8, for processors without bf16
+
+@needs_int8
+def test_int8_is_taken_where_there_is_no_bf16_and_val_says_that_it_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "has_bf16", lambda: False)
+    folder = Path(shutil.copytree(demo_assets() / "model", tmp_path / "model"))
+    with pytest.raises(ConfigError, match="no int8 form yet"):
+        engine.load(folder, "openvino-int8")
+    assert engine.load(folder).runtime.startswith("openvino-cpu-f32 "), "bf16 was measured, int8 was not"
+
+    plates_of = demo.split_ids(900, 0)
+    ids = plates_of["val"][:8]
+    truth = {i: [(c, [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]) for c, x1, y1, x2, y2 in demo.boxes(i)] for i in ids}
+    monkeypatch.setitem(precision.MOVED, "map50_95", 10.0)                     # of 8 plates one box is much
+    monkeypatch.setitem(precision.MOVED, "map50", 10.0)
+    monkeypatch.setattr(int8, "PICTURES", 8)
+    record = precision.decide(folder, precision.Pictures("val", ids, truth=truth, learned=plates_of["train"]))
+    assert record is not None and record["int8"]["allowed"], record
+    assert record["bf16"] is True, "what is known of bf16 stays"
+    assert record["int8"]["points"]["map50"][0] > 50 and record == said(folder, record["model_id"])
+    assert engine.load(folder).runtime == record["int8"]["runtime"] and "openvino-cpu-int8 " in record["int8"]["runtime"]
+    assert (folder / INT8).stat().st_size < 0.35 * (folder / "model.onnx").stat().st_size, "weights are bytes"
+
+    # nearly the same answers, and not the very same
+    plate = [np.asarray(demo.render(ids[0]).image)]
+    exact, fast = (engine.load(folder, r).predict(plate, 0.25)[0] for r in ("openvino-f32", "auto"))
+    assert len(exact) == len(fast) > 0 and (abs(exact[:, :4] - fast[:, :4]) < 4).all() and (exact != fast).any()
+
+    # a damaged form is as good as none; one that was measured and found wanting is taken only when a person says so
+    keep(folder, record | dict(int8=record["int8"] | dict(allowed=False)))
+    assert engine.load(folder).runtime.startswith("openvino-cpu-f32 ")
+    assert engine.load(folder, "openvino-int8").runtime.startswith("openvino-cpu-int8 ")
+    keep(folder, record)
+    (folder / INT8).write_bytes((folder / INT8).read_bytes()[:-1])
+    assert engine.load(folder).runtime.startswith("openvino-cpu-f32 ")
+
+
+@needs_int8
+def test_int8_is_not_measured_on_what_it_is_scaled_by(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = rundir.read_json(demo_assets() / "model" / "model.json")
+    known = precision.material(head)
+    assert len(known.names) == 135 and len(known.learned) > 300 and not set(known.names) & set(known.learned)
+    kept = [f"{k:064x}" for k in range(200)]
+    monkeypatch.setattr(precision, "_kept", lambda most: kept[:most])
+    other = precision.material(head | dict(snapshot_id="gone"), 40)
+    assert (len(other.names), len(other.learned)) == (40, int8.PICTURES) and not set(other.names) & set(other.learned)
+    few = kept[:precision.LEAST + int8.PICTURES - 1]
+    monkeypatch.setattr(precision, "_kept", lambda most: few)
+    assert precision.material(head | dict(snapshot_id="gone"), 40).learned == []
+    with pytest.raises(InputError, match="none that int8 could be scaled by"):
+        precision.decide(bright_model.bundle(tmp_path / "bright"), precision.Pictures("kept", few), arithmetic="int8")
+
+
+@needs_int8
+def test_a_network_that_int8_cannot_help_is_told_so_and_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(runtimes, "has_bf16", lambda: False)
+    folder = bright_model.bundle(tmp_path / "bright")
+    with pytest.raises(InputError, match="int8 would gain nothing"):
+        int8.made((folder / "model.onnx").read_bytes(), "bright", [])
+    precision.after_training(folder, replace(shades(), learned=["00"]))
+    assert "int8 would gain nothing" in capsys.readouterr().out and not (folder / FILE).exists()
+
+
+def test_layers_that_only_the_answer_follows_stay_as_they_are() -> None:
+    network = onnx.load(demo_assets() / "model" / "model.onnx")
+    names = {node.name: node for node in int8._named(network)}
+    last = set(int8._last(network))
+    head_of_yolo = {name for name in names if "model.23" in name and names[name].op_type == "Conv"
+                    and (name.endswith("2/Conv") and name.count(".") >= 4 or "dfl" in name)}
+    assert len(last) == 7 and last == head_of_yolo
+
+
 def test_the_model_that_comes_with_the_program_was_measured() -> None:
     head = rundir.read_json(demo_assets() / "model" / "model.json")
     record = said(demo_assets() / "model", head["model_id"])
@@ -180,7 +257,7 @@ def test_val_figures_are_those_of_the_model_s_page(tmp_path: Path) -> None:
     assert record is not None and record["points"]["map50"][0] == pytest.approx(100 * reference["map50"], abs=0.05)
 
 
-def test_the_page_says_it_in_one_line_and_a_button_asks_for_it(data_folder: Path) -> None:
+def test_the_page_says_it_in_one_line_and_a_button_asks_for_it(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = rundir.create("train-detector", {}, state="completed")
     model_id = json.loads((bright_model.bundle(run / "model") / "model.json").read_text())["model_id"]
     rundir.write_part(run, "models", [dict(model_id=model_id, name="bright", kind="detector", created_at=datetime.now(UTC), snapshot_id="",
@@ -194,8 +271,19 @@ def test_the_page_says_it_in_one_line_and_a_button_asks_for_it(data_folder: Path
     jobs.cancel(asked.run_id)
 
     keep(run / "model", dict(model_id=model_id, bf16=False, on="val", images=180, points=dict(map50=[41.92, 41.42], map50_95=[17.4, 17.2])))
-    line, = (c.value for c in page.run().caption if "float32" in c.value)
-    assert line == ("Inspects in float32, since bf16, though faster, changes what it finds: on 180 val pictures mAP50 is 41.9 % in float32 "
-                    "and 41.4 % in bf16, mAP50–95 is 17.4 % in float32 and 17.2 % in bf16.")
+    monkeypatch.setattr(jobs, "arithmetics", lambda: ["bf16"])
+    told = ("Inspects in float32 on this machine. bf16, though faster, changes what it finds: on 180 val pictures mAP50 is 41.9 % in "
+            "float32 and 41.4 % in bf16, mAP50–95 is 17.4 % in float32 and 17.2 % in bf16.")
+    assert [c.value for c in page.run().caption if "float32" in c.value] == [told]
+    assert not any(b.key == "measure_precision" for b in page.button)
+    monkeypatch.setattr(jobs, "arithmetics", lambda: ["bf16", "int8"])
+    assert any(c.value == f"{told} Nobody has measured int8." for c in page.run().caption)
+    assert any(b.key == "measure_precision" for b in page.button)
+
     bundled = SimpleNamespace(run_id="", model_id=rundir.read_json(demo_assets() / "model" / "model.json")["model_id"])
-    assert arithmetic.said(arithmetic.measured(bundled)).startswith("Inspects in bf16 where the processor has it")
+    record = arithmetic.measured(bundled)
+    assert arithmetic.said(record, ["bf16", "int8"]).startswith("Inspects in bf16 on this machine. bf16, which is faster, changes next")
+    assert arithmetic.said(record, ["int8"]).startswith("Inspects in float32 on this machine. bf16, which is faster,")
+    both = record | dict(int8=dict(allowed=True, on="val", images=135, points=dict(map50=[88.1, 88.1])))
+    assert arithmetic.said(both, ["int8"]).startswith("Inspects in int8 on this machine.")
+    assert arithmetic.said(both, []).endswith("mAP50 is 88.1 % in float32 and 88.1 % in int8.")

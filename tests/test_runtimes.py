@@ -17,11 +17,12 @@ from backend.errors import ConfigError, InputError
 from backend.evaluation import detection
 from backend.inspection import inspect, runtimes
 from backend.inspection.engine import Engine
-from backend.inspection.runtimes import InMemory, as_floats, open_network
+from backend.inspection.runtimes import InMemory, Leave, as_floats, open_network
 from tests import plates
 from tests.tiny_model import CLASSES, IMGSZ, bundle, onnx_bytes
 
-OURS = [r for r in runtimes.RUNTIMES if "cuda" not in r and (r != "openvino-bf16" or runtimes.has_bf16())]
+OURS = ["openvino", *(r for r in runtimes.RUNTIMES if "cuda" not in r and r != "openvino-int8"
+                      and (r != "openvino-bf16" or runtimes.has_bf16()))]
 
 
 def pixels(n: int, seed: int = 0) -> np.ndarray:
@@ -80,8 +81,7 @@ def test_a_runtime_that_fails_is_passed_over_and_says_so(tmp_path: Path, monkeyp
     def broken(onnx: bytes, name: str, imgsz: int) -> InMemory:
         raise RuntimeError("no such instruction\nat 0x00")
 
-    for form in ("openvino", "openvino-f32"):                        # with bf16 allowed and without
-        monkeypatch.setitem(runtimes.RUNTIMES, form, broken)
+    monkeypatch.setitem(runtimes.RUNTIMES, "openvino-f32", broken)
     network = open_network(onnx_bytes(), "auto", "tiny", IMGSZ)
     assert network.name.startswith("onnxruntime-cpu")
     assert network.notes == ["The runtime openvino could not be used: no such instruction. onnxruntime-cpu does the work, more slowly."]
@@ -93,11 +93,12 @@ def test_a_runtime_that_fails_is_passed_over_and_says_so(tmp_path: Path, monkeyp
         def lost(onnx: bytes, name: str, imgsz: int, mistake: Exception = mistake) -> InMemory:
             raise mistake
 
-        monkeypatch.setitem(runtimes.RUNTIMES, "openvino", lost)
-        said, = open_network(onnx_bytes(), "auto", "tiny", IMGSZ, bf16=True).notes
+        monkeypatch.setitem(runtimes.RUNTIMES, "openvino-f32", lost)
+        said, = open_network(onnx_bytes(), "auto", "tiny", IMGSZ).notes
         assert said == f"The runtime openvino could not be used: {told} onnxruntime-cpu does the work, more slowly."
 
     # and the run tells it
+    monkeypatch.setitem(runtimes.RUNTIMES, "openvino-f32", broken)
     monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
     bundle(rundir.create("train-detector", {}, state="completed") / "model", thresholds={c: 0.5 for c in CLASSES})
     (tmp_path / "in").mkdir()
@@ -127,13 +128,13 @@ def test_the_graph_for_a_gpu_answers_as_the_reference_and_refuses_what_it_does_n
 
 def test_which_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = "openvino-cpu-bf16 " if runtimes.has_bf16() else "openvino-cpu-f32 "
-    assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ, bf16=True).name.startswith(fast)
+    assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ, leave=Leave(bf16=True)).name.startswith(fast)
     assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ).name.startswith("openvino-cpu-f32 "), "unless somebody has measured"
     assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ, exact=True).name.startswith("openvino-cpu-f32 ")
     monkeypatch.setenv("DIFFSPECT_RUNTIME", "onnxruntime-cpu")
     assert open_network(onnx_bytes(), "auto", "tiny", IMGSZ).name.startswith("onnxruntime-cpu ")
     monkeypatch.setenv("DIFFSPECT_RUNTIME", "abacus")
-    with pytest.raises(ConfigError, match="openvino, openvino-f32, openvino-bf16, onnxruntime-cpu, .*, not abacus"):
+    with pytest.raises(ConfigError, match="openvino, openvino-f32, openvino-bf16, openvino-int8, onnxruntime-cpu, .*, not abacus"):
         open_network(onnx_bytes(), "auto", "tiny", IMGSZ)
 
 

@@ -128,9 +128,10 @@ def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, 
         head["metrics"] = {split: looks.score(found[split], material.truth[split], head) for split in looks.SPLITS}
         rundir.write_json(bundle / "model.json", head)
 
-        # whether bf16 may inspect with it
-        report(step=config.epochs, total=config.epochs, message="comparing bf16 with float32 on val")
-        precision.after_training(bundle, precision.Pictures("val", list(material.truth["val"]), material.load, material.truth["val"]))
+        # whether a faster arithmetic than float32 may inspect with it
+        report(step=config.epochs, total=config.epochs, message="comparing faster arithmetic with float32 on val")
+        precision.after_training(bundle, precision.Pictures("val", list(material.truth["val"]), material.load, material.truth["val"],
+                                                            list(material.truth["train"])))
     except Canceled:
         shutil.rmtree(scratch)
         raise

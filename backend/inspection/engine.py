@@ -23,7 +23,7 @@ import numpy as np
 
 from backend.errors import InputError, NotFoundError
 from backend.inspection.description import alone, called, checked
-from backend.inspection.precision import FILE, allows_bf16
+from backend.inspection.precision import FILE, leave
 from backend.inspection.runtimes import Answer, InMemory, Network, Pixels, open_network
 from backend.inspection.tiles import Place, joined, places
 
@@ -66,8 +66,8 @@ class Engine:
 
     def __init__(self, model_dir: Path, runtime: str = "auto") -> None:
         head, onnx = read_bundle(Path(model_dir), self.kind)
-        bf16 = allows_bf16(Path(model_dir), head["model_id"])
-        self._take(head, open_network(onnx, runtime, head["name"], head["imgsz"], bf16=bf16))
+        may = leave(Path(model_dir), head["model_id"], head["name"])
+        self._take(head, open_network(onnx, runtime, head["name"], head["imgsz"], leave=may))
         next(self._raw([[self.prepare(np.zeros((8, 8, 3), np.uint8))]]))           # shape checked now; the first real call is no slower
 
     def cutting(self, side: int | None) -> Self:

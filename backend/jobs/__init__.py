@@ -42,7 +42,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from backend import comparable, rundir
+from backend import comparable, device, rundir
 from backend.config import (
     RECIPES,
     AdaptPrior,
@@ -100,7 +100,8 @@ __all__ = [
     "NotFoundError",
     "Predict", "ProbeFeatures", "Relabel", "ResourceError", "Retention", "RunStatus", "SavedChart", "Score", "SearchSynthesis", "Shadow",
     "StoreError",
-    "Synthesize", "TrainAnomaly", "TrainClassifier", "TrainDetector", "TrainDistilled", "TrainPrior", "Watch", "add_demo", "cancel",
+    "Synthesize", "TrainAnomaly", "TrainClassifier", "TrainDetector", "TrainDistilled", "TrainPrior", "Watch", "add_demo", "arithmetics",
+    "cancel",
     "caught_up", "compare", "comparison", "estimate", "estimate_stages", "expected_cost", "experiment", "experiments", "exported",
     "judge",
     "labelling", "live_metrics", "log_tail", "people", "plan_experiment", "recent", "record", "remade", "remove_demo", "results", "resume",
@@ -121,6 +122,7 @@ def __getattr__(name: str) -> Any:
 estimate, estimate_stages = needs.needs("read")(pace.estimate), needs.needs("read")(pace.estimate_stages)
 live_metrics, log_tail = needs.needs("read")(runs.live_metrics), needs.needs("read")(runs.log_tail)
 watches = needs.needs("read")(watching.watches)
+arithmetics = needs.needs("read")(device.arithmetics)            # of this machine's processor, beside float32
 
 
 @needs.needs(lambda config, *_, **__: of_run(recipes.name_of(config)))

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.device import cores
+from backend.device import arithmetics, cores
 
 WORDS = {"good": "Good", "look": "Look", "bad": "Act"}
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -42,8 +42,8 @@ def memory() -> Line:
 
 def processor() -> Line:
     words = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
-    bf16 = bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
-    said = f"{cores()} cores, {platform.machine()}, {'bf16 in hardware' if bf16 else 'no bf16: float32 is used'}."
+    has = " and ".join(arithmetics())
+    said = f"{cores()} cores, {platform.machine()}, {f'{has} in hardware' if has else 'neither bf16 nor int8: float32 is used'}."
     if platform.machine() in ("x86_64", "AMD64") and "avx2" not in words:
         return Line("Processor", "look", f"{said} It lacks AVX2, so inspection is several times slower.", "Use a machine of 2014 or later.")
     if cores() < 2:

@@ -79,8 +79,10 @@ def make(config: TrainClassifier, data: Snapshot, run_dir: Path, report: Any) ->
         head["thresholds"] = evaluation.choose_thresholds(found["val"], known.labels["val"], known.names)
         head["metrics"] = {split: score(found[split], known.labels[split], known.names, head["thresholds"]) for split in found}
         rundir.write_json(bundle / "model.json", head)
-        val = known.pictures["val"]
-        precision.after_training(bundle, precision.Pictures("val", [str(i) for i in range(len(val))], lambda i: _opened(val[int(i)])))
+        named = {split: {f"{split} {i}": one for i, one in enumerate(known.pictures[split])} for split in ("val", "train")}
+        every = named["val"] | named["train"]
+        precision.after_training(bundle, precision.Pictures("val", list(named["val"]), lambda name: _opened(every[name]),
+                                                            learned=list(named["train"])))
         result = summary(config, known, head, training)
     except torch.OutOfMemoryError as problem:
         raise ResourceError(f"Out of memory with {config.batch} images of {config.imgsz} px a step. "
