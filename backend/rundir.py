@@ -9,6 +9,7 @@
       result.json     what the recipe returned
       lock            held (POSIX record lock) by the worker process while it lives
       cancel          its presence asks the run to stop
+      taken.json      which artifacts of other runs it builds on, by what they are to it
       inbox/          uploaded bytes as 000000.bin …, with inbox.json: [{"file", "name"}]; removed by the recipe
       parts/          <table>-<number>.parquet, rows for the store, in the schemas of `records.SCHEMAS`
       model/          model.onnx + model.json, of a recipe that makes a model
@@ -26,7 +27,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -249,6 +250,10 @@ def find_snapshot(name: str) -> Path:
     raise NotFoundError(f"There is no dataset called {name!r}. Import it first.")
 
 
+def snapshot_id(snapshot_run: Path) -> str:
+    return str(read_json(snapshot_run / "snapshot.json")["snapshot_id"])
+
+
 def key_of(**inputs: Any) -> str:
     """16 digits that stand for everything an artifact follows from; equal inputs make an artifact reusable."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
@@ -260,13 +265,29 @@ def artifacts(kind: str) -> Iterator[Path]:
 
 
 def find_artifact(kind: str, name: str = "", /, **wanted: Any) -> Path | None:
-    """The newest artifact of this kind whose run, name or key is `name` (empty: any) and whose head has these values."""
+    """The newest artifact of this kind whose run, name or key is `name` (empty: any) and whose head has these values. A control, which was
+    made to do worse, is taken by name, or where there is nothing else."""
+    control = None
     for folder in artifacts(kind):
         head = read_json(folder / "head.json")
-        named = name in ("", folder.parent.name, head.get("name"), head["key"])
-        if named and all(head.get(k) == v for k, v in wanted.items()):
+        if name not in ("", folder.parent.name, head.get("name"), head["key"]) or any(head.get(k) != v for k, v in wanted.items()):
+            continue
+        if name or not head.get("control"):
             return folder
-    return None
+        control = control or folder
+    return control
+
+
+def taken(run_dir: Path, what: str, find: Callable[[], Path]) -> Path:
+    """The artifact that a run builds on: what `find` gives at its first attempt, and the same at each later one, though there may be a
+    newer one by then."""
+    mark = run_dir / "taken.json"
+    before: dict[str, str] = read_json(mark) if mark.exists() else {}
+    folder = run_dir.parent / before.get(what, "-")
+    if not (folder / "head.json").exists():
+        folder = find()
+        write_json(mark, before | {what: f"{folder.parent.name}/{folder.name}"})
+    return folder
 
 
 def bound(scratch: Path, key: str) -> Path:

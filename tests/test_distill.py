@@ -1,5 +1,6 @@
 """From a denoiser to a distilled student: fused at gate zero is plain, stages are reused and resumed, the student is a plain YOLO11n."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -374,7 +375,56 @@ def test_resumed_distillation_is_undisturbed(plant: dict[str, Any], student: Any
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_teacher_taken_up_again_reads_the_repository_it_began_with(plant: dict[str, Any]) -> None:
+    """Though a newer one was built meanwhile; and by MuSGD, which keeps two memories of each weight."""
+    config = TrainFused(**SHAPE, name="again", epochs=2, optimizer="MuSGD")
+    whole, _ = carried_out("train-fused", config)
+    run_dir = rundir.create("train-fused", config.to_json(), state="running")
+    from backend.detection import fuse
+
+    def stop(step: int, **told: Any) -> None:
+        if step == 1 and "map50" in told:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fuse.run(config, run_dir, stop)
+    newer, _ = carried_out("build-repository", BuildRepository(dataset="squares", name="newer", steps=10))
+    try:
+        assert rundir.find_artifact("repository") == newer / "repository"
+        result = fuse.run(config, run_dir, silent)
+    finally:
+        shutil.rmtree(newer)
+    one, two = (p / "fused" / "network.safetensors" for p in (whole, run_dir))
+    assert one.read_bytes() == two.read_bytes()
+    assert fuse.run(config, run_dir, silent) == result, "killed before it was told, it is not trained again"
+
+    # a teacher of other images is none
+    head = rundir.read_json(run_dir / "fused" / "head.json")
+    assert rundir.own_result(run_dir, "fused", head["key"]) and not rundir.own_result(run_dir, "fused", "0" * 16)
+    shutil.rmtree(whole), shutil.rmtree(run_dir)
+
+
+def test_what_another_teacher_left_behind_is_thrown_away(plant: dict[str, Any], tmp_path: Path) -> None:
+    from backend.detection import train
+
+    snapshot_run = rundir.find_snapshot("squares")
+    train.from_snapshot(snapshot_run, tmp_path / "training" / "data", follows="one")
+    (tmp_path / "training" / "checkpoint.pt").write_text("of one")
+    train.from_snapshot(snapshot_run, tmp_path / "training" / "data", follows="one")
+    assert (tmp_path / "training" / "checkpoint.pt").exists()
+    train.from_snapshot(snapshot_run, tmp_path / "training" / "data", follows="another")
+    assert not (tmp_path / "training" / "checkpoint.pt").exists()
+
+
 # ---- all stages in one
+
+def test_a_backbone_is_not_replaced_without_a_word(plant: dict[str, Any], tmp_path: Path) -> None:
+    from backend.detection import guided
+
+    for given in (dict(backbone="b"), dict(weights="plain")):
+        with pytest.raises(ConfigError, match="Switch teaching off"):
+            guided.run(TrainDistilled(**SHAPE, name="x", **given), tmp_path, silent)
+
 
 def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages leave artifacts, are told apart in the curves, and are reused by the next run, which an estimate knows before.

@@ -694,6 +694,10 @@ def test_the_distillation_term_is_not_in_the_loss_but_beside_it() -> None:
     assert dict(training_curves.losses(shown)[["name", "value"]].values) == {"training": 3.0, "validation": 1.5}
     assert set(training_curves.term(shown)["name"]) == {"boxes", "distillation"}
     assert "on: its term is 0.5 times" in training_curves.said_of_term(training_curves.term(shown))
+    answers = points(dict(step=1, box_loss=1.0, cls_loss=2.0, val_box_loss=3.0, logit_loss=0.25, val_logit_loss=0.0))
+    assert dict(training_curves.losses(answers)[["name", "value"]].values) == {"training": 3.0, "validation": 3.0}
+    assert set(training_curves.term(answers)["name"]) == {"boxes", "class answers"}
+    assert "on: its term is 0.2 times" in training_curves.said_of_term(training_curves.term(answers))
     off = points(dict(step=1, box_loss=1.0, distill_loss=0.0))
     assert "Distillation is off" in training_curves.said_of_term(training_curves.term(off))
     assert training_curves.term(points(dict(step=1, box_loss=1.0))).empty

@@ -369,3 +369,24 @@ def test_raw_keeps_the_features_as_they_are(plant: Path, monkeypatch: pytest.Mon
     assert (rows == wanted.half()).all()
     train = torch.from_numpy(kept.rows(sorted(set(split_ids("train")) - set(split_ids("test"))))).float()
     assert train.mean((0, 2, 3)).abs().max() < 1e-2 and (train.std((0, 2, 3)) - 1).abs().max() < 1e-2
+
+
+def test_a_control_is_taken_by_name_or_where_there_is_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSPECT_DATA", str(tmp_path / "data"))
+
+    def kept(name: str, **head: Any) -> Path:
+        run_dir = rundir.create("build-repository", {}, state="completed")
+        (scratch := tmp_path / name).mkdir()
+        return rundir.keep_artifact(scratch, run_dir, "repository", dict(key=name, name=name, snapshot_id="s", **head))
+
+    random = kept("of random weights", control=True)
+    assert rundir.find_artifact("repository", snapshot_id="s") == random
+    ours = kept("ours")
+    raw = kept("raw", control=True)
+    assert rundir.find_artifact("repository", snapshot_id="s") == ours, "not the newest, which was made to do worse"
+    assert rundir.find_artifact("repository", "raw") == raw
+
+    run_dir = rundir.create("train-fused", {}, state="running")
+    assert rundir.taken(run_dir, "repository", lambda: ours) == ours == rundir.taken(run_dir, "repository", lambda: raw)
+    shutil.rmtree(ours.parent)
+    assert rundir.taken(run_dir, "repository", lambda: raw) == raw, "what is gone cannot be built on"

@@ -316,7 +316,9 @@ def test_blends_are_refused(plants: SimpleNamespace, blend: str) -> None:
 
 def test_image_id() -> None:
     sha = "0123456789abcdef" * 4
-    assert {warp.image_id(f"/x/{sha}{again}") for again in (".png", "-2.jpg", "-13.png")} == {sha}
+    drawn = "demo:900:3b:1:scratch+stain"
+    for one in (sha, drawn):
+        assert {warp.image_id(f"/x/{one}{again}") for again in (".png", "-2.jpg", "-13.png")} == {one}
     assert warp.image_id("/x/plate-2.png") == "plate-2" and warp.image_id(f"/x/{sha[1:]}-2.png") == f"{sha[1:]}-2"
 
 

@@ -137,8 +137,11 @@ def neck_channels(network: Detector) -> list[int]:
 def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    material = train.from_snapshot(rundir.find_snapshot(config.dataset), run_dir / "training" / "data", Share.of(config))
-    teacher = find_teacher(config.teacher, material.snapshot_id)
+    snapshot_run = rundir.find_snapshot(config.dataset)
+    snapshot_id = rundir.snapshot_id(snapshot_run)
+    teacher = rundir.taken(run_dir, "teacher", lambda: find_teacher(config.teacher, snapshot_id))
+    follows = str(rundir.read_json(teacher / "head.json")["key"])
+    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", Share.of(config), follows)
     return make(train.settled(config, material), material, teacher, run_dir, report)
 
 

@@ -125,9 +125,16 @@ def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
     snapshot_run = rundir.find_snapshot(config.dataset)
-    material = train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", Share.of(config))
-    repository = find_repository(config.repository, material.snapshot_id)
+    snapshot_id = rundir.snapshot_id(snapshot_run)
+    repository = rundir.taken(run_dir, "repository", lambda: find_repository(config.repository, snapshot_id))
+    material = laid(config, snapshot_run, repository, run_dir)
     return make(train.settled(config, material), material, repository, run_dir, report)
+
+
+def laid(config: TrainFused, snapshot_run: Path, repository: Path, run_dir: Path) -> train.Material:
+    """The images in the scratch folder, where an attempt with another repository leaves nothing."""
+    follows = str(rundir.read_json(repository / "head.json")["key"])
+    return train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", Share.of(config), follows)
 
 
 def find_repository(name: str, snapshot_id: str) -> Path:
@@ -154,10 +161,11 @@ def _backbone_key(name: str) -> str:
 
 def make(config: TrainFused, material: train.Material, repository: Path, run_dir: Path, report: Any) -> dict[str, Any]:
     """Train, choose the epoch on val, score once; the teacher is kept in `<run>/fused`."""
-    if (kept := run_dir / "fused" / "head.json").exists():
-        shutil.rmtree(run_dir / "training-fused", ignore_errors=True)
-        return dict(rundir.read_json(kept)["result"])
-    scratch = run_dir / "training-fused"
+    scratch, read = run_dir / "training-fused", rundir.read_json(repository / "head.json")
+    made_of = key(config, material.snapshot_id, read["key"])
+    if done := rundir.own_result(run_dir, "fused", made_of):
+        shutil.rmtree(scratch, ignore_errors=True)
+        return done
     scratch.mkdir(exist_ok=True)
     try:
         # the network, from the checkpoint if there is one
@@ -167,11 +175,10 @@ def make(config: TrainFused, material: train.Material, repository: Path, run_dir
 
         # scores, as of a deployed one: val, and one look at test
         report(step=config.epochs, total=config.epochs, message="scoring")
-        repository_key = rundir.read_json(repository / "head.json")["key"]
-        head = dict(key=key(config, material.snapshot_id, repository_key), name=config.name, model_id="", kind="fused",
+        head = dict(key=made_of, name=config.name, model_id="", kind="fused",
                     dataset=material.dataset, snapshot_id=material.snapshot_id, classes=list(material.classes), imgsz=config.imgsz,
-                    size=config.size, repository=repository_key, settings=config.to_json(), epoch=progress.best_epoch,
-                    epochs=progress.epoch)
+                    size=config.size, repository=read["key"], settings=config.to_json(), epoch=progress.best_epoch,
+                    epochs=progress.epoch, control=config.shuffled or bool(read.get("control")))
         found = {s: predict(network, features, head, material, s, config.epochs, report) for s in ("val", "test")}
         head["metrics"] = {s: evaluation.evaluate(found[s], material.truth[s], material.classes) for s in ("val", "test")}
         looked = head | dict(test_set_id=material.test_set_id, thresholds={})

@@ -101,6 +101,9 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     data = snapshot.read(snapshot_run)
     if not config.teach and not config.distill:
         raise ConfigError("Without teaching and without distilling nothing of the diffusion model reaches the detector.")
+    if config.teach and (config.backbone or config.weights):
+        raise ConfigError("A backbone that is taught takes the place of one that training would start from. Switch teaching off, or start "
+                          "from nothing.")
     leaks.refuse(data.pictures)                                            # before hours of work, not after
     config = start.settle(config, data.snapshot_id, {p.image_id: p.split for p in data.pictures})
     share = Share.of(config)
@@ -132,8 +135,9 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     if config.distill:
         fusing = TrainFused(**shared, repository=built.parent.name)
         teacher = stages.go("fused", "fused", fuse.key(fusing, data.snapshot_id, built_key), lambda r: fuse.make(
-            fusing, train.from_snapshot(snapshot_run, run_dir / "training-fused" / "data", share), built, run_dir, r))
-    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", share)
+            fusing, fuse.laid(fusing, snapshot_run, built, run_dir), built, run_dir, r))
+        follows = str(rundir.read_json(teacher / "head.json")["key"])
+    material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", share, follows if config.distill else "")
     result = stages.last("student", lambda r: distill.make(Distill(**shared), material, teacher, run_dir, r) if config.distill else
                          train.make(TrainDetector(**shared), material, run_dir, r))
 

@@ -1,8 +1,8 @@
 """The recipe `teach-backbone`: a YOLO backbone learns, without labels, to see what the denoiser saw. Our choice, not the paper's.
 
 The three maps of a random YOLO11 backbone, brought to stride 8 and read by one 1×1 convolution, are to give the repository's
-decoded features; the convolution is thrown away. After ten minutes on two cores a linear reader finds 85 % of NEU-DET's defects
-in such a backbone, 24 % in a random one. Takes train images and images of no split; labels are never read.
+decoded features; the convolution is thrown away. After ten minutes on two cores a linear reader reached 85 mean AP over NEU-DET's cells
+with such a backbone, 24 with a random one. Takes train images and images of no split; labels are never read.
 Knows nothing of boxes.
 """
 
@@ -38,7 +38,8 @@ WARM_UP, SAVE_S, CURVE = 50, 60, 20
 
 def run(config: TeachBackbone, run_dir: Path, report: Any) -> dict[str, Any]:
     data = snapshot.read(rundir.find_snapshot(config.dataset))
-    return make(config, data, find_repository(config.repository, data.snapshot_id), run_dir, report)
+    repository = rundir.taken(run_dir, "repository", lambda: find_repository(config.repository, data.snapshot_id))
+    return make(config, data, repository, run_dir, report)
 
 
 def key(config: TeachBackbone, repository_key: str) -> str:

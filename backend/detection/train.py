@@ -62,12 +62,14 @@ def check_settings(config: TrainDetector) -> None:
                           f"not {config.imgsz}.")
 
 
-def from_snapshot(snapshot_run: Path, folder: Path, share: Share = ALL) -> Material:
-    """Lay a snapshot out for training, or a share of its train images. Raises ConfigError for one that cannot be trained on honestly."""
+def from_snapshot(snapshot_run: Path, folder: Path, share: Share = ALL, follows: str = "") -> Material:
+    """Lay a snapshot out for training, or a share of its train images. Raises ConfigError for one that cannot be trained on honestly.
+
+    What an attempt left beside `folder` goes, if it was of another snapshot, or of another artifact that the training `follows` from."""
     data = snapshot.read(snapshot_run)
     leaks.refuse(data.pictures)
     refuse_few(data, share)
-    rundir.bound(folder.parent, data.snapshot_id)               # the dataset may have been imported anew since an attempt was killed
+    rundir.bound(folder.parent, f"{data.snapshot_id} {follows}".rstrip())        # a dataset may have been imported anew meanwhile
     shutil.rmtree(folder, ignore_errors=True)
     ids = {p.file_name: p.image_id for p in data.pictures}
     truth = {split: looks.truth(data, split) for split in SPLITS}
@@ -104,9 +106,10 @@ def refuse_unlabelled(dataset: str, counts: dict[str, int]) -> None:
 
 def make(config: TrainDetector, material: Material, run_dir: Path, report: Any, course: trainer.Course | None = None) -> dict[str, Any]:
     """Train, deploy and score. Returns what the run's result says, also of a run that was killed with all of it done."""
-    if (kept := run_dir / "weights" / "head.json").exists():
+    kept = rundir.read_json(run_dir / "weights" / "head.json") if (run_dir / "weights" / "head.json").exists() else {}
+    if kept.get("snapshot_id") == material.snapshot_id:
         shutil.rmtree(run_dir / "training", ignore_errors=True)
-        return dict(rundir.read_json(kept)["result"])
+        return dict(kept["result"])
     refuse_unlabelled(material.dataset, {s: sum(map(bool, material.truth[s].values())) for s in ("train", "val")})
     scratch = run_dir / "training"
     scratch.mkdir(exist_ok=True)

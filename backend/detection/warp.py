@@ -34,7 +34,7 @@ from ultralytics.data.augment import (
 from backend.detection.trainer import Boxes
 
 CELL = 8            # px of the finest grid that features are brought to; what shows at no cell's centre would be read for nothing
-_AGAIN = re.compile(r"([0-9a-f]{64})-\d+")                # `data.dataset.yolo_folder` numbers repeated contents
+_AGAIN = re.compile(r"([0-9a-f]{64}|demo:[\w:+]+)-\d+")     # `data.dataset.yolo_folder` numbers repeated contents
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ LOSSES = 100                # steps averaged into the loss that the artifact nam
 
 @dataclass(frozen=True)
 class Preset:
-    """`tiny` is the network of the first experiments: 4.1 M parameters, whose features a linear reader finds 79 % of defects in."""
+    """`tiny` is the network of the first experiments: 4.1 M parameters, in whose features, after 2,070 steps, a linear reader reached a
+    mean AP over cells of 79."""
 
     widths: tuple[int, ...]
     layers: int
@@ -146,7 +147,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         head = dict(key=key(config, data.snapshot_id), name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id,
                     preset=config.preset, widths=list(preset.widths), layers=preset.layers, crop=preset.crop, channels=channels,
                     side=config.side, schedule=config.schedule, steps=steps, seed=config.seed, good=config.good,
-                    images=len(paths))
+                    images=len(paths), control=not steps)
         training = Training(config, head, scratch)
         _fit(training, known, run_dir, report)
 

@@ -141,7 +141,7 @@ def _pass(prior: str, dataset: str, kinds: tuple[str, ...] = ("adapter", "prior"
 
 def _native(prior: str, dataset: str, kinds: tuple[str, ...] = ("adapter", "prior")) -> bool:
     """Whether a prior, found as the recipes find it, is one of our own surface priors. Raises NotFoundError where none is there."""
-    snapshot_id = rundir.read_json(rundir.find_snapshot(dataset) / "snapshot.json")["snapshot_id"]
+    snapshot_id = rundir.snapshot_id(rundir.find_snapshot(dataset))
     for kind in kinds:
         of_dataset = {"snapshot_id": snapshot_id} if kind == "adapter" and not prior else {}
         if (folder := rundir.find_artifact(kind, prior, **of_dataset)) is not None:

@@ -165,7 +165,7 @@ def _work(config: Config) -> float | None:
         case Shadow():                               # how many there are the database knows; whoever asks says it
             return FILE_S["shadow"] * config.pictures if config.pictures else None
         case TrainAnomaly():
-            snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
+            snapshot_id = rundir.snapshot_id(rundir.find_snapshot(config.dataset))
             return _anomaly(config, bool(config.denoiser) or reuse.denoiser(_diffusion(config), snapshot_id) is not None)
     return generation.work(config) if isinstance(config, generation.MAKING) else _files(config)
 

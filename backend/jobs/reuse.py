@@ -38,7 +38,7 @@ def keys(config: TrainDistilled, asked: dict[str, Config], snapshot_id: str) -> 
 
 def keys_of(config: TrainDistilled, asked: dict[str, Config]) -> dict[str, str]:
     """`keys` on the dataset that the config names. Raises NotFoundError."""
-    snapshot_id = rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json")["snapshot_id"]
+    snapshot_id = rundir.snapshot_id(rundir.find_snapshot(config.dataset))
     return keys(config, asked, snapshot_id)
 
 

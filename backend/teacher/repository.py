@@ -36,7 +36,8 @@ LATENTS, NETWORK = "latents.f16", "resvae.safetensors"
 
 def run(config: BuildRepository, run_dir: Path, report: Any) -> dict[str, Any]:
     data = snapshot.read(rundir.find_snapshot(config.dataset))
-    return make(config, data, ddpm.find(config.denoiser, data), run_dir, report)
+    denoiser = rundir.taken(run_dir, "denoiser", lambda: ddpm.find(config.denoiser, data))
+    return make(config, data, denoiser, run_dir, report)
 
 
 def key(config: BuildRepository, denoiser_key: str) -> str:
@@ -142,7 +143,8 @@ def _head(config: BuildRepository, data: Snapshot, source: Source, network: resv
     denoiser = source.denoiser.head["key"]
     return dict(key=key(config, denoiser), name=config.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, denoiser=denoiser,
                 timesteps=list(source.taps.timesteps), blocks=list(source.taps.blocks), widths=source.widths, raw=config.raw,
-                side=source.side, grid=source.grid, latent_channels=network.latent, image_ids=source.ids, extents=source.extents)
+                side=source.side, grid=source.grid, latent_channels=network.latent, image_ids=source.ids, extents=source.extents,
+                control=config.raw or bool(source.denoiser.head.get("control")))
 
 
 def _figures(source: Source, network: resvae.Plain, scores: np.ndarray) -> dict[str, Any]:

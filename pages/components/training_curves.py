@@ -14,7 +14,7 @@ import streamlit as st
 from pages.components import charts
 
 FOUND = {"map50": "mAP50", "map50_95": "mAP50–95"}
-TERM = {"box_loss": "boxes", "distill_loss": "distillation"}
+TERM = {"box_loss": "boxes", "distill_loss": "distillation", "logit_loss": "class answers"}
 NORMAL = {"cosine_loss": "cosine", "focal_loss": "focal", "overlap_loss": "overlap"}
 TAP = r"^tap_t(\d+)_b(\d+)$"
 LIKE = {"resvae_cosine": "training", "cosine": "training"}
@@ -52,9 +52,10 @@ def _draw(panel: Panel, points: pd.DataFrame, unit: str, key: str) -> None:
 def losses(points: pd.DataFrame) -> pd.DataFrame:
     """The parts of the loss (box, class, edge) added up, for training and for validation.
 
-    Without the distillation term: validation has none, and the two should compare.
+    Without the distillation terms: validation has none, and the two should compare.
     """
-    parts = points[points["name"].str.endswith(("loss", "mse")) & ~points["name"].str.endswith(("distill_loss", *NORMAL))]
+    apart = ("distill_loss", "logit_loss", *NORMAL)
+    parts = points[points["name"].str.endswith(("loss", "mse")) & ~points["name"].str.endswith(apart)]
     which = parts["name"].str.startswith("val").map({True: "validation", False: "training"}).astype("str")
     return parts.assign(name=which).groupby(["step", "name"])[["value"]].sum(min_count=1).reset_index()
 
@@ -71,8 +72,8 @@ def taps(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def term(points: pd.DataFrame) -> pd.DataFrame:
-    """The distillation term beside the box loss, its measure; nothing where there is no distillation."""
-    return _named(TERM)(points) if "distill_loss" in set(points["name"]) else points.head(0)
+    """The distillation terms beside the box loss, their measure; nothing where there is no distillation."""
+    return _named(TERM)(points) if {"distill_loss", "logit_loss"} & set(points["name"]) else points.head(0)
 
 
 def said_of_gates(points: pd.DataFrame) -> str:
@@ -84,7 +85,8 @@ def said_of_gates(points: pd.DataFrame) -> str:
 
 def said_of_term(points: pd.DataFrame) -> str:
     now = _latest(points)
-    value, box = now.get("distillation", 0.0), now.get("boxes", 0.0)
+    box = now.get("boxes", 0.0)
+    value = now.sum() - box
     if not value:
         return ":material/hearing_disabled: Distillation is off: its term is zero."
     return ":material/hearing: Distillation is on" + (f": its term is {value / box:.1f} times the box loss." if box else ".")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backend.device import REFERENCE
 from backend.errors import ConfigError
 from tests.benchmarks.record import product
 from tests.benchmarks.sets import SETS, Dataset, write_truth
@@ -210,7 +211,7 @@ def predictions(lab: Lab, arm: str) -> Path:
         return lab.folder(recipe, name) / "fused" / "predictions.json"
     out = lab.data / name
     which = ("--images", str(lab.dataset.images), "--list", str(lab.dataset.test))
-    product(lab.data, "predict", "--model", name, *which, "--out", str(out))
+    product(lab.data, "predict", "--model", name, *which, "--runtime", REFERENCE, "--out", str(out))      # in float32, as all figures
     return out / "predictions.json"
 
 
