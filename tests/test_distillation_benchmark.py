@@ -216,3 +216,22 @@ def test_settings_that_a_command_has_are_those_of_its_run(data_folder: Path) -> 
     rival = settings.asked("train-rival", "--name", "x", "--teacher", "larger-0")
     assert rival["teacher"] == "larger-0" and settings.differing("train-rival", rival, {**rival, "teacher": "y"}) == (
         "teacher was larger-0, is y")
+
+
+def test_what_is_worth_most_is_run_first() -> None:
+    order = distillation.order(list(ARMS), (0, 1, 2))
+    assert order[:5] == [(arm, 0) for arm in distillation.FIRST] and order[10:15] == [(arm, 2) for arm in distillation.FIRST]
+    assert order[-5:] == [(arm, 0) for arm in distillation.CONTROLS], "controls last, and with one seed"
+    assert len(order) == len(set(order)) == 3 * (len(ARMS) - 5) + 5
+    assert distillation.order(["plain", "fused"], [1]) == [("plain", 1), ("fused", 1)]
+
+
+def test_aims_are_told_by_their_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [dict(a="fused", b="plain", metric="map50", difference=0.07, low=0.061, high=0.08),
+             dict(a="ddpm-taught", b="plain", metric="map50", difference=0.05, low=0.03, high=0.07),
+             dict(a="ddpm-taught-10", b="plain-10", metric="map50", difference=0.02, low=-0.01, high=0.05),
+             dict(a="self", b="plain", metric="map50", difference=0.2, low=0.1, high=0.3)]
+    monkeypatch.setattr(distillation, "comparisons", lambda *_: found)
+    said = distillation.aimed({}, None)                                        # type: ignore[arg-type]
+    assert said == ("Aims, map50 above plain or plain-10: fused reached (+7.0 of 6 points); ddpm-taught open (+5.0 of 6 points); "
+                    "ddpm-taught-10 not reached (+2.0 of 10 points).")

@@ -35,6 +35,9 @@ PACKAGES = ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eva
 RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
 OURS = ("ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled")                  # those that are deployed; `fused` is their teacher
 CONTROLS = ("no-resvae", "no-filter", "no-dynamic", "random-ddpm", "shuffled-keys")      # one seed each, against ddpm-distilled
+FIRST = ("plain", "ddpm-taught", "ddpm-distilled", "ddpm-taught-distilled", "self")    # all seeds of these before anything else
+AIMS = {"fused": 0.06, "ddpm-taught": 0.06, "ddpm-distilled": 0.06, "ddpm-taught-distilled": 0.06,       # of map50 above plain, or plain-10
+        "ddpm-taught-10": 0.10, "ddpm-distilled-10": 0.10, "ddpm-taught-distilled-10": 0.10}
 TOLD = {"val map50": "val_map50", "epoch s": "epoch_seconds"}                      # what a run says of itself, by its name here
 Runs = dict[str, dict[int, dict[str, Any]]]                                        # arm -> seed -> its file
 
@@ -149,13 +152,43 @@ def notes(runs: Runs, lab: Lab) -> str:
         f"{lab.dataset.about}; YOLO11n from scratch, {shape.epochs} epochs, {shape.optimizer}, 224 px, bf16; weights "
         f"chosen on val, test scored once, by the published scorer. One denoiser ({shape.denoiser:,} steps of 32 crops) and one "
         f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images.",
-        f"Arms named -10 have {LABELS} labelled images and equal steps." if any(arm.endswith("-10") for arm in asked) else "",
-        "Differences: 95 % intervals of a paired bootstrap over seeds and images, from the seeds that both arms have; from one seed they "
-        "say nothing of other seeds.",
+        f"Arms named -10 have {LABELS} labelled images and equal steps, and choose their epoch on all of val like the others."
+        if any(arm.endswith("-10") for arm in asked) else "",
+        tuned(shape.optimizer),
+        "Differences: 95 % intervals from a paired bootstrap of the images, to which the variance between seeds is added, from the seeds "
+        "that both arms have; from one seed they say nothing of other seeds.",
+        aimed(runs, lab),
         *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
         f"Not run yet (arm, seeds): {'; '.join(missing)}." if missing else "",
         f"Not compared, for want of a record: {'; '.join(unkept)}." if unkept else "",
         f"Runs made at {', '.join(commits)}."]))
+
+
+def aimed(runs: Runs, lab: Lab) -> str:
+    """Which aims are reached: the whole interval's worth of doubt is left to the table."""
+    told = []
+    for c in comparisons(runs, lab):
+        if c["metric"] == "map50" and c["b"] in ("plain", "plain-10") and (aim := AIMS.get(c["a"])):
+            how = "reached" if c["low"] >= aim else "not reached" if c["high"] < aim else "open"
+            told.append(f"{c['a']} {how} ({100 * c['difference']:+.1f} of {100 * aim:.0f} points)")
+    return f"Aims, map50 above plain or plain-10: {'; '.join(told)}." if told else ""
+
+
+def tuned(optimizer: str) -> str:
+    """What the one optimiser of all arms costs the plain detector."""
+    arms = json.loads((RESULTS / "tuning.json").read_text())["arms"]
+    plain = {name: [told[f"plain val {metric}"][0] for metric in ("map50", "map50_95")] for name, told in arms.items()}
+    others = ", ".join(f"with {name} {a:.3f} and {b:.3f}" for name, (a, b) in plain.items() if name != optimizer)
+    a, b = plain[optimizer]
+    return (f"{optimizer} for all, the best on val for plain and taught together; plain has map50 {a:.3f} and map50_95 {b:.3f} there, "
+            f"{others}.")
+
+
+def order(arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """What is run first is worth most: the first arms with all seeds, then the others, controls with one."""
+    first = [arm for arm in FIRST if arm in arms]
+    rest = [(arm, seed) for seed in seeds for arm in arms if arm not in (*first, *CONTROLS)]
+    return [(arm, seed) for seed in seeds for arm in first] + rest + [(arm, seeds[0]) for arm in CONTROLS if arm in arms]
 
 
 def main() -> None:
@@ -186,9 +219,8 @@ def run(lab: Lab, arms: Sequence[str], seeds: Sequence[int], shared: bool) -> No
     if shared:
         lab.features()
         return
-    for seed in seeds:
-        for arm in arms:
-            one(replace(lab, seed=seed), arm)
+    for arm, seed in order(arms, seeds):
+        one(replace(lab, seed=seed), arm)
 
 
 if __name__ == "__main__":
