@@ -264,6 +264,16 @@ class TrainDistilled(TrainDetector):
                                      advanced=True)
     repository_steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
     teach_steps: int = _f(1600, "Optimiser steps of teaching the backbone.", low=1, high=1_000_000, advanced=True)
+    timesteps: str = _f("20", "Timesteps of 1,000 at which the diffusion model is read, separated by spaces; the literature takes "
+                              "50 150 250.", advanced=True)
+    blocks: str = _f("all", "Its decoder blocks that are read, counted from the innermost as 0, separated by spaces; or all.",
+                     advanced=True)
+    spectral_filter: bool = _f(True, "The teacher filters the features by frequency.", advanced=True)
+    dynamic: bool = _f(True, "The teacher weighs the features image by image.", advanced=True)
+    loss: str = _f("pkd", "How student's and teacher's necks are compared.", choices=("pkd", "cwd", "mgd"), advanced=True)
+    weight: float = _f(1.0, "Weight of the distillation term, where 1 makes it as large as the box loss.", low=0.0, high=100.0,
+                       advanced=True)
+    logit_weight: float = _f(0.0, "Weight of learning the teacher's class answers too.", low=0.0, high=100.0, advanced=True)
 
 
 @dataclass(frozen=True)

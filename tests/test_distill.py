@@ -440,7 +440,7 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
     data = snapshot.read(mixed.add(snapshot.read(plant["import"][0]), "mixed"))
     config = TrainDistilled(**{**SHAPE, "dataset": "mixed"}, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10,
-                            labels=5, synthetic=2, shown=7)
+                            labels=5, synthetic=2, shown=7, timesteps="20 50", blocks="0 1", dynamic=False, loss="cwd", logit_weight=0.5)
     told: list[dict[str, Any]] = []
     run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
     stages = rundir.read_json(run_dir / "stages.json")
@@ -449,7 +449,8 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rundir.rows(run_dir, "looks")) == 4 and (run_dir / "scored" / "test.npz").exists(), "teacher and student look once each"
     assert rundir.find_model("all") == run_dir / "model"
     names = {k for t in told for k in t}
-    assert {"diffusion_denoising_loss", "backbone_loss", "fused_gate_p3", "fused_map50", "student_distill_loss", "student_step"} <= names
+    assert {"diffusion_denoising_loss", "backbone_loss", "fused_gate_p3", "fused_map50", "student_distill_loss", "student_logit_loss",
+            "student_step"} <= names
     assert [t["step"] for t in told] == sorted(t["step"] for t in told), "progress never goes back"
     fidelity = rundir.read_json(run_dir / "fidelity.json")
     assert fidelity["classes"] and all(-1 <= v <= 1 for row in fidelity["cosine"] for v in row if v is not None)
@@ -457,7 +458,10 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result["real_images"], result["synthetic_images"], result["images_seen"], result["steps"]) == (5, 2, 7, 2)
     assert sum("batch 2 of 2" in t.get("message", "") for t in told) == 2, "once the teacher, once the student"
     assert set(Features(run_dir / "repository").repository.image_ids) == {p.image_id for p in data.pictures}
-    made = {stage: rundir.read_json(run_dir / kind / "head.json")["key"] for stage, kind in reuse.KINDS.items()}
+    heads = {stage: rundir.read_json(run_dir / kind / "head.json") for stage, kind in reuse.KINDS.items()}
+    assert (heads["repository"]["timesteps"], heads["repository"]["blocks"]) == ([20, 50], [0, 1])
+    assert not heads["fused"]["settings"]["dynamic"] and rundir.read_json(run_dir / "model" / "model.json")["settings"]["loss"] == "cwd"
+    made = {stage: head["key"] for stage, head in heads.items()}
     assert made == reuse.keys(config, pace.stages(config), result["snapshot_id"])
     assert made["fused"] != reuse.keys_of(c := replace(config, shown=8), pace.stages(c))["fused"], "another share is another teacher"
 

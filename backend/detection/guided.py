@@ -24,6 +24,7 @@ from backend.teacher import repository
 TITLES = {"diffusion": "Pre-train the diffusion model", "repository": "Build the feature repository", "backbone": "Teach the backbone",
           "fused": "Train the fused teacher", "student": "Train the student"}
 SHARED = tuple(TrainDetector.__dataclass_fields__)           # settings that the detectors' trainings have in common
+READ, FUSED, LESSON = ("timesteps", "blocks"), ("spectral_filter", "dynamic"), ("loss", "weight", "logit_weight")      # of one stage each
 SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}                      # work of the networks, in YOLO11n
 
 
@@ -119,13 +120,13 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
                          lambda r: ddpm.make(diffusion, data, run_dir, r))
 
     # what the diffusion model sees in each of them
-    build = BuildRepository(**about, denoiser=denoiser.parent.name, steps=config.repository_steps)
+    build = BuildRepository(**about, denoiser=denoiser.parent.name, steps=config.repository_steps, **_of(config, READ))
     built = stages.go("repository", "repository", repository.key(build, rundir.read_json(denoiser / "head.json")["key"]),
                       lambda r: repository.make(build, data, denoiser, run_dir, r))
     built_key = rundir.read_json(built / "head.json")["key"]
 
     # a backbone that sees it too
-    shared = {k: getattr(config, k) for k in SHARED} | about
+    shared = _of(config, SHARED) | about
     if config.teach:
         lesson = TeachBackbone(**about, steps=config.teach_steps, imgsz=config.imgsz, size=config.size, precision=config.precision)
         backbone = stages.go("backbone", "backbone", teach.key(lesson, built_key), lambda r: teach.make(lesson, data, built, run_dir, r))
@@ -133,17 +134,22 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
 
     # a detector that reads it, and a light one that learns from both
     if config.distill:
-        fusing = TrainFused(**shared, repository=built.parent.name)
+        fusing = TrainFused(**shared, repository=built.parent.name, **_of(config, FUSED))
         teacher = stages.go("fused", "fused", fuse.key(fusing, data.snapshot_id, built_key), lambda r: fuse.make(
             fusing, fuse.laid(fusing, snapshot_run, built, run_dir), built, run_dir, r))
         follows = str(rundir.read_json(teacher / "head.json")["key"])
     material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", share, follows if config.distill else "")
-    result = stages.last("student", lambda r: distill.make(Distill(**shared), material, teacher, run_dir, r) if config.distill else
+    result = stages.last("student", lambda r: distill.make(
+        Distill(**shared, **_of(config, LESSON)), material, teacher, run_dir, r) if config.distill else
                          train.make(TrainDetector(**shared), material, run_dir, r))
 
     # how well the student holds what the diffusion model sees
     _look_at(run_dir, data, built, lambda step, total, message: report(step=stages.total, total=stages.total, message=message))
     return dict(result, seconds=round(sum(row["seconds"] or 0 for row in stages.rows), 1))
+
+
+def _of(config: TrainDistilled, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in names}
 
 
 def _look_at(run_dir: Path, data: snapshot.Snapshot, built: Path, report: Any) -> None:

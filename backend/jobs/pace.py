@@ -118,13 +118,15 @@ def stages(config: TrainDistilled) -> dict[str, Config]:
     """What a guided run asks of each stage, as `detection.guided` does: seed 0 up to the backbone. Only what it points to is left out."""
     common: dict[str, Any] = dict(dataset=config.dataset, name=config.name)
     detector = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainDetector)}
-    found: dict[str, Config] = dict(diffusion=_diffusion(config), repository=BuildRepository(steps=config.repository_steps, **common))
+    built = BuildRepository(steps=config.repository_steps, timesteps=config.timesteps, blocks=config.blocks, **common)
+    found: dict[str, Config] = dict(diffusion=_diffusion(config), repository=built)
     if config.teach:
         found["backbone"] = TeachBackbone(steps=config.teach_steps, imgsz=config.imgsz, size=config.size, precision=config.precision,
                                           **common)
     if config.distill:
-        found["fused"] = TrainFused(**detector)
-    return {**found, "student": Distill(**detector) if config.distill else TrainDetector(**detector)}
+        found["fused"] = TrainFused(**detector, spectral_filter=config.spectral_filter, dynamic=config.dynamic)
+    lesson = dict(loss=config.loss, weight=config.weight, logit_weight=config.logit_weight)
+    return {**found, "student": Distill(**detector, **lesson) if config.distill else TrainDetector(**detector)}
 
 
 def _diffusion(config: TrainDistilled | TrainAnomaly) -> TrainDiffusion:

@@ -50,8 +50,8 @@ def show(found: dict[str, Any], key: str) -> None:
     row, column = at
     name, timestep = list(rows)[row], found["timesteps"][column]
     st.caption(f":material/star: Best: **{name[:1].lower() + name[1:]}** at timestep **{timestep}**, {rows[name][column]:.3f}. "
-               "Block 0 is the innermost: it sees most of the picture, in the least detail. A guided run reads all blocks at timestep 20; "
-               "`build-repository` on the command line takes others.")
+               "Block 0 is the innermost: it sees most of the picture, in the least detail. A training reads all blocks at timestep 20, "
+               "unless its Advanced settings say others.")
 
 
 def table(found: dict[str, Any]) -> tuple[dict[str, list[float | None]], tuple[int, int]]:
