@@ -182,6 +182,20 @@ def test_seeds_matter_and_repeat(grey: Path) -> None:
     assert same(first, again) and not same(first, other)
 
 
+def test_a_long_training_shows_itself_now_and_then(grey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def report(*, message: str = "", **more: Any) -> None:
+        said.append(message)
+
+    quiet = trained(rundir.create("train-diffusion", {}), report, steps=9)
+    assert said.count("drawing samples") == 4, "at 2, 4, 6 and 8"
+    monkeypatch.setattr(ddpm, "PREVIEW_S", -1.0)
+    said.clear()
+    shown = trained(rundir.create("train-diffusion", {}), report, steps=9)
+    assert said.count("drawing samples") == 9 and same(quiet, shown), "and learns the same"
+
+
 def test_cancel_leaves_nothing(grey: Path) -> None:
     run = rundir.create("train-diffusion", {})
 

@@ -38,6 +38,7 @@ WARM_UP = 100               # steps over which the learning rate rises
 SAVE_S = 60                 # between two checkpoints
 CURVE = 20                  # steps averaged into a point of the curve
 PREVIEW = 20                # denoising steps of the previews
+PREVIEW_S = 300             # between two of them, at most
 LOSSES = 100                # steps averaged into the loss that the artifact names
 
 
@@ -265,8 +266,8 @@ class Training:
 
 
 def _fit(training: Training, known: pictures.Pictures, run_dir: Path, report: Any) -> None:
-    """Steps to the end, with curves, checkpoints and a preview at every quarter."""
-    steps, saved_at = training.head["steps"], time.monotonic()
+    """Steps to the end, with curves, checkpoints and a preview at every quarter, and every few minutes of a long training."""
+    steps, saved_at, drawn_at = training.head["steps"], time.monotonic(), time.monotonic()
     while training.step < steps:
         if not np.isfinite(training.advance(known)):
             raise ConfigError(f"Training came apart in step {training.step}: the loss is no number. Choose a lower learning rate.")
@@ -274,9 +275,10 @@ def _fit(training: Training, known: pictures.Pictures, run_dir: Path, report: An
         if training.step % CURVE == 0 or training.step == steps:
             metrics["denoising_loss"] = training.mean_loss((training.step - 1) % CURVE + 1)
         report(step=training.step, total=steps, message=f"learning to denoise, step {training.step} of {steps}", **metrics)
-        if training.step % max(1, steps // 4) == 0:
+        if training.step % max(1, steps // 4) == 0 or time.monotonic() - drawn_at > PREVIEW_S:
             report(step=training.step, total=steps, message="drawing samples")
             preview(training, run_dir)
+            drawn_at = time.monotonic()
         if time.monotonic() - saved_at > SAVE_S or training.step == steps:
             training.save()
             saved_at = time.monotonic()
