@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,17 @@ def test_unequal_steps_and_settings_are_told(data: Path) -> None:
     assert "real 6, longer 12" in told["steps"] and told["settings"] == "The arms also differ in epochs, learning_rate."
     odd = kinds(compared(arms={"real": arms()["real"], "mixed": [longer[0], *arms()["both"]]}))
     assert odd["settings"].startswith("The runs of the arm 'mixed' differ in epochs, learning_rate")
+
+
+def test_what_all_seeds_of_an_arm_build_on_is_told(data: Path) -> None:
+    started = [trained("both", s, weights="steel start", name=f"started {s}") for s in range(2)]
+    told = kinds(compared(arms={"real": arms()["real"], "started": started}))
+    assert told["shared"].startswith("All seeds of 'started' build on one start. How far another one")
+    guided = [cautions.Entrant(Path(), "train-distilled", {"seed": seed}, "", {}, Path(), {}, Path()) for seed in range(2)]
+    ((kind, text),) = cautions._shared({"distilled": guided, "once": guided[:1]})
+    assert kind == "shared" and "one diffusion model and one taught backbone." in text
+    ((_, text),) = cautions._shared({"distilled": [replace(e, settings={**e.settings, "teach": False}) for e in guided]})
+    assert "one diffusion model." in text
 
 
 def test_twins_across_splits_raise_a_banner(data: Path) -> None:

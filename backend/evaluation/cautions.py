@@ -22,7 +22,7 @@ NAMED = ("dataset", "name", "seed", "backbone", "origin", "synthetic", "labels")
 
 def of(arms: Arms, looks: int) -> list[Caution]:
     """`looks`: how often the test set has been looked at, these trainings included."""
-    return [dict(kind=kind, text=text) for kind, text in (*_steps(arms), *_settings(arms), *_program(arms), *_twins(arms),
+    return [dict(kind=kind, text=text) for kind, text in (*_steps(arms), *_settings(arms), *_shared(arms), *_program(arms), *_twins(arms),
                                                           *_looked(arms, looks))]
 
 
@@ -59,6 +59,23 @@ def _differing(entrants: list[Entrant], names: list[str]) -> list[str]:
     """Of these settings, those that are not the same; one that an older program did not have counts as its default."""
     default = TrainDetector().to_json()
     return [k for k in names if len({json.dumps(e.settings.get(k, default[k])) for e in entrants}) > 1]
+
+
+def _shared(arms: Arms) -> Iterator[tuple[str, str]]:
+    """What all seeds of an arm build on: another one of it might have brought another figure, and their spread does not tell."""
+    for name, entrants in arms.items():
+        if len({e.seed for e in entrants}) > 1 and (what := _common(entrants)):
+            yield "shared", (f"All seeds of {name!r} build on one {what}. How far another one would have moved the figure, "
+                             "the interval does not say.")
+
+
+def _common(entrants: list[Entrant]) -> str:
+    if all(e.recipe == "train-distilled" for e in entrants):           # seed 0 up to the backbone, see `detection.guided`
+        return "diffusion model" + (" and one taught backbone" if all(e.settings.get("teach", True) for e in entrants) else "")
+    for setting, called in (("teacher", "teacher"), ("backbone", "taught backbone"), ("weights", "start")):
+        if len(found := {e.settings.get(setting) or "" for e in entrants}) == 1 and found != {""}:
+            return called
+    return ""
 
 
 def _program(arms: Arms) -> Iterator[tuple[str, str]]:
