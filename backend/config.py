@@ -270,8 +270,8 @@ class TrainDistilled(TrainDetector):
                      advanced=True)
     spectral_filter: bool = _f(True, "The teacher filters the features by frequency.", advanced=True)
     dynamic: bool = _f(True, "The teacher weighs the features image by image.", advanced=True)
-    loss: str = _f("pkd", "How student's and teacher's necks are compared.", choices=("pkd", "cwd", "mgd"), advanced=True)
-    weight: float = _f(1.0, "Weight of the distillation term, where 1 makes it as large as the box loss.", low=0.0, high=100.0,
+    neck_loss: str = _f("pkd", "How student's and teacher's necks are compared.", choices=("pkd", "cwd", "mgd"), advanced=True)
+    distill_weight: float = _f(1.0, "Weight of the distillation term, where 1 makes it as large as the box loss.", low=0.0, high=100.0,
                        advanced=True)
     logit_weight: float = _f(0.0, "Weight of learning the teacher's class answers too.", low=0.0, high=100.0, advanced=True)
 

@@ -440,7 +440,8 @@ def test_guided(plant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pace.PRESETS, "tiny", (4, 4, 0.09))              # as the plant's
     data = snapshot.read(mixed.add(snapshot.read(plant["import"][0]), "mixed"))
     config = TrainDistilled(**{**SHAPE, "dataset": "mixed"}, name="all", epochs=1, diffusion_steps=3, teach_steps=2, repository_steps=10,
-                            labels=5, synthetic=2, shown=7, timesteps="20 50", blocks="0 1", dynamic=False, loss="cwd", logit_weight=0.5)
+                            labels=5, synthetic=2, shown=7, timesteps="20 50", blocks="0 1", dynamic=False, neck_loss="cwd",
+                            logit_weight=0.5)
     told: list[dict[str, Any]] = []
     run_dir, result = carried_out("train-distilled", config, lambda **t: told.append(t))
     stages = rundir.read_json(run_dir / "stages.json")

@@ -24,7 +24,7 @@ from backend.teacher import repository
 TITLES = {"diffusion": "Pre-train the diffusion model", "repository": "Build the feature repository", "backbone": "Teach the backbone",
           "fused": "Train the fused teacher", "student": "Train the student"}
 SHARED = tuple(TrainDetector.__dataclass_fields__)           # settings that the detectors' trainings have in common
-READ, FUSED, LESSON = ("timesteps", "blocks"), ("spectral_filter", "dynamic"), ("loss", "weight", "logit_weight")      # of one stage each
+READ, FUSED = ("timesteps", "blocks"), ("spectral_filter", "dynamic")          # settings of one stage each
 SIZES = {"n": 1.0, "s": 3.2, "m": 10.0}                      # work of the networks, in YOLO11n
 
 
@@ -139,8 +139,8 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
             fusing, fuse.laid(fusing, snapshot_run, built, run_dir), built, run_dir, r))
         follows = str(rundir.read_json(teacher / "head.json")["key"])
     material = train.from_snapshot(snapshot_run, run_dir / "training" / "data", share, follows if config.distill else "")
-    result = stages.last("student", lambda r: distill.make(
-        Distill(**shared, **_of(config, LESSON)), material, teacher, run_dir, r) if config.distill else
+    how: dict[str, Any] = dict(loss=config.neck_loss, weight=config.distill_weight, logit_weight=config.logit_weight)
+    result = stages.last("student", lambda r: distill.make(Distill(**shared, **how), material, teacher, run_dir, r) if config.distill else
                          train.make(TrainDetector(**shared), material, run_dir, r))
 
     # how well the student holds what the diffusion model sees

@@ -125,7 +125,7 @@ def stages(config: TrainDistilled) -> dict[str, Config]:
                                           **common)
     if config.distill:
         found["fused"] = TrainFused(**detector, spectral_filter=config.spectral_filter, dynamic=config.dynamic)
-    lesson: dict[str, Any] = dict(loss=config.loss, weight=config.weight, logit_weight=config.logit_weight)
+    lesson: dict[str, Any] = dict(loss=config.neck_loss, weight=config.distill_weight, logit_weight=config.logit_weight)
     return {**found, "student": Distill(**detector, **lesson) if config.distill else TrainDetector(**detector)}
 
 

@@ -23,7 +23,9 @@ LABELS = {"imgsz": "Image side (pixels)", "split_prefix": "Prefix of the list fi
           "denoiser": "Diffusion model", "loss": "What is learned", "foreground": "Defects on the object only",
           "real_share": "Share of real pictures in a step", "which": "Pictures of the synthetic sets",
           "metric": "What the verdict is about",
-          "first_seed": "First seed"}
+          "first_seed": "First seed", "blocks": "Decoder blocks", "spectral_filter": "Filter features by frequency",
+          "dynamic": "Weigh features per image", "neck_loss": "How necks are compared", "distill_weight": "Weight of distillation",
+          "logit_weight": "Weight of class answers"}
 PERCENT = {"false_rejects"}                  # shares of one that people think of in hundredths
 # what an empty number means, where no preset gives it
 NONE = {"labels": "all", "real_share": "as they come", "synthetic": "all", "shown": "as many as there are"}

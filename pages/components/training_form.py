@@ -35,8 +35,8 @@ PLAIN = ("epochs", "imgsz", "seed", *(f.name for f in dataclasses.fields(jobs.Tr
 WHOLE, SETTINGS = ("network", "steps", "imgsz"), [f.name for f in dataclasses.fields(jobs.TrainClassifier) if f.metadata.get("advanced")]
 # no backbone: a guided run makes its own
 GUIDED = ("teach", "distill", *(name for name in PLAIN if name != "backbone"),
-          "diffusion_steps", "repository_steps", "teach_steps", "timesteps", "blocks", "spectral_filter", "dynamic", "loss", "weight",
-          "logit_weight")
+          "diffusion_steps", "repository_steps", "teach_steps", "timesteps", "blocks", "spectral_filter", "dynamic", "neck_loss",
+          "distill_weight", "logit_weight")
 
 
 def config() -> jobs.TrainDetector | jobs.TrainClassifier | jobs.TrainAnomaly | None:
