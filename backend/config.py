@@ -445,7 +445,9 @@ class TrainAnomaly(Config):
     name: str = _f("", "Name of the model.")
     steps: int = _f(2000, "Optimiser steps.", low=1, high=1_000_000)
     imgsz: int = _f(256, "Side of the square network input, in pixels; a multiple of 32.", low=64, high=1024)
-    false_rejects: float = _f(0.01, "Share of good images that may be called unusual; it sets the threshold.", low=1e-5, high=0.5)
+    false_rejects: float = _f(0.01, "Share of good images that may be called unusual; it sets the threshold. A share takes 3 / share good "
+                                    "images kept from training to know, and 2,000 are kept at most: so 0.0015 at least.",
+                              low=0.0015, high=0.5)
     seed: int = _f(0, "Seed of weights, order, masks and noise.", low=0, high=2**31 - 1)
     teacher: str = _f("efficientnet-lite0", "Frozen feature network: efficientnet-lite0, timm:NAME or torchvision:NAME where their "
                                             "weights are on disk, or ddpm (the dataset's own diffusion model).", advanced=True)
@@ -462,10 +464,16 @@ class TrainAnomaly(Config):
     preset: str = _f("tiny", "Size and length of a new diffusion model.", choices=("tiny", "small", "base"), advanced=True)
     diffusion_steps: int | None = _f(None, "Optimiser steps of a new diffusion model; none: the preset's.", low=1, high=5_000_000,
                                      advanced=True)
-    perturbed: int = _f(200, "Perturbed images that the diffusion model makes beforehand.", low=1, high=1_000_000, advanced=True)
+    perturbed: int = _f(200, "Perturbed images that the diffusion model makes beforehand, and so on how many good images such defects lie. "
+                             "Those of texture or noise alone lie on as many, so that sources can be compared.",
+                        low=1, high=1_000_000, advanced=True)
     learning_rate: float = _f(2e-3, "Highest learning rate of AdamW.", low=1e-6, high=1.0, advanced=True)
     precision: str = _f("auto", "Arithmetic of the forward pass; auto: bf16 where this machine computes it natively.",
                         choices=("auto", "f32", "bf16"), advanced=True)
+    coupled: bool = _f(False, "Let the segmentation's gradient reach the student too, where both are learned jointly; off: the student "
+                              "learns from cosine alone, while the head reads it.", advanced=True)
+    near_duplicates: bool = _f(False, "Learn also from good images that nearly equal one of val or test; only to follow a published "
+                                      "division as it is.", advanced=True)
 
 
 @dataclass(frozen=True)

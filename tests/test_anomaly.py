@@ -1,6 +1,7 @@
 """An anomaly model, from good images to a scored bundle: batches, network, losses, training, resuming."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,18 @@ import torch
 from PIL import Image
 
 from backend import rundir
-from backend.anomaly import corrupt, learn, losses, stages, train
+from backend.anomaly import calibrate, corrupt, learn, losses, stages, train
 from backend.anomaly.corrupt import Surface, View
 from backend.anomaly.networks import AnomalyNet, distance
 from backend.config import Import, TrainAnomaly, TrainDiffusion
-from backend.data import importer, snapshot
+from backend.data import importer, normals, snapshot
 from backend.diffusion import ddpm
 from backend.errors import Canceled, ConfigError
 from backend.inspection.anomaly_engine import AnomalyEngine
 from backend.jobs.report import Reporter
 from backend.synthesis import pool
 from backend.teacher.extractors import Extractor
+from pages.components import anomaly_form
 from tests import plates
 from tests.squares import one_core
 
@@ -74,7 +76,7 @@ def config(**more: Any) -> TrainAnomaly:
 def surface(source: str = "mixed", n: int = 5, **more: Any) -> Surface:
     rng = np.random.default_rng(1)
     images = np.stack([sheet(rng, SIDE) for _ in range(n)])
-    made = pool.Pool(np.stack([255 - i for i in images[:2]]), ["0", "1"], {}) if source in ("ddpm", "mixed") else None
+    made = pool.Pool(255 - 2 * images[:2].astype(np.int16), ["0", "1"], {}) if source in ("ddpm", "mixed") else None
     return Surface(images, [str(i) for i in range(n)], source, made, **more)
 
 
@@ -92,10 +94,11 @@ class Plain(Extractor):
 
 @pytest.mark.parametrize("source", ["ddpm", "texture", "noise", "mixed"])
 def test_half_a_batch_stays_good_and_masks_tell_the_rest(source: str) -> None:
-    batch = surface(source).batch(np.random.default_rng(0), 8)
+    batch = surface(source).batch((0, 0), 8)
     assert batch.clean.shape == batch.shown.shape == (8, SIDE, SIDE, 3) and batch.mask.shape == (8, SIDE, SIDE)
     assert not batch.mask[:4].any() and (batch.clean[:4] == batch.shown[:4]).all()
     assert batch.mask[4:].any((1, 2)).sum() >= 3
+    assert not batch.tries[:4].any() and (batch.tries[4:] >= 1).all()
     for clean, shown, mask in zip(batch.clean[4:], batch.shown[4:], batch.mask[4:], strict=True):
         changed = np.abs(clean.astype(int) - shown).max(-1)
         assert mask.any() == changed.any()
@@ -103,10 +106,79 @@ def test_half_a_batch_stays_good_and_masks_tell_the_rest(source: str) -> None:
             assert changed[mask].mean() > 6 * max(1e-9, changed[~mask].mean())
 
 
-def test_a_batch_follows_from_its_generator() -> None:
-    first, again, other = (surface().batch(np.random.default_rng([3, step]), 6) for step in (0, 0, 1))
+def test_a_batch_follows_from_its_seeds() -> None:
+    first, again, other = (surface().batch((3, step), 6) for step in (0, 0, 1))
     assert (first.shown == again.shown).all() and (first.mask == again.mask).all()
     assert (first.shown != other.shown).any()
+
+
+def test_sources_share_pictures_masks_and_opacities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much each consumes, and though a try that nobody sees is made anew: each try is the same one in all of them."""
+    tried: dict[tuple[str, int], list[tuple[bytes, bytes, float]]] = {}
+
+    def noted(clean: np.ndarray, change: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
+        tried.setdefault((source, step), []).append((clean.tobytes(), mask.tobytes(), opacity))
+        return change * mask[..., None] + clean * ~mask[..., None]
+
+    monkeypatch.setattr(corrupt, "blend", noted)
+    monkeypatch.setattr(corrupt, "TRIES", 1)
+    cleans: dict[tuple[str, int], np.ndarray] = {}
+    for source in ("ddpm", "texture", "noise"):
+        for step in range(4):
+            cleans[source, step] = surface(source, marked=(0, 1)).batch((7, step), 6).clean
+    for source in ("texture", "noise"):
+        assert all((cleans[source, step] == cleans["ddpm", step]).all() for step in range(4))
+        assert all(tried[source, step] == tried["ddpm", step] for step in range(4))
+    opacities = [opacity for tries in tried.values() for _, _, opacity in tries]
+    assert len(set(opacities)) == 12 and 0.5 <= min(opacities) < max(opacities) <= 1
+
+
+def test_another_try_is_another_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[bytes]()
+    monkeypatch.setattr(corrupt, "effective", lambda clean, shown, mask: (seen.append(mask.tobytes()), mask & False)[1])
+    batch = surface("noise").batch((0, 0), 2)
+    assert len(set(seen)) == corrupt.TRIES == batch.tries[1] and not batch.mask.any()
+
+
+def test_a_perturbed_defect_is_the_picture_itself_drawn_again() -> None:
+    """Each picture has a level of its own and a colour cast, which a grey pool leaves alone; the change is added to no other picture."""
+    levels = np.array([40, 80, 120, 160], np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None] + np.array([0, 10, 30], np.uint8), (4, SIDE, SIDE, 3)).copy()
+    changes = np.broadcast_to(np.array([50, -30], np.int16)[:, None, None, None], (2, SIDE, SIDE, 1))
+    made = Surface(images, list("abcd"), "ddpm", pool.Pool(changes, ["b", "d"], {}))
+    for step in range(6):
+        batch = made.batch((0, step), 8)
+        for clean, shown, mask in zip(batch.clean[4:], batch.shown[4:], batch.mask[4:], strict=True):
+            (level,) = np.unique(clean[..., 0])
+            tint = np.ptp(clean[0, 0].astype(int))
+            parent = next(i for i in (1, 3) if abs(int(level) - int(levels[i])) <= levels[i] * corrupt.GAIN + corrupt.OFFSET + 1)
+            off = shown[mask].astype(int) - clean[0, 0]
+            assert mask.any() and (np.sign(off) == (1 if parent == 1 else -1)).all(), (level, off)
+            assert abs(np.ptp(shown[mask].astype(int), axis=1) - tint).max() <= 2
+
+
+def test_mixed_sources_perturb_only_pictures_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = dict[str, set[int]]()
+    before = Surface._filling
+
+    def noted(self: Surface, rng: np.random.Generator, kind: str, clean: np.ndarray, i: int, view: View) -> np.ndarray:
+        asked.setdefault(kind, set()).add(i)
+        return before(self, rng, kind, clean, i, view)
+
+    monkeypatch.setattr(Surface, "_filling", noted)
+    for step in range(20):
+        surface("mixed").batch((0, step), 6)
+    assert set(asked) == set(corrupt.KINDS) and asked["ddpm"] == {0, 1}
+    assert set.union(*(asked[k] for k in corrupt.KINDS if k != "ddpm")) == set(range(5))
+
+
+def test_as_many_pictures_carry_defects_whatever_fills_them(paper: snapshot.Snapshot) -> None:
+    """Those that a pool holds, also where none is made."""
+    train_pictures, _ = train.divided(paper)
+    marked = stages.marked(config(source="noise", perturbed=5), train_pictures)
+    chosen = {p.image_id for p in pool._parents(paper, train_pictures, 5, stages.SEED)}
+    assert {train_pictures[i].image_id for i in marked} == chosen and len(marked) == 5
+    assert len(stages.marked(config(perturbed=500), train_pictures)) == len(train_pictures)
 
 
 def test_flips_can_be_switched_off() -> None:
@@ -131,7 +203,7 @@ def test_a_view_shows_nothing_but_the_picture() -> None:
 def test_masks_keep_to_the_foreground() -> None:
     images = np.full((4, SIDE, SIDE, 3), 20, np.uint8)
     images[:, 16:48, 16:48] = sheet(np.random.default_rng(0), 32)
-    batch = Surface(images, list("abcd"), "noise", foreground=True).batch(np.random.default_rng(0), 8)
+    batch = Surface(images, list("abcd"), "noise", foreground=True).batch((0, 0), 8)
     outside = np.array([c.max(-1) < 60 for c in batch.clean])
     assert batch.mask.any() and (batch.mask & outside).sum() < 0.1 * batch.mask.sum()
 
@@ -266,6 +338,44 @@ def test_one_loss_alone(tmp_path: Path, loss: str, names: set[str]) -> None:
     assert not torch.equal(before, learning.net.student.stem[0].weight)             # with segmentation alone the student learns too
 
 
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_heads_gradient_reaches_the_student_where_it_is_asked_to(tmp_path: Path, coupled: bool) -> None:
+    learning = training(tmp_path, coupled=coupled)
+    found = learning._losses(learning.surface.batch((0, 0), 4))
+    (found["focal_loss"] + found["overlap_loss"]).backward()
+    student, head = ([p.grad for p in module.parameters() if p.grad is not None] for module in (learning.net.student, learning.net.head))
+    assert head and any(bool(g.any()) for g in student) is coupled
+
+
+def test_the_heads_gradient_is_clipped_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head of a thousand times the gradient leaves the student's step as it was."""
+    def step(times: float) -> torch.Tensor:
+        learning = training(tmp_path / str(times), learning_rate=0.1)
+        before, losses_of = learning.net.student.stem[0].weight.detach().clone(), learning._losses
+        monkeypatch.setattr(learning, "_losses", lambda batch: {k: v * (1 if k == "cosine_loss" else times)
+                                                                for k, v in losses_of(batch).items()})
+        monkeypatch.setattr(learning, "optimizer", torch.optim.SGD(learning.optimizer.param_groups, 0.1))
+        learning.advance()
+        return learning.net.student.stem[0].weight.detach() - before
+
+    assert torch.allclose(step(1.0), step(1000.0), atol=1e-7) and step(1.0).abs().max() > 1e-6
+
+
+def test_defects_that_nobody_sees_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second try is seen; what was counted outlives a kill."""
+    tries = list[int]()
+    monkeypatch.setattr(corrupt, "effective", lambda clean, shown, mask: (tries.append(1), mask & (len(tries) % 2 == 0))[1])
+    learning = training(tmp_path)
+    learning.advance()
+    learning.save()
+    monkeypatch.setattr(corrupt, "effective", lambda clean, shown, mask: mask & False)
+    resumed = training(tmp_path)
+    resumed.advance()
+    told = resumed.told_of_defects()
+    assert told == dict(drawn=4 + 2 * corrupt.TRIES, unseen=round(1 - 2 / (4 + 2 * corrupt.TRIES), 4), stayed_good=0.5)
+    assert "83.3% could not be seen" in train._seen(told) and "50.0% of the images" in train._seen(told)
+
+
 # ---- the recipe
 
 @pytest.fixture(scope="module")
@@ -285,6 +395,10 @@ def test_a_run_leaves_a_scored_model(done: SimpleNamespace) -> None:
     assert result["image_auroc"] == head["metrics"]["test"]["image_auroc"] is not None
     assert head["thresholds"] == {} and "300 good pictures" in result["threshold_refused"]
     assert result["images"] + result["held_out"] == 14 and result["held_out"] == 2 and result["reused"] == {}
+    assert result["near_duplicates"] == 0 and result["defects"]["drawn"] >= 6 * 2
+    (look,) = [r for r in rundir.rows(done.run, "looks").to_pylist() if r["split"] == "test"]
+    assert (look["model_id"], look["images"], look["good_images"]) == (head["model_id"], 5, 2)
+    assert look["test_set_id"] == rundir.test_set_id(rundir.find_snapshot("paper"))
     assert rundir.rows(done.run, "models").to_pylist()[0]["kind"] == "anomaly"
     assert {"cosine_loss", "focal_loss", "overlap_loss"} <= done.curve[-1].keys()
     with Image.open(done.run / "samples.png") as samples:
@@ -349,10 +463,64 @@ def test_synthetic_images_are_no_test_and_no_normal(paper: snapshot.Snapshot) ->
 
 
 @pytest.mark.parametrize(("more", "said"), [
-    (dict(name=""), "a name"), (dict(imgsz=100), "multiple of 32"), (dict(phases="two", loss="cosine"), "both losses")])
+    (dict(name=""), "a name"), (dict(imgsz=100), "multiple of 32"), (dict(phases="two", loss="cosine"), "both losses"),
+    (dict(coupled=True, phases="two"), "to couple"), (dict(coupled=True, loss="segmentation"), "to couple"),
+    (dict(overlap="l1", loss="cosine"), "nothing is segmented"), (dict(denoiser="d"), "texture take no diffusion model"),
+    (dict(diffusion_steps=3), "texture take no diffusion model"),
+    (dict(source="ddpm", denoiser="d", diffusion_steps=3), "used as it is")])
 def test_settings_that_do_not_fit(more: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         train.run(config(**more), Path("unused"), plates.silent)
+
+
+def test_what_nothing_asks_for_does_not_count() -> None:
+    def key(**more: Any) -> str:
+        return train.key_of(config(**more), "s", [])
+
+    assert key() == key(preset="small") == key(diffusion_steps=5) == key(denoiser="d") == key(dataset="other")
+    assert key(loss="cosine") == key(loss="cosine", overlap="l1") != key()
+    assert len({key(), key(overlap="l1"), key(coupled=True), key(near_duplicates=True), key(perturbed=5), key(steps=7)}) == 6
+
+
+def test_near_duplicates_of_what_is_judged_by_are_left_out(paper: snapshot.Snapshot) -> None:
+    """Two train pictures nearly equal one of test, one nearly equals one of val, and one of val one of test."""
+    good = [p for p in paper.by_split("train") if p.is_good]
+    split = {p.image_id: "val" if p in good[:4] else p.split for p in paper.pictures}
+    group = dict(zip((p.image_id for p in (*good[5:7], good[0], good[7], good[1])), "ttvvu", strict=True))
+    group |= dict(zip((p.image_id for p in paper.by_split("test")[:2]), "tu", strict=True))
+    data = replace(paper, pictures=[replace(p, split=split[p.image_id], group_id=group.get(p.image_id, p.image_id))
+                                    for p in paper.pictures])
+    known, held = train.divided(data)
+    ids, already = (lambda some: {p.image_id for p in some}), paper.by_split("val")
+    assert ids(known) == ids([good[4], *good[8:]]) and ids(held) == ids([good[0], good[2], good[3], *already])
+    assert train.left_out(data) == 4 and train.left_out(paper) == 0
+    known, held = train.divided(data, near_duplicates=True)
+    assert ids(known) == ids(good[4:]) and ids(held) == ids([*good[:4], *already])
+    few = replace(data, pictures=[p for p in data.pictures if p.split != "train" or p.group_id in "tv"])
+    with pytest.raises(ConfigError, match="has 0 without a labelled defect and resembling none of val or test, as 4 more do; at least 2"):
+        train.divided(few)
+
+
+def test_a_denoiser_of_near_duplicates_is_not_used_again(done: SimpleNamespace, paper: snapshot.Snapshot) -> None:
+    """One of the same settings that has learned from another number of good images is of an earlier version."""
+    group = {p.image_id: "t" for p in (train.divided(paper)[0][0], paper.by_split("test")[0])}
+    data = replace(paper, pictures=[replace(p, group_id=group.get(p.image_id, p.image_id)) for p in paper.pictures])
+    assert len(train.divided(data)[0]) != done.result["images"]
+    asked = config(source="ddpm", diffusion_steps=3)
+    reused, run = dict[str, str](), rundir.create("train-anomaly", {})
+    made = stages.denoiser(asked, data, run, stages.Plan(asked, plates.silent), reused)
+    assert made == run / "denoiser" and not reused
+    with pytest.raises(ConfigError, match="has learned from 12 images, and 11 are good"):
+        named = replace(asked, denoiser=done.run.name, diffusion_steps=None)
+        stages.denoiser(named, data, run, stages.Plan(named, plates.silent), reused)
+    shutil.rmtree(run / "denoiser")                                  # of these pictures only: others must not find it
+
+
+def test_the_least_share_is_what_the_most_held_out_images_can_tell() -> None:
+    assert pytest.approx(calibrate.ENOUGH / 0.0015) == normals.MOST == anomaly_form.MOST
+    assert calibrate.threshold(np.arange(normals.MOST, dtype=np.float32), 0.0015)[0] is not None
+    with pytest.raises(ConfigError, match="false_rejects"):
+        config(false_rejects=0.0014)
 
 
 def test_a_denoiser_that_is_not_there(paper: snapshot.Snapshot) -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image
 
 from backend.errors import ConfigError
 from backend.evaluation.anomaly import evaluate
-from tests.benchmarks import anomaly, anomaly_arms, tables
+from tests.benchmarks import anomaly, anomaly_arms, anomaly_speed, tables
 from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, same_as
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare, mask_of
 from tests.benchmarks.record import SHARED
@@ -99,7 +101,7 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
         path = anomaly.place("magnetic-tile", arm, seed, shape)
         record.save(path.with_suffix(".npz"))
         figures = dict(zip(METRICS, record.figures(np.ones((1, 24)))[0].round(2).tolist(), strict=True))
-        path.write_text(json.dumps(dict(part="magnetic-tile", arm=arm, seed=seed, commit="abc", versions={"python": "3"}, cores=1,
+        path.write_text(json.dumps(dict(part="magnetic-tile", arm=arm, seed=seed, commit="abc", versions={"python": "3"}, cores=1, code="",
                                         machine="m", seconds=1, figures=figures, result={}, settings={},
                                         alike=dict(train=9, near_test=4))))
     written = json.loads(anomaly.table(shape).read_text())
@@ -109,8 +111,12 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     assert found["low"] > 0 and found["seeds"] == 2
     assert against["ddpm-both", "noise-both", "magnetic-tile aupro"]["seeds"] == 1
     assert "ours: PA_BDP01_TL 0" in written["notes"] and "anchor: PA_BDP01_TL 0" in written["notes"]
-    assert "magnetic-tile: 4 of 9. They are there for all arms, the anchor alike" in written["notes"] and "0.2 to 1" in written["notes"]
+    for said_of in ("magnetic-tile: 4 of 9. They are there for all arms, the anchor alike", "share pictures, views, masks",
+                    "shaped with the defects of both sets known", "ddpm-both: PA_BDP01_TL 0"):
+        assert said_of in written["notes"]
+    assert all(against[a, b, "magnetic-tile aupro"]["seeds"] == 1 for a, b in (("ours", "ddpm-both"), ("ddpm-both", "anchor")))
     shown = tables.unusual(written)
+    assert shown.count("| ddpm-both |") == 2, "beside ours, and in the ablation"
     first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
     assert f"{np.mean(first):.1f} ± {np.std(first, ddof=1):.1f}" in shown and "`ours` against `anchor`, magnetic-tile: image AUROC" in shown
     assert shown.index("| noise-both |") > shown.index("| anchor |")
@@ -129,7 +135,7 @@ def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pyte
     (tmp_path / shape.folder).mkdir()
     for part, seed, steps in (("magnetic-tile", 0, 4), ("PA_BDP01_TL", 1, 4), ("magnetic-tile", 1, 5)):
         lab = Lab.of(tmp_path, replace(shape, steps=steps), part, seed, sys.executable)
-        row = dict(part=part, arm="ours", seed=seed, settings=anomaly_arms.planned(lab, "ours"))
+        row = dict(part=part, arm="ours", seed=seed, settings=anomaly_arms.planned(lab, "ours"), code=anomaly_arms.code("ours"))
         anomaly.place(part, "ours", seed, shape).write_text(json.dumps(row))
         anomaly.place(part, "ours", seed, shape).with_suffix(".npz").touch()
         if steps == 4:
@@ -145,6 +151,49 @@ def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pyte
                            f"anomaly.RESULTS = Path({str(tmp_path)!r}); sys.argv[1:] = ['--shape', 'check', '--table']; anomaly.main()"],
                           cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert told.returncode == 1 and "An arm has one" in told.stderr and "Traceback" not in told.stderr
+
+
+def test_results_of_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ours: the anchor's and the peers' figures do not follow from it."""
+    monkeypatch.setattr(anomaly, "RESULTS", tmp_path)
+    shape = SHAPES["check"]
+    (tmp_path / shape.folder).mkdir()
+    for arm, code in (("ours", "old"), ("anchor", "")):
+        lab = Lab.of(tmp_path, shape, "magnetic-tile", 0, sys.executable)
+        row = dict(part="magnetic-tile", arm=arm, seed=0, commit="abc", settings=anomaly_arms.planned(lab, arm), code=code)
+        anomaly.place("magnetic-tile", arm, 0, shape).write_text(json.dumps(row))
+        anomaly.place("magnetic-tile", arm, 0, shape).with_suffix(".npz").touch()
+    anomaly.one(lab, "anchor")
+    with pytest.raises(ConfigError, match="magnetic-tile-ours-0 in anomaly-check comes from other code of ours, of commit abc"):
+        anomaly.one(lab, "ours")
+    assert set(anomaly.finished(shape)) == {"anchor", "ours"}                                      # the table of old code can be written
+    row = dict(part="magnetic-tile", arm="noise-both", seed=0, settings={}, code="new")
+    anomaly.place("magnetic-tile", "noise-both", 0, shape).write_text(json.dumps(row))
+    with pytest.raises(ConfigError, match="different code of ours"):
+        anomaly.finished(shape)
+    monkeypatch.setattr(anomaly_arms.bench, "code", lambda *of: "a" * 16)
+    assert lab.name("ours") == "magnetic-tile-ours-0-aaaaaaaa" and lab.name("anchor") == "magnetic-tile-anchor-0"
+
+
+def test_the_published_lists_are_learned_from_as_they_are(tmp_path: Path) -> None:
+    lab = Lab.of(tmp_path, SHAPES["check"], "magnetic-tile", 0, sys.executable)
+    told = {arm: anomaly_arms.planned(lab, arm)["train-anomaly"] for arm in ("ours", "coupled", "ddpm-both")}
+    assert all(t["near_duplicates"] for t in told.values()) and [t["coupled"] for t in told.values()] == [False, True, False]
+
+
+def test_the_bare_pass_keeps_as_many_requests_in_flight_as_the_engine() -> None:
+    """All of its batches go through one stream."""
+    streams = list[int]()
+
+    class Engine:
+        def raw(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            streams.append(0)
+            for batch in batches:
+                streams[-1] += 1
+                yield np.zeros((len(batch), 2, 2), np.float32)
+
+    batch = np.zeros((16, 4, 4, 3), np.uint8)
+    assert anomaly_speed.bare(cast(Any, Engine()), batch) == anomaly_speed.PICTURES and streams == [anomaly_speed.PICTURES // 16]
 
 
 def test_arms_of_equal_settings_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`bench anomaly`: what counts as a category, how a stopped benchmark goes on, what the table says; and PIPED, which has that layout."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from backend.jobs import bench
 from tests.benchmarks.record import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
+METHODS = ("anomaly", "diffusion", "synthesis", "teacher")
 PIPED = SHARED / "data" / "PIPED"
 TINY = ("--source", "noise", "--steps", "2", "--batch", "2", "--imgsz", "64")
 
@@ -81,13 +83,48 @@ def test_a_run_of_another_program_does_not_count(data_folder: Path) -> None:
 @pytest.mark.slow
 def test_what_changed_in_the_folder_is_seen(data_folder: Path, tmp_path: Path) -> None:
     kind, config = drawn(tmp_path / "kind"), TrainAnomaly(source="noise", steps=1, batch=2, imgsz=64)
-    trained = list[int]()
+    trained, reused = list[int](), list[bool]()
     for change in (False, False, True):
         if change:
             (kind / "test" / "good" / "000.png").unlink()
-        bench.anomaly(kind, config, silent)
+        reused.append(bench.anomaly(kind, config, silent)["reused"])
         trained.append(len(list(rundir.find("train-anomaly"))))
-    assert trained == [1, 1, 2]
+    assert trained == [1, 1, 2] and reused == [False, True, False]
+
+
+def test_a_model_of_another_program_is_not_taken_for_this_ones(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is the program's, so neither a completed run of an earlier one counts, nor is one that was stopped taken up."""
+    kind, asked = drawn(tmp_path / "sets" / "kind"), list[str]()
+    (tmp_path / "trained" / "model").mkdir(parents=True)
+    rundir.write_json(tmp_path / "trained" / "model" / "model.json", {"metrics": {"test": {"image_auroc": 0.9}}})
+    monkeypatch.setattr(bench, "made", lambda config, echo: (asked.append(config.name), tmp_path / "trained")[1])
+    for code in ("first", "first", "second"):
+        monkeypatch.setattr(bench, "code", lambda code=code: code)
+        assert bench.anomaly(kind, TrainAnomaly(seed=4), silent) == dict.fromkeys(bench.FIGURES) | dict(image_auroc=90.0, reused=False)
+    assert asked == ["sets-kind-4-first", "sets-kind-4-first", "sets-kind-4-second"]
+
+
+def test_any_change_of_what_makes_a_figure_is_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "anomaly").mkdir()
+    (tmp_path / "anomaly" / "learn.py").write_text("STEPS = 1")
+    monkeypatch.setattr(bench, "BACKEND", tmp_path)
+    first = bench.code()
+    (tmp_path / "other.py").write_text("")
+    assert bench.code() == first
+    (tmp_path / "anomaly" / "learn.py").write_text("STEPS = 2")
+    assert bench.code() != first
+
+
+def test_the_program_is_all_that_the_recipe_takes_from_the_methods() -> None:
+    """Modules of the layers that make defects, features and maps, as far as imports lead from the recipe."""
+    listed = {path for pattern in bench.SOURCES for path in bench.BACKEND.glob(pattern)}
+    assert all(list(bench.BACKEND.glob(pattern)) for pattern in bench.SOURCES)
+    for path in listed:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[:2] in ([["backend", k] for k in METHODS]):
+                names = [node.module, *(f"{node.module}.{n.name}" for n in node.names)]
+                files = [bench.BACKEND.parent / f"{name.replace('.', '/')}.py" for name in names]
+                assert not {f for f in files if f.exists()} - listed, path
 
 
 def test_a_failure_is_the_runs_own_sentence(data_folder: Path) -> None:
@@ -100,6 +137,7 @@ def test_the_mean_is_of_what_was_told() -> None:
     rows = {"a": {**none, "image_auroc": 90.0}, "b": {**none, "image_auroc": 95.0, "aupro": 70.0}}
     assert bench.mean(rows) == {**none, "image_auroc": 92.5, "aupro": 70.0}
     assert bench.line("a", rows["b"]).split() == ["a", "95.0", "70.0"] and len(bench.line("a", none)) <= len(bench.titles())
+    assert bench.line("a", rows["b"] | dict(reused=True)).split() == ["a", "95.0", "70.0", "reused"]
     assert bench.line(bench.SOURCE, bench.PUBLISHED).split() == ["arXiv", "2604.19240", "98.4", "98.3"]
 
 
@@ -118,6 +156,7 @@ def test_a_table_of_every_category_beside_what_was_published(data_folder: Path, 
     told = json.loads(again.stdout.splitlines()[-1])
     assert sorted(p.name for p in rundir.find("train-anomaly")) == made                            # nothing was trained anew
     assert set(told["categories"]) == {"one", "two"} and told["published"]["image_auroc"] == 98.4
+    assert all(f["reused"] for f in told["categories"].values())
     assert told["mean"]["pixel_ap"] == pytest.approx(np.mean([f["pixel_ap"] for f in told["categories"].values()]), abs=0.01)
 
 
@@ -139,4 +178,4 @@ def test_piped_through_the_published_scorer(data_folder: Path, tmp_path: Path) -
     scored = subprocess.run([sys.executable, str(SHARED / "score" / "score_anomaly.py"), str(tmp_path / "maps"), str(kind), str(listing)],
                             check=True, capture_output=True, text=True)
     theirs = json.loads(scored.stdout)
-    assert figures == pytest.approx({k: theirs[k] for k in figures}, abs=0.1)
+    assert {k: figures[k] for k in bench.FIGURES} == pytest.approx({k: theirs[k] for k in bench.FIGURES}, abs=0.1)

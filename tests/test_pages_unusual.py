@@ -85,14 +85,16 @@ def shown(at: AppTest) -> list[str]:
 # --- training --------------------------------------------------------------------------------------------------------------------
 
 
-def good_only(n: int = 60, val: int = 0, synthetic: int = 0, tested: int = 0) -> None:
-    """A dataset of good pictures without a label: n to train on, then those of val, synthetic ones, and ones in train and test."""
+def good_only(n: int = 60, val: int = 0, synthetic: int = 0, tested: int = 0, near: str = "") -> None:
+    """A dataset of good pictures without a label: n to train on, then those of val, synthetic ones, and ones in train and test. `near`:
+    splits of further pictures that nearly equal one another."""
     def row(k: int, split: str, origin: str = "real") -> dict[str, Any]:
         return dict(snapshot_id="g" * 16, image_id=f"{k:064x}", file_name=f"{split}-{k}.png", split=split, origin=origin, parent="",
                     generator_run="", width=64, height=48, group_id="", phash=f"{k:016x}")
 
     rows = [row(k, "train" if k < n else "val") for k in range(n + val)] + [row(1000 + k, "train", "synthetic") for k in range(synthetic)]
     rows += [row(2000 + k, split) for k in range(tested) for split in ("train", "test")]
+    rows += [row(3000 + k, split) | dict(group_id="near") for k, split in enumerate(near.split())]
     head = dict(snapshot_id="g" * 16, name="Good parts", layout="images", created_at=datetime.now(UTC), classes=[], seed=0,
                 splits_from="drawn", images=n, labels=0, refused=0)
     made = run("import", jobs.Import(path="/x", name="Good parts").to_json(), snapshots=[head], snapshot_images=rows, result={})
@@ -134,6 +136,14 @@ def test_as_many_good_pictures_as_the_recipe_takes(data_folder: Any, train: int,
     at = page("training", kind="anomaly", dataset="g" * 16)
     assert any(b.label == "Start training" for b in at.button) is enough
     assert (f"it takes {2 if val else 4}" in said(at)) is not enough
+
+
+@pytest.mark.parametrize(("near", "expected"), [("train train test", (9, 4)), ("train val", (9, 5)), ("val test", (9, 4)),
+                                                ("train train", (11, 4)), ("train val test", (9, 4))])
+def test_near_duplicates_are_counted_as_the_recipe_counts_them(data_folder: Any, near: str, expected: tuple[int, int]) -> None:
+    good_only(9, val=4, near=near)
+    ingest()
+    assert anomaly_form.good("g" * 16, jobs.results.revision()) == expected
 
 
 def test_what_a_set_without_labels_is_good_for(data_folder: Any) -> None:

@@ -140,26 +140,35 @@ def made(data: snapshot.Snapshot, denoiser_folder: Path, run: Path | None = None
 
 def test_a_pool_holds_good_pictures_drawn_again(good: snapshot.Snapshot, folder: Path) -> None:
     found = pool.load(made(good, folder, count=17))
-    assert found.images.shape == (17, 32, 32, 1) and found[0].shape == (32, 32, 3) and len(found) == 17
+    assert found.changes.shape == (17, 32, 32, 1) and found.changes.dtype == np.int16 and len(found) == 17
     parents = {p.image_id: p for p in sources.good(good)}
     assert set(found.parents) == set(parents), "each comes before any comes again"
     assert all(i in found.of(parent) for i, parent in enumerate(found.parents))
     originals = np.stack([pool.stretched(opened(parents[i]), 32) for i in found.parents])
-    rest = np.roll(originals, 1, 0)
-    off, other = (np.abs(found.images.astype(int) - images).mean() for images in (originals, rest))
+    again = np.stack([found.drawn_again(i, np.repeat(one, 3, 2)) for i, one in enumerate(originals)])
+    assert again.shape == (17, 32, 32, 3) and again.dtype == np.uint8
+    off, other = (np.abs(again - images.astype(int)).mean() for images in (originals, np.roll(originals, 1, 0)))
     assert 1 < off < other
+
+
+def test_a_grey_change_leaves_colours_alone() -> None:
+    changes = np.array([[[[40]]], [[[-40]]]], np.int16)
+    found = pool.Pool(changes, ["a", "b"], {})
+    picture = np.array([[[100, 120, 150]]], np.uint8)
+    assert found.drawn_again(0, picture).tolist() == [[[140, 160, 190]]] and found.drawn_again(1, picture).tolist() == [[[60, 80, 110]]]
+    assert found.drawn_again(0, np.full((1, 1, 3), 250, np.uint8)).tolist() == [[[255] * 3]]
 
 
 def test_the_denoiser_sees_pictures_at_the_scale_it_has_learned(good: snapshot.Snapshot, folder: Path, tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither stretched nor enlarged, and mirrored up to multiples of 8; reduced only where its side asks for it."""
     seen = list[torch.Tensor]()
-    monkeypatch.setattr(pool, "perturb", lambda denoiser, x, generators, **_: (seen.append(x), x)[1])
+    monkeypatch.setattr(pool, "perturb", lambda denoiser, x, generators, **_: (seen.append(x), -x)[1])
     chosen = sources.good(good)[:1]
     found = pool.load(made(good, folder, seed=21, count=1, good=chosen, imgsz=96))
     before = opened(chosen[0])
     assert torch.equal(seen[0], pictures.to_tensor(pictures.padded(before, 48, 64))[None])
-    assert np.array_equal(found.images[0], pool.stretched(before, 96)), "the margin is gone"
+    assert np.abs(found.changes[0] - (255 - 2 * pool.stretched(before, 96).astype(int))).max() <= 1, "the margin is gone"
     shutil.copytree(folder, tmp_path / "denoiser")
     rundir.write_json(tmp_path / "denoiser" / "head.json", rundir.read_json(folder / "head.json") | dict(side=30, key="smaller"))
     made(good, tmp_path / "denoiser", seed=21, count=1, good=chosen, imgsz=96)
@@ -175,7 +184,7 @@ def test_pictures_of_one_size_share_a_forward(good: snapshot.Snapshot, monkeypat
 
 def test_a_killed_pool_goes_on_to_the_same(good: snapshot.Snapshot, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "FORWARD", 2 * 48 * 64)                     # a plate of 44 by 60, padded
-    whole = pool.load(made(good, folder, seed=7)).images.copy()
+    whole = pool.load(made(good, folder, seed=7)).changes.copy()
     monkeypatch.setattr(rundir, "artifacts", lambda kind: iter(()))
     run, steps = rundir.create("train-anomaly", {}), list[int]()
 
@@ -187,7 +196,7 @@ def test_a_killed_pool_goes_on_to_the_same(good: snapshot.Snapshot, folder: Path
     with pytest.raises(KeyboardInterrupt):
         made(good, folder, run, killed, seed=7)
     again = pool.load(made(good, folder, run, killed, seed=7))
-    assert steps == [0, 2, 2, 4] and np.abs(again.images.astype(int) - whole).max() <= 1
+    assert steps == [0, 2, 2, 4] and np.abs(again.changes - whole).max() <= 1
     assert not (run / "perturbing").exists()
 
 

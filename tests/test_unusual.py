@@ -18,11 +18,12 @@ from backend import rundir
 from backend.config import Import, Inspect
 from backend.data import images, importer, snapshot
 from backend.errors import ConfigError, NotFoundError
+from backend.evaluation import looks
 from backend.inspection import anomaly_engine, heat, inspect
 from backend.inspection.keeping import Keeper
 from backend.jobs import house, results
 from backend.records import Filters, inspection_ids, pack_map, unpack_map
-from backend.store import decisions, engineering, queries
+from backend.store import comparison, decisions, engineering, labels, queries
 from backend.store.database import Database
 from backend.store.ingest import forget, ingest, rebuild
 from tests import small_anomaly, tiny_model
@@ -254,6 +255,35 @@ def test_the_queue_of_disagreements(filled: Database) -> None:
     assert queries.review_queue(filled, "real", 30, "disagreement")["anomaly_score"].tolist() == [2.5]
     with pytest.raises(ConfigError):
         queries.review_queue(filled, "real", 30, "odd")
+
+
+def test_scores_of_two_models_are_compared_by_their_limits(db: Database) -> None:
+    """One tells of thousands, the other of tenths; a third has no limit, so it comes last; a person's limit counts before the model's."""
+    for model_id, threshold in (("a1", 1000.0), ("a2", 0.2), ("a3", None)):
+        anomaly_model(model_id, threshold)
+    scored([1100.0, 3000.0], model_id="a1")
+    scored([0.25, 0.75], model_id="a2")
+    scored([50.0], model_id="a3")
+    ingest(db)
+    assert queries.images(db, Filters(), "oddest")["anomaly_score"].tolist() == [0.75, 3000.0, 0.25, 1100.0, 50.0]
+    assert queries.images(db, Filters(), "oddest", limit=2, offset=1)["anomaly_score"].tolist() == [3000.0, 0.25]
+    assert queries.review_queue(db, "real", 30, "disagreement")["anomaly_score"].tolist() == [0.75, 3000.0, 0.25, 1100.0]
+    found = {row.file_name: row.inspection_id for row in queries.images(db, Filters()).itertuples()}
+    assert [found[n] for n in labels.waiting(db, "real", "unusual", 9)["file_name"]] == queries.review_queue(
+        db, "real", 30, "disagreement")["inspection_id"].tolist()
+    plant.decide("policy", product="", class_name="unusual", action="reject", threshold=500.0, model_id="a1", min_side=0)
+    ingest(db)
+    assert queries.images(db, Filters(), "oddest")["anomaly_score"].tolist() == [3000.0, 0.75, 1100.0, 0.25, 50.0]
+
+
+def test_a_training_of_an_anomaly_model_is_a_look_but_no_detectors_training(db: Database) -> None:
+    run = rundir.create("train-anomaly", {"name": "Odd"})
+    head = dict(model_id="a1", name="Odd", dataset="d", snapshot_id="s1", classes=["unusual"], thresholds={})
+    looks.count(run, 1, looks.described(head, "T"), {"val": {}, "test": {"a.png": [], "b.png": [("spot", [1.0, 1.0, 2.0, 2.0])]}})
+    plant.finish(run)
+    ingest(db)
+    assert comparison.looks(db, "T")[["model_id", "name", "images", "good_images"]].to_numpy().tolist() == [["a1", "Odd", 2, 1]]
+    assert comparison.scored_runs(db).empty
 
 
 def test_a_batch_with_and_without_an_anomaly_model(filled: Database) -> None:

@@ -44,23 +44,26 @@ class Training:
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
         torch.set_num_threads(cores())
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
-        learning = [*net.student.parameters(), *(net.head.parameters() if config.loss != "cosine" else ())]
-        self.optimizer = torch.optim.AdamW(learning, config.learning_rate, weight_decay=DECAY)
+        learning: list[nn.Module] = [net.student, *([net.head] if config.loss != "cosine" else [])]
+        self.optimizer = torch.optim.AdamW([dict(params=list(m.parameters())) for m in learning], config.learning_rate, weight_decay=DECAY)
         self.step, self.seconds = 0, 0.0
+        self.defects = dict(wanted=0, drawn=0, seen=0)           # images to have one, tries, images that have one
         self.told: dict[str, deque[float]] = {}
         if not self._take_up():
             net.measure(self._good())
 
     def advance(self) -> dict[str, float]:
         """One optimiser step; its losses."""
-        began, rng = time.monotonic(), np.random.default_rng([self.config.seed, self.step])
-        batch = self.surface.batch(rng, self.config.batch)
+        began = time.monotonic()
+        batch = self.surface.batch((self.config.seed, self.step), self.config.batch)
+        self._count(batch)
         found = self._losses(batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         self.optimizer.zero_grad()
         torch.stack(list(found.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], 1.0)
+        for group in self.optimizer.param_groups:                # each by itself: a steep head is no reason to slow the student
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
         self.optimizer.step()
         self.step += 1
         self.seconds += time.monotonic() - began
@@ -90,10 +93,11 @@ class Training:
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses that this phase minimises, by the names of their curves.
 
-        The student learns from cosine alone wherever there is one: with the head's gradient, ten times as strong at first, it
-        learns to mark defects rather than to know what is normal.
+        The student learns from cosine alone wherever there is one, unless `coupled`: with the head's gradient, ten times as strong at
+        first, it learns to mark defects rather than to know what is normal.
         """
         phase, half = self.phase, len(batch.clean) // 2
+        through = self.config.coupled or self.config.loss == "segmentation"
         self.net.student.train(phase != "head")
         clean, shown = self._pixels(batch.clean), self._pixels(batch.shown)                      # (B, 3, S, S)
         with torch.autocast(shown.device.type, torch.bfloat16, enabled=self.bf16):
@@ -107,7 +111,7 @@ class Training:
             if self.config.loss != "segmentation" and phase != "head":
                 found["cosine_loss"] = losses.cosine(wanted, told)
             if self.config.loss != "cosine" and phase != "student":
-                logit = self.net.head(seen, told if self.config.loss == "segmentation" else [m.detach() for m in told]).float()
+                logit = self.net.head(seen, told if through else [m.detach() for m in told]).float()
                 found |= self._segmentation(logit, batch.mask)
         return found
 
@@ -130,12 +134,21 @@ class Training:
 
     # ---- what is kept
 
+    def _count(self, batch: Batch) -> None:
+        for name, of in (("wanted", batch.tries > 0), ("drawn", batch.tries), ("seen", batch.mask.any((1, 2)))):
+            self.defects[name] += int(of.sum())
+
+    def told_of_defects(self) -> dict[str, Any]:
+        """How many defects were drawn; the share of them that nobody would see, and of the images that stayed good for want of another."""
+        wanted, drawn, seen = (self.defects[k] for k in ("wanted", "drawn", "seen"))
+        return dict(drawn=drawn, unseen=round(1 - seen / max(1, drawn), 4), stayed_good=round(1 - seen / max(1, wanted), 4))
+
     def recent(self, last: int = CURVE) -> dict[str, float]:
         return {name: round(float(np.mean(list(told)[-last:])), 5) for name, told in self.told.items()}
 
     def save(self) -> None:
         buffer = io.BytesIO()
-        torch.save(dict(step=self.step, seconds=self.seconds, told={n: list(t) for n, t in self.told.items()},
+        torch.save(dict(step=self.step, seconds=self.seconds, told={n: list(t) for n, t in self.told.items()}, defects=self.defects,
                         net=own(self.net), optimizer=self.optimizer.state_dict()), buffer)
         rundir.write_bytes(self.scratch / "checkpoint.pt", buffer.getvalue())
 
@@ -145,7 +158,7 @@ class Training:
             saved = torch.load(path, map_location=self.device, weights_only=True)
             self.net.load_state_dict(saved["net"], strict=False)
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.seconds = saved["step"], saved["seconds"]
+            self.step, self.seconds, self.defects = saved["step"], saved["seconds"], saved["defects"]
             self.told = {name: deque(told, maxlen=CURVE) for name, told in saved["told"].items()}
         return path.exists()
 
@@ -173,7 +186,7 @@ def fit(training: Training, run_dir: Path, report: Any) -> None:
 
 def preview(training: Training, run_dir: Path) -> None:
     """`<run>/samples.png`: image, the same with a defect, its mask, what the network says of it. Always the same four."""
-    batch = training.surface.batch(np.random.default_rng([training.config.seed, 2**31]), 2 * PREVIEWS)
+    batch = training.surface.batch((training.config.seed, 2**31), 2 * PREVIEWS)
     training.net.eval()
     with torch.inference_mode():
         cosine, logit = training.net(training._pixels(batch.shown))

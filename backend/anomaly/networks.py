@@ -1,8 +1,11 @@
 """The asymmetric pair: a frozen teacher that knows images, a student from scratch that knows only what is normal here, and a
-head that reads where they differ. Method: arXiv 2604.19240; the student's shape after DeSTSeg (CVPR 2023), section 3.
+head that reads where they differ. Method: arXiv 2604.19240; the student's shape after DeSTSeg (CVPR 2023), section 3, but for one thing:
+its decoder has U-Net skips at strides 4, 8 and 16, DeSTSeg's has none.
 
 The teacher is a trunk without decoder; the student an encoder–decoder that is to give the teacher's features of the *undamaged*
-image, so that on a defect the two disagree. Stands between the extractors and training; calibration and the bundle take
+image, so that on a defect the two disagree. Skips let a student of a quarter of DeSTSeg's size keep fine surfaces apart; they also make
+it easier to carry a defect through, which only training on damaged images teaches it not to do. Nobody has measured here which weighs
+more. Stands between the extractors and training; calibration and the bundle take
 `AnomalyNet` whole. Knows nothing of data, losses or thresholds.
 """
 
@@ -100,7 +103,8 @@ def distance(seen: Tensor, told: Tensor) -> Tensor:
     """1 - cosine of standardised features (B, C, h, w): (B, 1, h, w).
 
     Both get one more coordinate, constant and as long as a typical feature: a standardised feature near the average has no
-    direction but noise, and on an even surface nearly all are. Our choice; without it paper is as anomalous as its spots.
+    direction but noise, and on an even surface nearly all are. Our choice, made on the pictures that figures are told of; without it
+    paper is as anomalous as its spots.
     """
     width = float(seen.shape[1])
     dot = (seen * told).sum(1, keepdim=True) + width
@@ -126,7 +130,7 @@ class Residual(nn.Module):
 
 
 class Student(nn.Module):
-    """Encoder to stride 32, decoder back to stride 4, and a 1×1 reader for each of the teacher's levels."""
+    """Encoder to stride 32, decoder with skips back to stride 4, and a 1×1 reader for each of the teacher's levels."""
 
     def __init__(self, widths: Sequence[int], grids: Sequence[int]) -> None:
         super().__init__()
@@ -154,8 +158,9 @@ class Head(nn.Module):
     """Where teacher and student disagree in a way that defects do: logit (B, 1, S/4, S/4).
 
     Reads products of the two (DeSTSeg, section 3.3), normalised as for the cosine, whose sum they are; their differences, since
-    products with a student that knows little yet say little; and the distance. From coarse to fine. It sees no feature by
-    itself: what a made defect looks like is to be learned as little as possible, that something is there as well as possible.
+    products with a student that knows little yet say little; and the distance. From coarse to fine. No feature is handed to it by
+    itself, so that it rather learns that something is there than what a made defect looks like. It is a bias, not a bar: product and
+    difference of two numbers give both, but for a common sign, and a head that is trained long enough can read features from them.
     """
 
     def __init__(self, widths: Sequence[int], grids: Sequence[int]) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 from backend import rundir
 from backend.config import TrainAnomaly, TrainDiffusion
+from backend.data.normals import divided
 from backend.data.snapshot import Picture, Snapshot
 from backend.diffusion import ddpm
 from backend.errors import ConfigError
 from backend.synthesis import pool
 
+SEED = 0                 # of which images are perturbed, and how
 PERTURBED = dict(steps=10, depth=500, variance=1.0, start="image")           # as `synthesize` makes them
 STEPS = 2                # of training take about as long as one perturbed image (2.4 and 1.2 core seconds): for the progress only
 
@@ -46,25 +48,41 @@ class Plan:
 
 def denoiser(config: TrainAnomaly, data: Snapshot, run_dir: Path, plan: Plan, reused: dict[str, str]) -> Path | None:
     """The one that is named, else one of these settings, by whichever run, else a new one. Raises ConfigError, NotFoundError."""
-    if config.source not in ("ddpm", "mixed") and config.teacher != "ddpm":
+    if not diffuses(config):
         return None
+    known = len(divided(data)[0])            # what `good` stands for, which it has not always: once near-duplicates of test were in it
     if config.denoiser:
-        return _noted("denoiser", _named(config.denoiser, data), run_dir, reused)
+        return _noted("denoiser", _named(config.denoiser, data, known), run_dir, reused)
     lesson = TrainDiffusion(dataset=data.snapshot_id, name=config.name, preset=config.preset, steps=config.diffusion_steps,
                             precision=config.precision, good=True)
-    if found := rundir.find_artifact("denoiser", key=ddpm.key(lesson, data.snapshot_id)):
+    if found := rundir.find_artifact("denoiser", key=ddpm.key(lesson, data.snapshot_id), images=known):
         return _noted("denoiser", found, run_dir, reused)
     ddpm.make(lesson, data, run_dir, plan.stage("diffusion", lesson.steps or ddpm.PRESETS[lesson.preset].steps))
     return run_dir / "denoiser"
 
 
-def _named(name: str, data: Snapshot) -> Path:
+def diffuses(config: TrainAnomaly) -> bool:
+    """Does it take a diffusion model?"""
+    return config.source in ("ddpm", "mixed") or config.teacher == "ddpm"
+
+
+def _named(name: str, data: Snapshot, known: int) -> Path:
     """One that knows neither labelled defects nor held-out images: else the model would learn from both, through its pictures."""
     found = ddpm.find(name, data, good=True)
-    if not rundir.read_json(found / "head.json").get("good"):
+    head = rundir.read_json(found / "head.json")
+    if not head.get("good"):
         raise ConfigError(f"The diffusion model {name!r} was not trained on good images only: it may have learned labelled defects, or "
                           "images that the threshold is set by. Name one that was trained with the setting 'good', or none.")
+    if head.get("images") != known:
+        raise ConfigError(f"The diffusion model {name!r} has learned from {head.get('images')} images, and {known} are good and resemble "
+                          "none of val or test: an earlier version did not leave those out. Train it again, or name none.")
     return found
+
+
+def marked(config: TrainAnomaly, train: list[Picture]) -> list[int]:
+    """Which of these images a pool would have, whether or not one is made: those that defects of one source alone lie on."""
+    ids = {p.image_id for p in pool.chosen_of(train, config.perturbed, SEED)}
+    return [i for i, p in enumerate(train) if p.image_id in ids]
 
 
 def perturbed(config: TrainAnomaly, data: Snapshot, train: list[Picture], maker: Path | None, run_dir: Path, plan: Plan,
@@ -73,7 +91,7 @@ def perturbed(config: TrainAnomaly, data: Snapshot, train: list[Picture], maker:
     if maker is None or config.source not in ("ddpm", "mixed"):
         return None
     found = pool.make(maker, data, run_dir, plan.stage("perturbing", STEPS * config.perturbed), count=config.perturbed,
-                      imgsz=config.imgsz, seed=0, good=train, **PERTURBED)           # type: ignore[arg-type]
+                      imgsz=config.imgsz, seed=SEED, good=train, **PERTURBED)           # type: ignore[arg-type]
     return _noted("perturbed", found, run_dir, reused)
 
 

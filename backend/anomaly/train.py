@@ -4,8 +4,9 @@
                        ├─► training (`learn`): last step's weights, nothing is chosen
                        └─► held-out good images, with drawn defects ─► calibration ─► bundle ─► one look at test
 
-Labelled defects are never learned from; test is scored once, through the artifact that will be deployed. Killed and resumed
-it goes on from the last checkpoint. Until it is done, what it writes lies in `<run>/training-anomaly`. Knows nothing of jobs.
+Labelled defects are never learned from; test is scored once, through the artifact that will be deployed, and that look is counted.
+Killed and resumed it goes on from the last checkpoint. Until it is done, what it writes lies in `<run>/training-anomaly`. Knows
+nothing of jobs.
 """
 
 import shutil
@@ -24,15 +25,17 @@ from backend.anomaly.corrupt import Surface, drawn
 from backend.anomaly.networks import AnomalyNet
 from backend.config import TrainAnomaly
 from backend.data import images, snapshot
-from backend.data.normals import divided
+from backend.data.normals import divided, left_out
 from backend.data.snapshot import Picture, Snapshot
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.evaluation import anomaly as evaluation
+from backend.evaluation import looks
 from backend.inspection.anomaly_engine import stretched
 from backend.synthesis import pool
 from backend.teacher.extractors import extractor
 
-FORMAT = 1
+FORMAT = 2               # what a training does; part of its key
+IMPLIED = ("dataset", "denoiser", "preset", "diffusion_steps")       # the snapshot and the keys of artifacts say it
 DRAWN = 96               # drawn defects that calibration is chosen by
 SCORED = 300             # held-out images and drawn defects that the bundle is scored on
 RULE = "last step's weights; score and weights of the maps by held-out good images and drawn defects; threshold by held-out good images"
@@ -40,8 +43,8 @@ RULE = "last step's weights; score and weights of the maps by held-out good imag
 
 def run(config: TrainAnomaly, run_dir: Path, report: Any) -> dict[str, Any]:
     check_settings(config)
-    data = snapshot.read(rundir.find_snapshot(config.dataset))
-    return make(config, data, run_dir, report)
+    found = rundir.find_snapshot(config.dataset)
+    return make(config, snapshot.read(found), rundir.test_set_id(found), run_dir, report)
 
 
 def check_settings(config: TrainAnomaly) -> None:
@@ -53,11 +56,22 @@ def check_settings(config: TrainAnomaly) -> None:
         raise ConfigError("Two phases need both losses: the first trains the student by cosine, the second the head by segmentation.")
     if config.phases == "two" and config.steps < 2:
         raise ConfigError("Two phases need at least two steps.")
+    if config.coupled and (config.phases == "two" or config.loss != "both"):
+        raise ConfigError("Only where both losses are learned jointly is there anything to couple.")
+    if config.overlap != "dice" and config.loss == "cosine":
+        raise ConfigError("With cosine alone nothing is segmented: there is no term beside focal loss to choose.")
+    if not stages.diffuses(config) and (config.denoiser or config.diffusion_steps is not None):
+        raise ConfigError(f"Defects of {config.source} take no diffusion model: name none, and no steps of one.")
+    if config.denoiser and config.diffusion_steps is not None:
+        raise ConfigError("The diffusion model that is named is used as it is: give no steps of a new one.")
 
 
-def make(config: TrainAnomaly, data: Snapshot, run_dir: Path, report: Any) -> dict[str, Any]:
+def make(config: TrainAnomaly, data: Snapshot, test_set_id: str, run_dir: Path, report: Any) -> dict[str, Any]:
     """Train, calibrate, deploy and score. Returns what the run's result says, also of a run that was killed with all of it done."""
-    train, held = divided(data)
+    train, held = divided(data, config.near_duplicates)
+    if near := left_out(data):
+        print(f"{near} good images nearly equal one of val or test and are {'learned from' if config.near_duplicates else 'left out'}.",
+              flush=True)
     scratch, reused = run_dir / "training-anomaly", dict[str, str]()
     try:
         # what the defects need: a denoiser and its perturbed images, unless they are there
@@ -80,7 +94,7 @@ def make(config: TrainAnomaly, data: Snapshot, run_dir: Path, report: Any) -> di
         torch.manual_seed(config.seed)
         net = AnomalyNet(extractor(config.teacher, denoiser), config.loss)
         surface = Surface(known, [p.image_id for p in train], config.source, pool.load(perturbed) if perturbed else None,
-                          config.flips, config.foreground)
+                          config.flips, config.foreground, stages.marked(config, train))
         training = learn.Training(config, net, surface, scratch)
         learn.fit(training, run_dir, report)
 
@@ -96,9 +110,12 @@ def make(config: TrainAnomaly, data: Snapshot, run_dir: Path, report: Any) -> di
 
         # one look at test, and at what was held out
         head["metrics"] = dict(val=_on_held_out(bundle, normals, defects), test=_on_test(bundle, data, config.steps, report))
+        if head["metrics"]["test"]:
+            looks.count(run_dir, 1, looks.described(head, test_set_id), {split: looks.truth(data, split) for split in looks.SPLITS})
         rundir.write_json(bundle / "model.json", head)
         seconds = dict(training=round(training.seconds, 1), scoring=round(time.monotonic() - began, 1))
         result = summary(config, data, head, training, len(train), len(held), reused, seconds)
+        print(_seen(result["defects"]), flush=True)
     except torch.OutOfMemoryError as problem:
         raise ResourceError(f"Out of memory with {config.batch} images of {config.imgsz} px a step. "
                             "Choose a smaller batch or image size.") from problem
@@ -116,8 +133,9 @@ def make(config: TrainAnomaly, data: Snapshot, run_dir: Path, report: Any) -> di
 
 
 def key_of(config: TrainAnomaly, snapshot_id: str, artifacts: Sequence[Path]) -> str:
-    """What the model follows from."""
-    settings = {k: v for k, v in config.to_json().items() if k not in ("dataset", "denoiser")}
+    """What the model follows from; settings that nothing asks for do not count."""
+    unused = {"overlap"} if config.loss == "cosine" else set[str]()
+    settings = {k: v for k, v in config.to_json().items() if k not in {*IMPLIED, *unused}}
     return rundir.key_of(kind="anomaly", format=FORMAT, snapshot_id=snapshot_id,
                          artifacts=[rundir.read_json(f / "head.json")["key"] for f in artifacts], **settings)
 
@@ -173,8 +191,15 @@ def summary(config: TrainAnomaly, data: Snapshot, head: dict[str, Any], training
     return dict(name=config.name, model_id=head["model_id"], dataset=head["dataset"], snapshot_id=data.snapshot_id, images=train,
                 held_out=held, steps=training.step, **test, threshold=head["thresholds"].get("unusual"),
                 threshold_refused=head.get("threshold_refused", ""), reused=reused, losses=training.recent(),
+                near_duplicates=left_out(data), defects=training.told_of_defects(),
                 seconds=seconds["training"], scoring_seconds=seconds["scoring"],
                 seconds_per_step=round(seconds["training"] / training.step, 3))
+
+
+def _seen(defects: dict[str, Any]) -> str:
+    """Of pixels: features are not asked (see `corrupt`)."""
+    return (f"Of {defects['drawn']:,} made defects {defects['unseen']:.1%} could not be seen and were drawn again; "
+            f"{defects['stayed_good']:.1%} of the images that were to have one stayed good.")
 
 
 def _keep_weights(scratch: Path, run_dir: Path, key: str, net: AnomalyNet, head: dict[str, Any], result: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ SELECT r.run_id, r.recipe, r.plant, r.created_at AS began_at, r.config, r.result
        l.test_set_id, l.run_id AS looked_in, l.images, l.good_images, l.boxes
 FROM runs r LEFT JOIN models m ON m.run_id = r.run_id AND m.kind = 'detector' LEFT JOIN own ON own.run_id = r.run_id
 LEFT JOIN looks l ON l.model_id = coalesce(m.model_id, own.model_id) AND l.split = 'test'
-WHERE r.state = 'completed' AND r.recipe NOT IN ('score', 'demo-model') AND coalesce(m.model_id, own.model_id) IS NOT NULL
+WHERE r.state = 'completed' AND r.recipe NOT IN ('score', 'demo-model', 'train-anomaly') AND coalesce(m.model_id, own.model_id) IS NOT NULL
 QUALIFY row_number() OVER (PARTITION BY r.run_id ORDER BY l.run_id = r.run_id DESC NULLS LAST, l.looked_at DESC, l.run_id DESC) = 1
 """
 _RUNS = f"""

@@ -20,11 +20,17 @@ from backend.store.database import Cursor, Database
 from backend.store.lines import AHEAD
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# Scores of two anomaly models share no scale, so how odd a picture is, is told in limits: that of its model and product, in force now, as
+# a person or the model set it. Where nothing is above a limit, or the limit is not above nothing, scores follow after the rest. Limits
+# are looked up for what is unusual only, a few per cent of the rows. Names with _ are none of facts' columns.
+_LOOKED = "SELECT DISTINCT plant, product, anomaly_model_id AS model_id FROM facts WHERE is_unusual"
+_LIMIT = ("(SELECT threshold FROM (SELECT plant AS _plant, product AS _product, model_id AS _model, threshold "
+          f"FROM ({judging.unusual_rules(_LOOKED)})) WHERE _plant = plant AND _product = product AND _model = anomaly_model_id)")
+_ODDEST = f"anomaly_score / nullif(greatest({_LIMIT}, 0), 0) DESC NULLS LAST, anomaly_score DESC NULLS LAST"
 ORDERS = {"newest": "captured_at DESC", "surest": "top_confidence DESC NULLS LAST, captured_at DESC",
-          "unsure": "margin ASC NULLS LAST, captured_at DESC",
-          "oddest": "anomaly_score DESC NULLS LAST, captured_at DESC"}
+          "unsure": "margin ASC NULLS LAST, captured_at DESC", "oddest": f"{_ODDEST}, captured_at DESC"}
 # Kinds of doubt that are worth a person's look, and which comes first.
-DOUBTS = {"doubtful": ("margin IS NOT NULL", "margin"), "disagreement": ("is_unusual AND NOT is_defective", "anomaly_score DESC")}
+DOUBTS = {"doubtful": ("margin IS NOT NULL", "margin"), "disagreement": ("is_unusual AND NOT is_defective", _ODDEST)}
 
 _COUNTS = "sum(units)::BIGINT AS inspected, sum(defective)::BIGINT AS defective, sum(defects)::BIGINT AS defects"
 _UNUSUAL_ROWS = """

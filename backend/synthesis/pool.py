@@ -1,8 +1,10 @@
 """Perturbed images kept in advance, since a training cannot wait for a denoiser in every step: `<run>/perturbed`.
 
-Each is a good train picture as the denoiser draws it again (`perturb`), at the scale that it has learned, and only then stretched
-to a square. Stands between the denoiser and the training of an anomaly model, which cuts masks out of these. Goes on where a
-killed run left it; one made from the same inputs is used again. Knows nothing of masks.
+Of each, what changes when the denoiser draws a good train picture again (`perturb`), at the scale that it has learned, and only then
+stretched to a square. The difference is kept, not the image: added to the picture itself, it leaves alone what the denoiser never saw,
+its colours where the denoiser is grey and its finest grain where it was scaled. Stands between the denoiser and the training of an
+anomaly model, which cuts masks out of these. Goes on where a killed run left it; one made from the same inputs is used again. Knows
+nothing of masks.
 """
 
 import shutil
@@ -26,25 +28,25 @@ from backend.synthesis import sources
 from backend.synthesis.perturb import perturb
 from backend.teacher.source import Rows
 
-FORMAT = 2                  # of the artifact; part of its key
-PIXELS = "perturbed.u8"
+FORMAT = 3                  # of the artifact; part of its key
+PIXELS = "changes.i2"
 FORWARD = 150_000           # pixels in one forward on a CPU; sixteen times that on a GPU
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Perturbed images, and of which good picture each is one."""
+    """What drawing a picture again changes in it, and which good picture each comes from."""
 
-    images: np.ndarray               # uint8 (n, S, S, C) of a file; C is 1 or 3
+    changes: np.ndarray              # int16 (n, S, S, C) of a file; C is 1 or 3
     parents: list[str]               # image ids
     head: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.parents)
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        """uint8 (S, S, 3)."""
-        return np.repeat(self.images[i], 3, 2) if self.images.shape[3] == 1 else np.array(self.images[i])
+    def drawn_again(self, i: int, picture: np.ndarray) -> np.ndarray:
+        """The picture that number i comes from, uint8 (S, S, 3), as the denoiser would have it; what is grey is added to all three."""
+        return np.clip(picture + self.changes[i], 0, 255).astype(np.uint8)
 
     def of(self, image_id: str) -> list[int]:
         """Which of them come from this picture."""
@@ -54,7 +56,7 @@ class Pool:
 def load(folder: Path) -> Pool:
     head = rundir.read_json(folder / "head.json")
     shape = (len(head["parents"]), head["imgsz"], head["imgsz"], head["channels"])
-    return Pool(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape), list(head["parents"]), head)
+    return Pool(np.memmap(folder / PIXELS, np.int16, "r", shape=shape), list(head["parents"]), head)
 
 
 def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, count: int, imgsz: int, steps: int, depth: int,
@@ -73,7 +75,7 @@ def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, c
     scratch = rundir.bound(run_dir / "perturbing", key)
     try:
         (folder := scratch / "perturbed").mkdir(exist_ok=True)
-        rows = Rows(folder / PIXELS, scratch / "rows", (imgsz, imgsz, denoiser.channels), "|u1")
+        rows = Rows(folder / PIXELS, scratch / "rows", (imgsz, imgsz, denoiser.channels), "<i2")
         _fill(rows, denoiser.to(torch_device()), chosen, about, report)
         head = dict(key=key, name=denoiser.head["name"], dataset=data.head["name"], snapshot_id=data.snapshot_id,
                     denoiser=denoiser.head["key"], channels=denoiser.channels, parents=[p.image_id for p in chosen], **about)
@@ -89,12 +91,16 @@ def make(denoiser_folder: Path, data: Snapshot, run_dir: Path, report: Any, *, c
 
 
 def _parents(data: Snapshot, good: Sequence[Picture] | None, count: int, seed: int) -> list[Picture]:
-    """`count` pictures by chance, every one before any comes again."""
-    known = sorted(sources.good(data) if good is None else good, key=lambda p: p.image_id)
+    known = sources.good(data) if good is None else good
     if not known:
         raise ConfigError(f"The dataset {data.head['name']!r} has no good train images: each carries a box. "
                           "Import images of good parts too.")
-    rng = np.random.default_rng(seed)
+    return chosen_of(known, count, seed)
+
+
+def chosen_of(good: Sequence[Picture], count: int, seed: int) -> list[Picture]:
+    """`count` pictures by chance, every one before any comes again: those that a pool holds, whether or not one is made."""
+    known, rng = sorted(good, key=lambda p: p.image_id), np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(known)) for _ in range(-(-count // len(known)))])[:count]
     return [known[i] for i in order]
 
@@ -108,7 +114,7 @@ def _fill(rows: Rows, denoiser: ddpm.Denoiser, chosen: list[Picture], about: dic
         height, width = _room(chosen[some.start], side)
         before = pictures.to_tensor(np.stack([pictures.padded(k, height, width) for k in known]))     # (b, C, H, W)
         found = pictures.to_pixels(perturb(denoiser, before, [generator(about["seed"], i) for i in some], **settings))
-        rows.put(some.start, np.stack([stretched(f[:k.shape[0], :k.shape[1]], about["imgsz"]) for f, k in zip(found, known, strict=True)]))
+        rows.put(some.start, np.stack([_change(k, f[:k.shape[0], :k.shape[1]], about["imgsz"]) for f, k in zip(found, known, strict=True)]))
 
 
 def _batches(chosen: Sequence[Picture], side: int, first: int) -> Iterator[range]:
@@ -129,6 +135,11 @@ def _room(picture: Picture, side: int) -> tuple[int, int]:
 
 def _opened(picture: Picture) -> Image.Image:
     return images.decode(picture.path.read_bytes(), picture.file_name)
+
+
+def _change(before: np.ndarray, after: np.ndarray, side: int) -> np.ndarray:
+    """Of uint8 (h, w, C) both, stretched: int16 (S, S, C)."""
+    return stretched(after, side).astype(np.int16) - stretched(before, side)
 
 
 def stretched(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ What the recipe refuses, or would leave without a limit, is said before the hour
 import dataclasses
 import math
 
+import pandas as pd
 import streamlit as st
 
 from backend import jobs
@@ -15,7 +16,7 @@ from pages.components import form, text, words
 MAIN = ("steps", "false_rejects", "imgsz")
 ADVANCED = [f.name for f in dataclasses.fields(jobs.TrainAnomaly) if f.name not in ("dataset", "name", *MAIN)]
 LEAST = 4                # good pictures in the train split, two of which are kept aside, where val has none; else 2: as the recipe counts
-MOST = 2_000             # pictures kept aside, as the recipe counts
+MOST = 2_000             # pictures kept aside, as the recipe counts; the setting allows no share that takes more
 ALL = 2**31              # rows of a dataset: no limit
 ENOUGH = 3               # a share r takes 3 / r good pictures kept from training, as the recipe counts
 
@@ -37,13 +38,21 @@ def config(dataset: str, name: str) -> jobs.TrainAnomaly | None:
 
 @st.cache_data(max_entries=50, show_spinner=False)
 def good(dataset: str, revision: int) -> tuple[int, int]:
-    """Real pictures without a label in train and in val, each once, val before train, none that stands in the test split too.
-    `revision`: the store's, so that two numbers are kept between reruns and not the rows they are counted in."""
+    """Real pictures without a label in train and in val, each once, val before train, none that stands in the test split too or nearly
+    equals one that is judged by. `revision`: the store's, so that two numbers are kept between reruns and not the rows they are
+    counted in."""
     rows = jobs.results.dataset_images(dataset, limit=ALL)
     tested = set(rows.loc[rows["split"] == "test", "image_id"])
     plain = rows[(rows["boxes"] == 0) & (rows["origin"] == "real") & ~rows["image_id"].isin(tested)]
     val = set(plain.loc[plain["split"] == "val", "image_id"])
-    return len(set(plain.loc[plain["split"] == "train", "image_id"]) - val), len(val)
+    train = plain[(plain["split"] == "train") & ~plain["image_id"].isin(val)]
+    return _apart(train, rows, "val", "test"), _apart(plain[plain["split"] == "val"], rows, "test")
+
+
+def _apart(of: pd.DataFrame, rows: pd.DataFrame, *splits: str) -> int:
+    """How many of these pictures nearly equal none in these splits."""
+    groups = set(rows.loc[rows["split"].isin(splits), "group_id"]) - {""}
+    return int(of.loc[~of["group_id"].isin(groups), "image_id"].nunique())
 
 
 def divided(train: int, val: int) -> tuple[int, int]:
