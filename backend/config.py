@@ -341,6 +341,11 @@ class Synthesize(Config):
                         "the newest adapted to this dataset, else the newest surface prior.")
     strength: float = _f(0.5, "How far a picture is noised before the prior draws it again: 0 keeps it, 1 forgets it.", low=0.02, high=1.0)
     guidance: float = _f(2.0, "How strictly the prior keeps to the words; 1 is without guidance.", low=1.0, high=30.0)
+    apart: str = _f("", "Adapted prior whose images held apart are no parents here either, by name or run, so that sets of several priors "
+                        "have equal parents and are measured against equal images; empty: those of the prior that draws alone.",
+                    advanced=True)
+    same_class: bool = _f(False, "Paste into good images and images of the same class alone, so that each made one is of one class as a "
+                                 "whole; off: into those of other classes too, where these have no room.", advanced=True)
     prompt: str = _f("", "Words for the prior; empty: those it knows the class by.", advanced=True)
     denoiser: str = _f("", "Diffusion model of this dataset, by name or run; empty: the newest, first one of good images only.",
                        advanced=True)
@@ -356,6 +361,8 @@ class Synthesize(Config):
     foreground: bool = _f(False, "Keep masks to the object, found by its brightness; off: the whole image is surface.", advanced=True)
     imgsz: int = _f(256, "Larger pictures are scaled down to this longer side, in pixels.", low=32, high=2048, advanced=True)
     seed: int = _f(0, "Seed of parents, masks and noise.", low=0, high=2**31 - 1, advanced=True)
+    again: str = _f("", "Attempts of an earlier set to make once more from the same pictures, in place of a count: JSON, its seed and "
+                        'their numbers class by class, {"seed": 0, "attempts": {"scratch": [3, 7]}}; empty: none.', advanced=True)
 
 
 @dataclass(frozen=True)
@@ -365,7 +372,7 @@ class MeasureSynthesis(Config):
     name: str = _f("", "Name of the measurement; empty: that of the set.")
     synthetic: str = _f("", "Synthetic set, by name or run.")
     extractor: str = _f("efficientnet-lite0", "Feature network: efficientnet-lite0, ddpm (the dataset's own diffusion model), timm:NAME or "
-                                              "torchvision:NAME where their weights are on disk.", advanced=True)
+                                              "torchvision:NAME (inception_v3, say) where their weights are on disk.", advanced=True)
     detector: str = _f("", "Detector that looks at the labels, by name or id; empty: none.", advanced=True)
     seed: int = _f(0, "Seed of the subsets.", low=0, high=2**31 - 1, advanced=True)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from backend import rundir
@@ -20,9 +21,9 @@ from backend.config import AdaptPrior, Import, Synthesize
 from backend.data import importer, snapshot
 from backend.data.marks import Box
 from backend.data.snapshot import Picture
-from backend.errors import Canceled, ConfigError, InputError
+from backend.errors import Canceled, ConfigError, InputError, NotFoundError
 from backend.jobs.report import Reporter
-from backend.synthesis import by_prior
+from backend.synthesis import by_prior, lots, synthesize
 from backend.synthesis.prior import adapt, examples, lora, material, stable, steps, tokens
 from tests import plates
 from tests.squares import one_core
@@ -236,6 +237,26 @@ def test_what_was_held_apart_is_no_parent(both: SimpleNamespace, lined: snapshot
     assert set.union(*parents.values()) == set(both.head["learned"]) and both.head["held"]
 
 
+def test_what_another_prior_held_apart_is_no_parent_either(both: SimpleNamespace, base: Path, lined: snapshot.Snapshot) -> None:
+    """So a set of a prior that is not adapted has the same parents, and is measured against the same pictures."""
+    run = rundir.create("synthesize", {})
+    head = rundir.read_json(base / "head.json")
+    settings = Synthesize(dataset="lined", name="s", method="prior", prior=head["key"], apart=both.run.name, count=2, steps=2)
+    method = by_prior.ByPrior(settings, lined)
+    learned, held = set(both.head["learned"]), set(both.head["held"])
+    assert {p.image_id for known in method.of_class.values() for p in known.parents} == learned
+    assert method.keys["apart"] == both.head["key"] != by_prior.ByPrior(replace(settings, apart=""), lined).keys.get("apart")
+    synthesize.run(settings, run, plates.silent)
+    told = rundir.read_json(run / "synthetic" / "head.json")
+    lot = lots.lots(told, lined, known := lots.learned(told, lined), 0)[0]
+    assert known.ids == learned and {p.image_id for p in lot.reference} <= held and {p.image_id for p in lot.known} <= learned
+    other = replace(lined, head=lined.head | dict(snapshot_id="o" * 16))
+    with pytest.raises(ConfigError, match="'a' was adapted to 'lined', or to another state of it, so what it held apart"):
+        by_prior.also_apart(both.run.name, other)
+    with pytest.raises(NotFoundError, match="no adapted prior called 'nobody'"):
+        by_prior.also_apart("nobody", lined)
+
+
 def test_a_class_whose_own_pictures_are_all_held_apart_is_drawn_from_what_else_shows_it(both: SimpleNamespace,
                                                                                         lined: snapshot.Snapshot) -> None:
     """Else there would be no picture to take a turn. Where none at all is left, that is said."""
@@ -280,6 +301,24 @@ def test_the_velocity_is_the_target_where_the_checkpoint_tells_it(tmp_path: Path
     assert torch.allclose(errors, (signal.sqrt() * noise - (1 - signal).sqrt() * latents).square().mean(1), atol=1e-5)
 
 
+def test_what_is_drawn_says_by_which_weights(both: SimpleNamespace, base: Path, lined: snapshot.Snapshot, tmp_path: Path) -> None:
+    """The key is of settings, and another machine may learn other weights with them. The files say themselves what they were learned on."""
+    base_hash = stable.load(base).base_hash
+    for file in (tokens.FILE, lora.FILE):
+        with safe_open(both.folder / file, "pt") as opened:
+            assert opened.metadata()["base"] == base_hash
+    prior = stable.open_prior(stable.find(both.run.name, lined))
+    assert prior.adapter_hash == both.head["hash"] == adapt.hash_of(both.folder) != ""
+    for p in both.folder.iterdir():
+        (tmp_path / p.name).write_bytes(p.read_bytes())
+    state = load_file(tmp_path / tokens.FILE)
+    save_file({k: v + 1e-3 for k, v in state.items()}, tmp_path / tokens.FILE)
+    other = adapt.apply(stable.load(base), tmp_path)
+    assert other.adapter_key == prior.adapter_key and other.adapter_hash != prior.adapter_hash
+    method = by_prior.ByPrior(Synthesize(dataset="lined", name="s", method="prior", prior=both.run.name), lined)
+    assert method.open()["prior"]["adapter_hash"] == method._about("words")["adapter_hash"] == prior.adapter_hash
+
+
 def test_another_base_is_refused(both: SimpleNamespace, base: Path) -> None:
     other = stable.load(tiny_surface("other prior", seed=1))
     with pytest.raises(ConfigError, match="'a' was adapted from another prior, 'tiny prior'.*'other prior'"):
@@ -322,8 +361,16 @@ def test_what_an_adapter_adds_is_not_lost_to_rounding(base: Path, short: Path, t
     assert differing(opened.unet, stable.load(base, precision="bf16").unet), "the adapter is seen"
 
 
-def test_checkpointing_changes_nothing(short: Path) -> None:
-    plain, twice = (load_file(folder / lora.FILE) for folder in (short, adapted(checkpointing=True)))
+def test_checkpointing_changes_nothing(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But how often blocks are computed: the flag does something."""
+    blocks, checkpoint = list[Any](), torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", lambda block, *args, **how: blocks.append(block) or checkpoint(
+        block, *args, **how))
+    adapted(space="lora", lora_steps=1)
+    assert not blocks
+    folder = adapted(checkpointing=True)
+    assert len(blocks) > 12, "some in each of six steps"
+    plain, twice = (load_file(f / lora.FILE) for f in (short, folder))
     assert all(torch.allclose(v, twice[k], atol=1e-5) for k, v in plain.items())
 
 

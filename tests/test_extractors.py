@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from backend import rundir
 from backend.diffusion import ddpm, features
 from backend.errors import ConfigError
+from backend.synthesis import looks
 from backend.teacher import extractors
 from backend.teacher.extractors import extractor
 
@@ -216,6 +218,24 @@ def test_weights_that_are_a_program_are_refused(hub: Path) -> None:
     torch.save(Path("/"), hub / Path(torchvision.models.ResNet18_Weights.DEFAULT.url).name)
     with pytest.raises(ConfigError, match="cannot be read"):
         extractor("torchvision:resnet18")
+
+
+def test_inception_may_look_where_maps_at_about_these_strides_do(hub: Path) -> None:
+    """Its sides do not halve evenly, and it takes no picture below 75 px; its pictures have the mean and deviation of its own training."""
+    torch.manual_seed(0)
+    network = torchvision.models.inception_v3(weights=None, init_weights=False, transform_input=True).eval()
+    torch.save(network.state_dict(), hub / Path(torchvision.models.Inception_V3_Weights.DEFAULT.url).name)
+    with pytest.raises(ConfigError, match="no feature maps at a quarter"):
+        extractor("torchvision:inception_v3")
+    found, given = extractor("torchvision:inception_v3", exact=False), images(1, 96)
+    stages, mean, std = [network.Conv2d_3b_1x1, network.Mixed_5d, network.Mixed_6e], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    normal = (given - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+    for got, wanted in zip(found(given), heard(network, stages, normal), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+    assert found.widths == (80, 288, 768)
+    eye = looks.Eye(found)
+    assert eye._kind([np.zeros((90, 70, 3), np.uint8)]).shape == (1, sum(found.widths))
+    assert np.isfinite(eye._layout([np.zeros((90, 70, 3), np.uint8)])).all()
 
 
 def test_a_network_without_maps_at_these_strides_is_refused(hub: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from backend import jobs, rundir
-from pages.components import synthesis_figures, synthesis_form, synthesis_pictures, synthesis_priors, synthesis_quality
+from pages.components import synthesis_figures, synthesis_form, synthesis_pictures, synthesis_priors, synthesis_quality, synthesis_search
 from pages.components import synthesis_means as means_of
 from tests.test_pages_engineering import NASTY, button, ingest, model, page, picture, run, said
 
@@ -282,17 +282,25 @@ def test_those_marked_are_made_again_with_the_next_seed(made: str) -> None:
     button(at, "Make 2 again").click().run()
     config = submitted("synthesize")
     assert [config[k] for k in ("count", "seed", "name", "method", "class_name")] == [2, 1, "Steel pasted again", "paste", "pits"]
+    numbers = [item["attempt"] for item in jobs.synthetic(made)["items"][:2]]
+    assert json.loads(config["again"]) == dict(seed=0, attempts=dict(pits=numbers))
     assert param(at, "set") == jobs.recent(limit=1)[0].run_id
     whole = jobs.synthetic(made)
     third = synthesis_form.again(whole, whole["items"][:1])
     assert (third.seed, third.name) == (2, "Steel pasted again 2"), "no two of a kind have the same seed"
 
 
-def test_all_kinds_stay_all_kinds_when_those_marked_differ(data_folder: Any) -> None:
+def test_those_of_each_kind_are_made_again_and_no_others(data_folder: Any) -> None:
+    """Two scratches and a pit, and not one of each kind in turn; marked once more, those that they stem from."""
     made = jobs.synthetic(made_set(dataset(), class_name=""))
-    made["items"][0]["class_name"] = "scratch"
-    assert synthesis_form.again(made, made["items"][:2]).class_name == ""
-    assert synthesis_form.again(made, made["items"][1:3]).class_name == "pits"
+    for item, kind, number in zip(made["items"], ("scratch", "pits", "scratch", "pits"), (4, 2, 7, 9), strict=False):
+        item |= dict(class_name=kind, attempt=number)
+    config = synthesis_form.again(made, made["items"][:3])
+    assert json.loads(config.again) == dict(seed=0, attempts=dict(scratch=[4, 7], pits=[2])) and config.count == 3
+    later = made | dict(settings=config.to_json(), items=[made["items"][0] | dict(seed=config.seed, attempt=0, again=4)])
+    assert json.loads(synthesis_form.again(later, later["items"]).again) == dict(seed=0, attempts=dict(scratch=[4]))
+    old = [dict(class_name="pits", attempt=None)] * 2
+    assert json.loads(synthesis_form.again(made, old).again)["attempts"] == dict(pits=[0, 1]), "as many, where nobody knows which"
 
 
 def test_what_is_known_of_a_picture_is_told_and_escaped(data_folder: Any) -> None:
@@ -361,7 +369,8 @@ def rundir_parents(run_id: str) -> list[str]:
 def figures(class_name: str, kid: float | None, low: float, high: float, chance: float, **more: Any) -> dict[str, Any]:
     """A row as `measure-synthesis` gives it; without a distance where `kid` is None."""
     row = dict(class_name=class_name, made=20, reference=12, why="", kid=kid, low=low, high=high, floor=1.0, floor_low=-4.0, floor_high=6.0,
-               chance=chance, diversity=0.8, copied=0.2, of_parent=0.9, **more)
+               chance=chance, diversity=0.8, copied=0.2, of_parent=0.9, distances=[0.1, 0.2, 0.3, 0.4, 0.5],
+               real_distances=[0.25, 0.31, 0.4, 0.55, 0.7], **more)
     without = dict.fromkeys(("low", "high", "floor", "floor_low", "floor_high", "chance"))
     return row if kid is not None else row | without | dict(why="The dataset has no train image with such a defect to compare with.")
 
@@ -402,7 +411,7 @@ def test_what_was_measured_is_told_in_words(made: str) -> None:
     assert "That is meant here" in whole, "a pasted picture is its parent, but for the defect"
     assert "differ 80 % as much as real ones" in whole and "No detector looked" in whole
     assert [m.value for m in at.metric] == ["12.0", "20 %", "80 %", "–"]
-    assert "made from it · 0.40" in whole
+    assert "made from it · 0.40 · 0.10 apart, real ones 0.31 to 0.55" in whole
     assert [i.proto.imgs[0].alt for i in at.get("image")] == ["000000.png beside the real picture it is most like"]
     assert any("too small" in w.value for w in at.warning)
 
@@ -411,7 +420,10 @@ def test_copies_of_what_was_drawn_anew_are_a_fault() -> None:
     drawn = dict(method="prior", start="image")
     assert "More strength" in synthesis_quality.copies(dict(copied=0.3), drawn).replace("more strength", "More strength")
     assert "meant here" in synthesis_quality.copies(dict(copied=0.3), dict(method="prior", start="inpaint"))
-    assert synthesis_quality.copies(dict(copied=0.02), drawn).endswith("it is 1 %.")
+    assert synthesis_quality.copies(dict(copied=0.02), drawn).endswith("it would be about 1.0 %.")
+    few = dict(copied=0.125, copied_chance=0.12, copying=False)
+    assert synthesis_quality.copies(few, drawn).endswith("it would be about 12 %."), "no fault where few real pictures set the limit"
+    assert "They teach" in synthesis_quality.copies(few | dict(copying=True), drawn)
     assert "could not" in synthesis_quality.copies(dict(copied=None), drawn)
 
 
@@ -423,18 +435,19 @@ def test_what_the_detector_found_stands_beside_real_pictures() -> None:
     told = " ".join(synthesis_quality.said(result, {}))
     assert "Steel 1 finds 60 % of the made labels; of real ones it finds 80 %" in told
     table = synthesis_quality.table(rows)
+    assert table["Apart"].tolist()[0] == "0.20 to 0.40" and table["Real ones apart"].tolist()[0] == "0.31 to 0.55"
     assert table["Labels found"].tolist() == ["50 %", "70 %", "–"] and table["Interval"].tolist()[0] == "8.0 to 16.0"
 
 
 # --- settings searched ----------------------------------------------------------------------------------------------------------
 
-def searched() -> str:
+def searched(**asked: Any) -> str:
     rows = [dict(strength=s, guidance=g, steps=n, class_name="pits", kid=10 * s + g, low=1.0, high=9.0, copied=0.5 if s < 0.4 else 0.01,
                  diversity=1.0) for s in (0.3, 0.5) for g in (1.0, 2.0) for n in (10, 20)]
     best = next(r for r in rows if (r["strength"], r["guidance"], r["steps"]) == (0.5, 1.0, 10))
-    result = dict(name="Steel", dataset="Steel", snapshot_id=SNAPSHOT, prior="Steel", adapter="k", images=8, rows=rows, settings=rows,
+    result = dict(name="Steel", dataset="Steel", snapshot_id=SNAPSHOT, prior="Steel", adapter="k" * 16, images=8, rows=rows, settings=rows,
                   best=best, nearest=rows[0], floor={}, warnings=[])
-    return run("search-synthesis", jobs.SearchSynthesis(dataset=SNAPSHOT, name="Steel settings").to_json(), result=result)
+    return run("search-synthesis", jobs.SearchSynthesis(dataset=SNAPSHOT, name="Steel settings", **asked).to_json(), result=result)
 
 
 def test_settings_are_searched_and_taken_over(data_folder: Any) -> None:
@@ -453,6 +466,45 @@ def test_settings_are_searched_and_taken_over(data_folder: Any) -> None:
     assert at.slider(key="make_guidance_1.0").value == 1.0
     button(at, "Make 60 pictures").click().run()
     assert [submitted("synthesize")[k] for k in ("strength", "guidance", "steps")] == [0.5, 1.0, 10]
+
+
+def test_what_was_searched_for_something_else_does_not_count(data_folder: Any) -> None:
+    """Neither as the best so far nor in the form: another prior, or another kind."""
+    dataset()
+    prior()
+    known = adapter()
+    means = means_of.of(SNAPSHOT, "Steel")
+    found = searched(class_name="pits")
+    other = searched()
+    rundir.write_json(rundir.run_path(other) / "result.json", jobs.status(other).result | dict(adapter="o" * 16))
+    assert synthesis_search.key_of(means, known) == "k" * 16 and synthesis_search.key_of(means, "surface prior") == ""
+    assert [r.run_id for r in synthesis_search.found(means, "k" * 16, "pits")] == [found]
+    assert synthesis_search.found(means, "k" * 16, "") == [] == synthesis_search.found(means, "", "pits")
+    at = page("synthesis", preset="like", learn=found)
+    at.button(key=f"use_{found}").click().run()
+    assert at.selectbox(key=f"make_kind_{SNAPSHOT}").value == "pits" and at.slider(key="make_guidance_1.0").value == 1.0
+    at.selectbox(key=f"make_kind_{SNAPSHOT}").select("scratch").run()
+    assert "were searched for pits with the prior Steel; here the usual ones stand" in said(at)
+    assert at.slider(key="make_guidance_2.0").value == 2.0
+
+
+def test_where_all_settings_copy_the_one_that_copies_least_is_starred() -> None:
+    """As the recipe has it, and not the nearest of them."""
+    rows = [dict(kid=1.0, copied=0.9, copying=True), dict(kid=5.0, copied=0.4, copying=True), dict(kid=4.0, copied=0.4, copying=True)]
+    assert synthesis_search.best_of(rows) is rows[2]
+    assert synthesis_search.best_of([*rows, few := dict(kid=9.0, copied=0.12, copying=False)]) is few
+    assert synthesis_search.best_of([dict(kid=1.0, copied=0.9), old := dict(kid=2.0, copied=0.01)]) is old, "of an older search"
+
+
+def test_a_label_that_the_detector_missed_is_marked_and_can_be_asked_for(made: str) -> None:
+    measured = measurement(made, [figures("pits", 12.0, 8.0, 16.0, 4.0)], detector="Steel 1")
+    rundir.write_json(rundir.run_path(measured) / "quality" / "head.json", dict(labels={
+        "000000.png": [True], "000001.png": [True, False], "000003.png": [False]}))
+    at = page("synthesis", set=made, show="missed")
+    assert "1 of 2" in said(at) and param(at, "picture") == "000001.png" and "Label missed" in said(at)
+    at.segmented_control(key="made_show").set_value("all").run()
+    assert "of 5" in said(at)
+    assert synthesis_quality.missed(made) == {"000000.png": 0, "000001.png": 1, "000003.png": 1}
 
 
 def test_the_map_has_a_cell_for_each_setting(data_folder: Any) -> None:

@@ -1,5 +1,6 @@
 """Copy-paste: what is cut out, how it fits, that no seam is left, and that labels say where it came to lie."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -275,6 +276,32 @@ def test_without_good_pictures_free_regions_take_them(boxed: snapshot.Snapshot) 
         assert np.array_equal(after[window], before[window]), "what was there stays"
         assert [a["category_id"] for a in labels["annotations"] if a["image_id"] == number] \
             == [labels["categories"][[c["name"] for c in labels["categories"]].index(b[0])]["id"] for b in boxes]
+
+
+def test_where_each_picture_is_to_show_one_class_none_goes_into_another_s(boxed: snapshot.Snapshot) -> None:
+    """A classifier calls a picture what covers most of it: a spot set into a picture of another class would teach it the wrong name."""
+    few = [p for p in boxed.pictures if p.split == "train" and "hole" in p.classes][1:]
+    data = snapshot.Snapshot(boxed.head, [p for p in boxed.pictures if p not in few], boxed.images, boxed.labels)
+    methods = [by_paste.ByPaste(Synthesize(dataset="boxed", name="s", method="paste", same_class=same), data) for same in (False, True)]
+    scenes = [list(m._scenes(np.random.default_rng(0), m.donors["hole"][0][0], "hole")) for m in methods]
+    assert {c for p in scenes[0] for c in p.classes} == {"blob"} and not scenes[1], "a single picture of the class has no scene"
+    found = made(boxed, count=8, same_class=True)
+    shown = {p.image_id: p.classes for p in boxed.pictures}
+    assert len(found.head["items"]) == 8 and all(shown[i["parent"]] == {i["class_name"]} for i in found.head["items"])
+
+
+def test_what_is_made_again_has_its_kinds_and_donors_and_another_chance(outlined: snapshot.Snapshot) -> None:
+    """Two holes and a blob are asked for again, not one of each kind in turn."""
+    first = made(outlined)
+    kinds = [[i for i in first.head["items"] if i["class_name"] == c] for c in ("hole", "blob")]
+    marked = [*kinds[0][:2], kinds[1][2]]
+    told = json.dumps(dict(seed=0, attempts=dict(hole=[i["attempt"] for i in kinds[0][:2]], blob=[kinds[1][2]["attempt"]])))
+    second = made(outlined, count=3, seed=7, again=told)
+    assert second.result["classes"] == {"hole": 2, "blob": 1} and {i["seed"] for i in second.head["items"]} == {7}
+    assert sorted((i["class_name"], i["donor"], i["again"]) for i in second.head["items"]) \
+        == sorted((i["class_name"], i["donor"], i["attempt"]) for i in marked)
+    before, after = ({(f.folder / i["file"]).read_bytes() for i in f.head["items"]} for f in (first, second))
+    assert not before & after
 
 
 def test_a_class_alone_is_made_as_among_others(outlined: snapshot.Snapshot) -> None:

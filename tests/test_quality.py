@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,16 @@ def test_chance_is_what_splits_of_real_pictures_reach() -> None:
     assert measures.chance(real, 30, 20) == limit and measures.chance(real, 10, 8) > limit > measures.chance(real, 90, 90)
 
 
+@pytest.mark.parametrize("size, other, n", [(60, 12, 28), (60, 8, 32), (60, 28, 40)])
+def test_chance_from_few_pictures_is_that_of_the_sizes_asked_for(size: int, other: int, n: int) -> None:
+    """As many as are made and compared with there are none to split: what smaller samples reach is brought to these sizes."""
+    rng = np.random.default_rng(8)
+    reached = np.array([measures.kid(drawn(size, rng), drawn(other, rng)).value for _ in range(400)])
+    limits = [measures.chance(drawn(n, rng), size, other, i) for i in range(12)]
+    above = np.mean([(reached > limit).mean() for limit in limits])
+    assert 0.03 < above < 0.09 and 0.75 < np.mean(limits) / np.quantile(reached, measures.LEVEL) < 1.25
+
+
 def test_a_mean_of_estimates_is_surer_than_each() -> None:
     found = measures.mean([measures.Estimate(1.0, 0.7, 1.4), measures.Estimate(2.0, 1.6, 2.3)])
     assert (found.value, found.low, found.high) == (1.5, pytest.approx(1.25), pytest.approx(1.75))
@@ -164,6 +175,29 @@ def test_planted_copies_are_found(how: str, eye: looks.Eye, learned: SimpleNames
     found = measures.copies(seen.layout, learned.turned, learned.looks.layout, range(40), range(40))
     assert found.copied.tolist() == [True] * 6 + [False] * 6
     assert found.which[:6].tolist() == list(range(6)) and len(found.real) == 40
+
+
+@pytest.mark.parametrize("real", [8, 24, 40, 150])
+def test_so_many_count_as_copies_where_none_is_one(real: int) -> None:
+    """Distances of real pictures and of new ones from one distribution: the share below the limit is the one told; the test holds."""
+    rng, found = np.random.default_rng(real), list[measures.Counted]()
+    for _ in range(1500):
+        distances = rng.normal(size=real + 48)
+        told = measures.Copies(distances[real:], np.zeros(48), distances[:real], float(np.quantile(distances[:real], measures.COPIED)))
+        found.append(told.counted)
+    share = np.mean([c.share for c in found])
+    assert abs(share - found[0].chance) < 5 * np.std([c.share for c in found]) / 1500**0.5
+    assert found[0].chance == pytest.approx({8: 0.119, 24: 0.049, 40: 0.034, 150: 0.016}[real], abs=0.001)
+    assert np.mean([measures.copying([c]) for c in found]) < 0.06
+    assert np.mean([measures.copying(found[i:i + 6]) for i in range(0, 1500, 6)]) < 0.09
+
+
+def test_copies_are_too_many_where_chance_makes_fewer() -> None:
+    assert not measures.copying([measures.Counted(12, 48, 8)]) and measures.copying([measures.Counted(12, 48, 400)])
+    assert measures.copying([measures.Counted(44, 48, 8)]) and not measures.copying([measures.Counted(20, 1000, 1000)])
+    assert measures.copying([measures.Counted(14, 48, 40)] * 6) and not measures.copying([measures.Counted(14, 48, 40), *[
+        measures.Counted(0, 48, 40)] * 5]), "all classes together"
+    assert not measures.copying([])
 
 
 def test_near_duplicates_among_real_pictures_do_not_hide_copies(learned: SimpleNamespace) -> None:
@@ -242,10 +276,11 @@ def test_a_class_counts_by_its_own_threshold() -> None:
     head = dict(name="n", model_id="m", classes=["crack", "pits"], imgsz=64, thresholds=dict(crack=0.3, pits=0.3))
     pictures = [(np.zeros((64, 64, 3), np.uint8), [["crack", 0, 0, 30, 60], ["pits", 0, 0, 30, 60]])]
     engine = Engine.of(head, lambda batch: raw)
-    assert labelled.checked(engine, pictures, "crack")["found"] == 1 and labelled.checked(engine, pictures, "pits")["found"] == 0
-    assert labelled.checked(engine, pictures, "dent")["labels"] == 0
+    crack, pits = (labelled.checked(engine, pictures, name) for name in ("crack", "pits"))
+    assert (crack.pictures, pits.pictures, crack.shares()["found"]) == ([[True]], [[False]], 1)
+    assert labelled.checked(engine, pictures, "dent").labels == 0
     strict = Engine.of(head | dict(thresholds=dict(crack=0.5)), lambda batch: raw)
-    assert labelled.checked(strict, pictures, "crack")["found"] == 0
+    assert labelled.checked(strict, pictures, "crack").found == 0
 
 
 # ---- the recipe
@@ -403,11 +438,36 @@ def test_a_detector_looks_at_labels_of_made_and_real_pictures(data: snapshot.Sna
     detector = plates.run_of("train-detector", lambda run: dict(made=str(tiny_model.bundle(
         run / "model", classes=["spots", "scratch", "dent"], thresholds={}))))
     folder = surfaces.kept(fresh(8), [item() for _ in range(8)], data)
-    _, result = measured(folder, detector="tiny")
+    run, result = measured(folder, detector="tiny")
     row = result["classes"][0]
-    assert row["labels"] == 8 and row["real_labels"] == 24 and 0 <= row["found"] <= row["centred"] <= 1
+    assert row["labels"] == 8 and row["real_labels"] == 2 and 0 <= row["found"] <= row["centred"] <= 1
     assert result["detector"] == "tiny" and result["found"] == row["found"] and "trained on another dataset" in result["warnings"][0]
+    answers = rundir.read_json(run / "quality" / "head.json")["labels"]
+    assert sorted(answers) == [f"{i:06d}.png" for i in range(8)] and row["found"] == np.mean([a for [a] in answers.values()])
     assert (detector / "model").exists()
+
+
+def test_a_detector_is_tried_on_real_pictures_that_it_has_not_learned_from(data: snapshot.Snapshot) -> None:
+    """Its own train images it knows by heart, and made ones would look wrong beside them."""
+    lot = lots.lots(dict(classes=["spots"], items=[item(file="0.png")]), data, lots.Learned(), 0)[0]
+    of_val = [p.image_id for p in data.by_split("val") if "spots" in p.classes]
+    def tried(snapshot_id: str, made_by: str = "r") -> tuple[list[str], list[str]]:
+        [real], warnings = lots.beside(dict(name="d", snapshot_id=snapshot_id), [lot], data, made_by)
+        assert not {p.image_id for p in real} & {p.image_id for p in data.by_split("test")}
+        return sorted(p.image_id for p in real), warnings
+
+    assert tried(data.snapshot_id) == (sorted(of_val), [])
+    assert tried("gone")[0] == sorted(of_val), "nobody knows what it learned from: the rest may be that"
+    half = [p for i, p in enumerate(data.pictures) if p.split != "train" or i % 2]
+    joined = [*half, replace(half[0], image_id="m" * 64, split="train", origin="synthetic", generator_run="r")]
+    run = plates.run_of("import", lambda run: snapshot.write(run, joined, data.classes, [], dict(name="half", layout="yolo", seed=0,
+                                                                                                   splits_from="folders")))
+    own = snapshot.read(run)
+    known = {p.image_id for p in half if p.split == "train"}
+    found, warnings = tried(own.snapshot_id)
+    assert found == sorted([*of_val, *(p.image_id for p in lot.reference if p.image_id not in known)]) and len(found) > len(of_val)
+    assert "on another state of this one" in warnings[0] and "has learned from pictures of this very set" in warnings[1]
+    assert len(tried(own.snapshot_id, made_by="another")[1]) == 1
 
 
 def test_what_is_missing_is_said(data: snapshot.Snapshot) -> None:

@@ -153,11 +153,21 @@ def test_canceling_in_the_middle_of_drawing_leaves_nothing(adapted: Path) -> Non
 
 
 def test_the_best_is_the_nearest_that_does_not_copy() -> None:
-    told = [dict(kid=k, copied=c) for k, c in ((1.0, 0.9), (5.0, 0.05), (9.0, 0.0))]
+    told = [dict(kid=k, copied=c, copying=many) for k, c, many in ((1.0, 0.9, True), (5.0, 0.12, False), (9.0, 0.0, False))]
     assert search.chosen(told) == (told[1], [])
-    best, warnings = search.chosen([dict(kid=1.0, copied=0.9), dict(kid=7.0, copied=0.4), dict(kid=5.0, copied=0.4)])
+    best, warnings = search.chosen([dict(kid=k, copied=c, copying=True) for k, c in ((1.0, 0.9), (7.0, 0.4), (5.0, 0.4))])
     assert best["kid"] == 5.0 and "fewest (40%)" in warnings[0]
-    assert search.chosen([dict(kid=3.0, copied=None), dict(kid=2.0, copied=None)])[0]["kid"] == 2.0
+    assert search.chosen([dict(kid=k, copied=None, copying=None) for k in (3.0, 2.0)])[0]["kid"] == 2.0
+
+
+def test_few_copies_of_a_small_class_are_no_fault_of_a_setting() -> None:
+    """Where 8 pictures are known 12 of 100 new ones count as copies, and often twice as many; beside 400 these are copies indeed."""
+    def row(beside: int, copied: float) -> dict[str, Any]:
+        return dict(kid=1.0, low=0.0, high=2.0, copied=copied, beside=beside, diversity=1.0)
+
+    few, many = (search._summed(search.Setting(0.5, 1, 10), [row(n, 0.25)], 48) for n in (8, 400))
+    assert (few["copying"], many["copying"], few["copied_chance"], many["copied_chance"]) == (False, True, 0.1189, 0.0124)
+    assert search._summed(search.Setting(0.5, 1, 10), [row(8, 0.75), row(400, 0.0)], 48)["copied"] == 0.375
 
 
 @pytest.mark.parametrize("more, words", [

@@ -79,6 +79,16 @@ def test_the_same_seed_draws_the_same_and_a_longer_list_begins_alike() -> None:
     assert [s.name for s in more].count(drawn.DEMO_NAME) == 2
 
 
+def test_no_plate_of_the_demo_s_datasets_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever seeds both have: its val and test pictures would be known to the prior."""
+    rendered, render = list[str](), drawn.demo.render
+    monkeypatch.setattr(drawn.demo, "render", lambda image_id: rendered.append(image_id) or render(image_id))
+    for seed in (0, 1):
+        list(drawn.surfaces(seed, 24))
+    assert len(set(rendered)) == 6
+    assert not set(rendered) & {i for seed in (0, 1, 2) for i in drawn.demo.training_set(900, seed)}
+
+
 @pytest.mark.parametrize("flaw", flaws.FLAWS)
 def test_a_defect_changes_its_box_and_little_else(flaw: str) -> None:
     """Against the same dice without a defect: most of what differs lies in the box."""

@@ -8,20 +8,23 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from diffusers import DDPMScheduler
 
 from backend.errors import ConfigError
 from backend.evaluation.scored import Scored, average_precision
+from backend.synthesis.prior import draw
 from tests.benchmarks import carry, settings, synthesis, synthesis_costs, tables
 from tests.benchmarks.distillation import remember
 from tests.benchmarks.record import SHARED
 from tests.benchmarks.sets import NEU, true_boxes
-from tests.benchmarks.synthesis_arms import PARTS, planned
+from tests.benchmarks.synthesis_arms import INPAINT, PARTS, planned
 from tests.benchmarks.synthesis_data import ALL_TILES, LEFT, RARE, ROLLED, STEEL, TAIL, TILES, TRAIN, cut, few, kind, listed
-from tests.benchmarks.synthesis_lab import BATCH, SHAPES, Lab, steps_of
+from tests.benchmarks.synthesis_lab import BATCH, DENOISING, GUIDANCE, SHAPES, STRENGTH, Lab, steps_of
 from tests.benchmarks.synthesis_record import Taken, compare
 from tests.benchmarks.synthesis_score import NEU_TEST, detected, distances
 
@@ -85,7 +88,7 @@ def test_no_prior_learns_from_the_dataset_it_is_for(part: str, arm: str) -> None
         if run.startswith("train-prior all but"):
             assert (TILES if part == "tail" else STEEL) not in config["datasets"].split(",") and config["drawn"] == CPU.drawn
         elif run.startswith("train-prior"):
-            assert arm.endswith("ddpm") and config["datasets"] == f"steel {arm.split('-')[0]} 3" and config["drawn"] == 0
+            assert arm.endswith("scratch") and config["datasets"] == f"steel {arm.split('-')[0]} 3" and config["drawn"] == 0
         elif part != "kid" and run.startswith(("adapt-prior", "synthesize", "train-diffusion")):
             first, *_, seed = config["dataset"].removesuffix(" boxed").split()
             assert first in ("steel", "tile") and seed == "3"
@@ -113,14 +116,29 @@ def test_made_pictures_cost_no_further_steps() -> None:
 
 def test_ratios_and_counts_are_those_that_arms_name() -> None:
     counts = {arm: next(c["count"] for r, c in planned(lab(), "recognition", arm).items() if r.startswith("synthesize"))
-              for arm in ("10-prior", "10-prior-1", "10-prior-4", "10-prior-8", "5-paste", "20-ddpm")}
-    assert counts == {"10-prior": 120, "10-prior-1": 60, "10-prior-4": 240, "10-prior-8": 480, "5-paste": 60, "20-ddpm": 240}
+              for arm in ("10-prior", "10-prior-1", "10-prior-4", "10-prior-8", "5-paste", "20-scratch")}
+    assert counts == {"10-prior": 120, "10-prior-1": 60, "10-prior-4": 240, "10-prior-8": 480, "5-paste": 60, "20-scratch": 240}
     starts = {arm: planned(lab(), "kid", arm)[f"synthesize kid {arm} 0"] for arm in PARTS["kid"].all}
     assert {a.split("-")[0]: c["start"] for a, c in starts.items()} == {"image": "image", "noise": "noise"}
     assert starts["image-prompt"]["prior"] == "all but steel" and starts["image-lora"]["prior"].endswith("lora")
-    assert len({(c["strength"], c["guidance"], c["steps"], c["count"]) for c in starts.values()}) == 1
+    assert {(c["strength"], c["guidance"], c["steps"], c["count"]) for c in starts.values()} == {(STRENGTH, GUIDANCE, DENOISING, 240)}
     inpaint = planned(lab(), "tail", "prior")["synthesize tail prior 0"]
     assert (inpaint["start"], inpaint["class_name"], inpaint["prior"]) == ("inpaint", TAIL, "tile 0 both")
+
+
+def test_arms_of_kid_share_parents_and_what_they_are_compared_with() -> None:
+    """Those of plain words too, which have no adapter that holds images apart; and no setting is searched on what is compared with."""
+    for arm in PARTS["kid"].all:
+        plan = planned(lab(), "kid", arm)
+        assert plan[f"synthesize kid {arm} 0"]["apart"] == "hot-rolled steel both" and "adapt-prior hot-rolled steel both" in plan
+        assert {c["held_out"] for run, c in plan.items() if run.startswith("adapt-prior")} == {0.4}
+        assert not any(run.startswith("search") for run in plan)
+
+
+def test_pasted_images_are_of_one_class_where_a_classifier_learns_from_them() -> None:
+    same = {(part, arm): next(c["same_class"] for r, c in planned(lab(), part, arm).items() if r.startswith("synthesize"))
+            for part, arm in EVERY if arm.endswith("paste")}
+    assert {part for part, _ in same if same[part, _]} == {"recognition"} and sum(same.values()) == 3
 
 
 def test_seeds_of_kid_are_the_generators_alone() -> None:
@@ -218,11 +236,11 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     monkeypatch.setattr(synthesis, "RESULTS", tmp_path)
     monkeypatch.setattr("tests.benchmarks.record.RESULTS", tmp_path)
     (tmp_path / CPU.folder).mkdir()
-    search = {"search-synthesis": dict(best=dict(strength=0.4, guidance=2.0, steps=20))}
     for arm, kid in (("image-both", 20.0), ("noise-both", 60.0)):
         for seed in (0, 1):
-            figures = {"kid": kid + seed, "low": kid - 5, "high": kid + 5, "copied": 0.1, "diversity": 0.9, "kid crazing": kid}
-            leave("kid", arm, seed, figures, **search)
+            figures = {"kid": kid + seed, "low": kid - 5, "high": kid + 5, "copied": 0.1, "copied_chance": 0.0176, "diversity": 0.9,
+                       "kid crazing": kid}
+            leave("kid", arm, seed, figures)
     for arm, skill in (("10-aug", 0.6), ("10-prior", 0.9), ("10-paste", 0.6)):
         for seed in range(4):
             taken = answers(tmp_path, skill, seed + int(100 * skill))
@@ -242,7 +260,8 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     assert "Aim of recognition: 10-prior above 10-aug by 5 points of accuracy; reached: +" in notes
     assert "Aim of detection: prior above plain by 0.03 of map50; not reached: +0 (+0 to +0), 1 seed." in notes
     assert "in some seeds: 10-prior 90; 10-paste 90." in notes and "in some seeds: prior 100." in notes
-    assert "strength 0.4, guidance 2." in notes and "recognition 10-aug 4" in notes and "kid image-both 2" in notes
+    assert "Strength 0.6 and guidance 2 in all arms" in notes and "where nothing is copied it is 0.018." in notes
+    assert "recognition 10-aug 4" in notes and "kid image-both 2" in notes
     assert "1,200 steps of 16 in every arm" in notes
     shown = tables.FORMS["synthesis"](written)
     assert "| image-both | 2 | 20.5 ± 0.7 | 0.100 ± 0.000 | 0.900 ± 0.000 | 20.0 ± 0.0 |" in shown
@@ -266,7 +285,7 @@ def test_a_record_of_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_cannot_be_measured_is_left_out() -> None:
     row = dict(class_name="crazing", kid=None, low=None, high=None, floor=None, copied=0.2, diversity=0.5)
-    assert distances(dict(kid=1.0, low=0.0, high=2.0, copied=0.2, of_parent=None, diversity=0.5, classes=[row])) == {
+    assert distances(dict(kid=1.0, low=0.0, high=2.0, copied=0.2, copied_chance=None, of_parent=None, diversity=0.5, classes=[row])) == {
         "kid": 1.0, "low": 0.0, "high": 2.0, "copied": 0.2, "diversity": 0.5, "copied crazing": 0.2, "diversity crazing": 0.5}
 
 
@@ -286,7 +305,15 @@ def test_who_finds_nothing_has_nothing(tmp_path: Path) -> None:
 def test_the_costs_follow_the_shape() -> None:
     told, longer = synthesis_costs.pieces(CPU), synthesis_costs.pieces(replace(CPU, classifier=2 * CPU.classifier))
     assert {n for n in told if longer[n] > told[n]} == {n for n in told if n.startswith("recognition")}
-    assert all(f"{part}, " in "".join(told) for part in PARTS) and "recognition, 10-ddpm" in synthesis_costs.estimated(CPU)
+    assert all(f"{part}, " in "".join(told) for part in PARTS) and "recognition, 10-scratch" in synthesis_costs.estimated(CPU)
+
+
+def test_drawing_costs_all_its_steps_whatever_the_strength() -> None:
+    """As the solver's own chain has them."""
+    prior = SimpleNamespace(schedule=DDPMScheduler(1000))
+    assert {len(draw.solver(prior, DENOISING, s).timesteps) for s in (STRENGTH, INPAINT, 1.0)} == {DENOISING}      # type: ignore[arg-type]
+    one, two = (synthesis_costs.pieces(replace(CPU, denoising=n))["kid, an arm"] for n in (DENOISING, 2 * DENOISING))
+    assert two - one == pytest.approx(6 * CPU.made * DENOISING * 2 * synthesis_costs.PASS / 60)
 
 
 # ---- the machine with a GPU
@@ -300,7 +327,7 @@ def test_the_gpu_script_runs_the_arms_that_are_asked() -> None:
     assert len(named) == len(set(named)) and set(named) == set(synthesis.asked([], [], []))
     assert [rest for _, *rest in lines[:2]] == [["shared", "steel"], ["shared", "tile"]]
     early = {arm.split("-")[1] for data, _, _, *arms in lines if data == "NEU-DET" for arm in arms}
-    assert early == {"aug", "real", "paste", "ddpm"}                                                         # these need no prior
+    assert early == {"aug", "real", "paste", "scratch"}                                                         # these need no prior
 
 
 def test_chains_wait_for_their_data(tmp_path: Path) -> None:
@@ -312,7 +339,7 @@ def test_chains_wait_for_their_data(tmp_path: Path) -> None:
         (tmp_path / f"{part}.tar.xz").touch()
         done = subprocess.run(["bash", str(script), "fed"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
         told.append(done.stdout.splitlines())
-    assert told[0] == told[1] == ["recognition 0 10-aug 10-real 10-paste 10-ddpm"] and len(told[2]) == 5
+    assert told[0] == told[1] == ["recognition 0 10-aug 10-real 10-paste 10-scratch"] and len(told[2]) == 5
 
 
 def test_what_travels_fits_the_commands() -> None:

@@ -560,6 +560,62 @@ def test_what_a_prior_cannot_do_is_said(boxed: snapshot.Snapshot, good: snapshot
         synthesize.run(config(start="inpaint"), rundir.create("synthesize", {}), plates.silent)
 
 
+def test_what_is_drawn_again_has_its_parents_and_another_noise(boxed: snapshot.Snapshot) -> None:
+    first = drawn("image", count=5)
+    marked = [first.head["items"][i] for i in (3, 1)]
+    told = json.dumps(dict(seed=0, attempts=dict(bright=[i["attempt"] for i in marked])))
+    second = drawn("image", count=2, seed=5, again=told)
+    assert second.result["images"] == 2 and [i["again"] for i in second.head["items"]] == [3, 1]
+    for before, after in zip(marked, second.head["items"], strict=True):
+        assert (after["parent"], after["seed"], after["attempt"] < 2) == (before["parent"], 5, True)
+        assert (opened(first.folder / before["file"]) != opened(second.folder / after["file"])).any()
+    with pytest.raises(ConfigError, match="nothing to make dent of again. Classes are: bright"):
+        drawn("image", again='{"seed": 0, "attempts": {"dent": [1]}}')
+
+
+def test_an_outline_of_what_was_drawn_anew_is_none_to_learn_pixels_by(boxed: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the parent's, and the defect has moved within its box."""
+    method = by_prior.ByPrior(Synthesize(dataset="with boxes", method="prior", prior="tiny"), boxed)
+    method.prior = SimpleNamespace(adapter_key="", adapter_hash="")                              # type: ignore[assignment]
+    parent = replace(method.of_class["bright"].parents[0], mask="m")
+    pixels = method.of_class["bright"][0]
+    monkeypatch.setattr(by_prior.images, "load_mask", lambda name: np.ones(pixels.shape[:2], bool))
+    made = method._of_parent(parent, pixels, pixels, "words")
+    assert made.mask is not None and made.mask.all() and made.exact is False
+
+
+def test_where_one_made_again_is_refused_another_takes_its_place() -> None:
+    again = methods.Again(3, dict(a=[4, 9], b=[2]))
+    assert [again.task(methods.Task("a", n)).again for n in range(4)] == [4, 9, 4, 9]
+    assert again.counts(["a", "b", "c"]) == dict(a=2, b=1, c=0)
+    config = Synthesize(again='{"seed": 3, "attempts": {"a": [4]}}', seed=8)
+    assert methods.chosen(config, methods.Task("a", 0, 4), 7) == methods.in_turn(3, 4, 7)
+    assert methods.chosen(Synthesize(seed=8), methods.Task("a", 0), 7) == methods.in_turn(8, 0, 7)
+    for text in ("no", "{}", '{"seed": 0, "attempts": [1]}', '{"seed": 0, "attempts": {"a": []}}', '{"seed": -1, "attempts": {"a": [1]}}'):
+        with pytest.raises(ConfigError, match="Attempts to make again"):
+            methods.Again.of(Synthesize(again=text))
+    with pytest.raises(ConfigError, match="nothing to make b of again. Classes are: a."):
+        again.counts(["a"])
+
+
+def test_a_picture_of_several_classes_is_no_parent_of_one_while_there_are_others(boxed: snapshot.Snapshot,
+                                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words are of one class, and the other's boxes would stay round what these words drew."""
+    name = "bright"
+    config = Synthesize(dataset="with boxes", name="s", method="prior", prior="tiny", class_name=name)
+    known = by_prior.ByPrior(config, boxed).of_class[name].parents
+    mixed = replace(known[0], boxes=(*known[0].boxes, replace(known[0].boxes[0], class_name="other", x2=known[0].boxes[0].x1 + 1)))
+    others = [mixed if p.image_id == mixed.image_id else p for p in boxed.pictures]
+    kept = by_prior.ByPrior(config, replace(boxed, pictures=others))
+    assert [p.image_id for p in kept.of_class[name].parents] == [p.image_id for p in known[1:]]
+    assert "show other classes" not in kept._doubtful()
+    left = [p for p in others if p.image_id not in {q.image_id for q in known[1:]}]
+    alone = by_prior.ByPrior(config, replace(boxed, pictures=left))
+    assert [p.image_id for p in alone.of_class[name].parents] == [mixed.image_id] and f"Of {name} there are only" in alone._doubtful()
+    shapes = by_prior.ByPrior(replace(config, start="noise"), replace(boxed, pictures=others)).of_class[name].parents
+    assert len(shapes) == len(known), "only its size is asked for"
+
+
 def test_settings_of_other_methods_do_not_count() -> None:
     key = lambda **more: synthesize.key_of(config(**more), "s", {})  # noqa: E731
     assert key(method="paste", steps=9, depth=77, guidance=3.0) == key(method="paste") != key(method="paste", class_name="x")

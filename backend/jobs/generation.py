@@ -8,7 +8,6 @@ From files alone; knows nothing of networks or processes.
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +105,7 @@ def variant(config: Config) -> tuple[Any, ...]:
 def _made(config: Synthesize) -> float:
     """One picture."""
     if config.method == "prior":
-        depth = config.strength if config.start == "image" else 1.0
-        return LAID_S + _evaluations(config.steps, depth, config.guidance) * _pass(config.prior, config.dataset)
+        return LAID_S + _evaluations(config.steps, config.guidance) * _pass(config.prior, config.dataset)
     if config.method == "perturb" and config.source == "ddpm":
         share = min(1.0, (config.imgsz / SIDE) ** 2) * extent(config.dataset).share
         return LAID_S + PERTURBED_S * (SIDE / 128) ** 2 * share * config.steps / 10
@@ -117,7 +115,7 @@ def _made(config: Synthesize) -> float:
 def _searched(config: SearchSynthesis) -> float:
     """Every setting, with as many pictures of every class."""
     classes = 1 if config.class_name else len(rundir.read_json(rundir.find_snapshot(config.dataset) / "snapshot.json").get("classes", [""]))
-    settings = [_evaluations(int(steps), strength, guidance) for strength, guidance, steps in
+    settings = [_evaluations(int(steps), guidance) for _, guidance, steps in
                 product(*map(_numbers, (config.strengths, config.guidances, config.steps)))]
     each = _pass(config.prior, config.dataset)
     return config.images * classes * sum(FEATURE_S + n * each for n in settings)
@@ -130,9 +128,9 @@ def _numbers(text: str) -> list[float]:
         raise ConfigError(f"{text!r} is no list of numbers.") from error
 
 
-def _evaluations(steps: int, depth: float, guidance: float) -> int:
-    """Times a picture goes through the network: guidance asks it twice a step."""
-    return max(1, ceil(steps * depth)) * (2 if guidance > 1 else 1) + CODER
+def _evaluations(steps: int, guidance: float) -> int:
+    """Times a picture goes through the network: all steps whatever the strength (`synthesis.prior.draw`); guidance asks it twice a step."""
+    return steps * (2 if guidance > 1 else 1) + CODER
 
 
 def _pass(prior: str, dataset: str, kinds: tuple[str, ...] = ("adapter", "prior")) -> float:

@@ -1,9 +1,10 @@
 """The method `paste`: a defect of a train picture, cut out and set into a good one, or into a free region of another.
 
 The baseline that costs nothing to train. Every defect of a class comes before any comes again. A scene is a good train picture; where a
-dataset has none, a picture of the same class, else of another, whose own boxes stay and are kept clear of. Of some by chance, the
-scene that looks most like the donor is taken: our choice, since a surface set into an unlike one is seen by anybody. Behind the recipe
-`synthesize`; knows nothing of files or networks, but for the witness that says whether the change is seen.
+dataset has none, a picture of the same class, else of another (not where each picture is to show one class: `same_class`), whose own
+boxes stay and are kept clear of. Of some by chance, the scene that looks most like the donor is taken: our choice, since a surface set
+into an unlike one is seen by anybody. Behind the recipe `synthesize`; knows nothing of files or networks, but for the witness that says
+whether the change is seen.
 """
 
 from collections import defaultdict
@@ -20,7 +21,7 @@ from backend.data.snapshot import Picture, Snapshot
 from backend.device import torch_device
 from backend.errors import ConfigError
 from backend.synthesis import blend, keeping, masks, paste, sources
-from backend.synthesis.methods import Made, Opened, Task, classes_of, in_turn, judged, rng_of
+from backend.synthesis.methods import Made, Opened, Task, chosen, classes_of, judged, rng_of
 from backend.teacher.extractors import extractor
 
 SCENES = 6               # good ones looked at for an attempt; of the others MANY, since few have room
@@ -77,7 +78,7 @@ class ByPaste:
     def _tried(self, task: Task) -> "Pasted | str":
         """What is cut out is always the same for a number; the first scene with room for it takes it."""
         rng, found = rng_of(self.config.seed, task), self.donors[task.class_name]
-        donor, boxes = found[in_turn(self.config.seed, task.number, len(found))]
+        donor, boxes = found[chosen(self.config, task, len(found))]
         outline, exact = outline_of(donor, boxes)
         if not outline.any():
             return "the outline is empty"
@@ -93,7 +94,7 @@ class ByPaste:
 
     def _scenes(self, rng: np.random.Generator, donor: Picture, class_name: str) -> Iterator[Picture]:
         """Some of those by chance that may take the piece, the likest to its donor first."""
-        other = [p for c in sorted(self.scenes) if c != class_name for p in self.scenes[c]]
+        other = [p for c in sorted(self.scenes) if c != class_name and not self.config.same_class for p in self.scenes[c]]
         kinds = [(self.good, SCENES, np.inf)] if self.good else [(self.scenes[class_name], MANY, np.inf), (other, MANY, UNLIKE)]
         here = np.array(self._look(donor))
         for kind, most, unlike in kinds:

@@ -20,7 +20,7 @@ from backend.diffusion import ddpm
 from backend.errors import ConfigError, NotFoundError
 from backend.synthesis import blend, keeping, masks, sources
 from backend.synthesis.filling import Filling
-from backend.synthesis.methods import Made, Opened, Task, in_turn, judged, opened
+from backend.synthesis.methods import Made, Opened, Task, chosen, judged, opened
 from backend.teacher.extractors import extractor
 
 CLASS = "defect"                 # where nobody names one
@@ -62,7 +62,7 @@ class ByPerturbation:
         return dict(self.keys)
 
     def make(self, tasks: list[Task], tick: Callable[[], None]) -> Iterator[Made | str]:
-        attempts = [self.attempt(t.number) for t in tasks]
+        attempts = [self.attempt(t) for t in tasks]
         normals, shapes = [a.normal for a in attempts], [a.mask for a in attempts]
         changes = self.filling.changes(normals, shapes, [a.rng for a in attempts])
         results = [blend.blend(a.normal, c, a.mask, a.opacity) for a, c in zip(attempts, changes, strict=True)]
@@ -83,13 +83,13 @@ class ByPerturbation:
                 "labelled defect: a model trained on this set owes something to those labels. Train one with the setting 'good' to do "
                 "without."]
 
-    def attempt(self, number: int) -> Attempt:
-        rng = np.random.default_rng([self.config.seed, number])
-        chosen = in_turn(self.config.seed, number, len(self.parents))
-        normal = self.pictures[chosen]
+    def attempt(self, task: Task) -> Attempt:
+        rng = np.random.default_rng([self.config.seed, task.number])
+        parent = chosen(self.config, task, len(self.parents))
+        normal = self.pictures[parent]
         mask = shape_for(self.config, rng, normal, self.shapes)
         opacity = float(rng.uniform(self.config.low_opacity, self.config.high_opacity))
-        return Attempt(number, self.parents[chosen], normal, mask, opacity, rng)
+        return Attempt(task.number, self.parents[parent], normal, mask, opacity, rng)
 
 
 # ---- shared with other methods that change good pictures

@@ -1,23 +1,27 @@
 """The method `prior`: a diffusion prior draws. Over a train picture of the class, from noise, or into a masked part of a good picture.
 
 Starting from a real picture is StableSDG's (arXiv 2405.01872, "image-oriented generation"): the result keeps the picture's boxes and
-outline, since defects stay about where they were; how far, the strength decides, and a person or a detector must judge. From
-noise nobody knows where the defect is: one box runs round the whole picture. Inside a mask the outline is what one sees change.
+outline, since defects stay about where they were; how far, the strength decides, and a person or a detector must judge. So the
+outline is shown, but is none to learn pixels by; and only pictures of one class are drawn over while there are some, as the words are
+of one. From noise nobody knows where the defect is: one box runs round the whole picture. Inside a mask the outline is what one sees
+change.
 Behind the recipe `synthesize`; knows nothing of files, of checkpoints or of solvers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from backend import rundir
 from backend.config import Synthesize
 from backend.data import images
 from backend.data.snapshot import Picture, Snapshot
 from backend.device import torch_device
-from backend.errors import ConfigError
+from backend.errors import ConfigError, NotFoundError
 from backend.synthesis import blend, keeping, sources
 from backend.synthesis.by_paste import clusters, outline_of, suggested
 from backend.synthesis.by_perturbation import good_parents, key_in, shape_for, shapes_folder, shapes_of
-from backend.synthesis.methods import Made, Opened, Task, classes_of, in_turn, judged, rng_of
+from backend.synthesis.methods import Made, Opened, Task, chosen, classes_of, judged, rng_of
 from backend.synthesis.prior import draw, levels, stable
 from backend.synthesis.prior.fit import fit
 from backend.teacher.extractors import extractor
@@ -34,10 +38,15 @@ class ByPrior:
         self.keys = {"prior": self.found.key}
         self.advice = "Raise strength or area." if config.start == "inpaint" else ""
         held = set(self.found.head.get("held", ()))          # apart, so that what is made can be measured against them
-        self.of_class = {c: Opened(sources.of_class(data, c, without=held)) for c in self.classes}
+        if config.apart.strip():
+            also = rundir.read_json(also_apart(config.apart.strip(), data) / "head.json")
+            self.keys["apart"], held = str(also["key"]), held | set(also["held"])
+        shown = {c: sources.of_class(data, c, without=held) for c in self.classes}
+        self.of_class = {c: Opened(sources.alone(some) if config.start == "image" else some) for c, some in shown.items()}
         if bare := [c for c, known in self.of_class.items() if not len(known)]:
-            raise ConfigError(f"All train images that show {bare[0]!r} were held apart when {self.found.name!r} was adapted, so there is "
-                              "none to draw from. Adapt it to this dataset with a smaller share held apart.")
+            adapter = self.found.name if self.found.adapter else config.apart.strip()
+            raise ConfigError(f"All train images that show {bare[0]!r} were held apart when {adapter!r} was adapted, so there is none "
+                              "to draw from. Adapt it to this dataset with a smaller share held apart.")
         if config.start == "inpaint":
             folder = shapes_folder(config.masks)
             self.good, collected = Opened(good_parents(config, data)), shapes_of(config, folder)
@@ -48,8 +57,9 @@ class ByPrior:
         self.prior = stable.open_prior(self.found, torch_device(), "auto")
         if self.config.start == "inpaint":
             self.witness = blend.Witness(extractor("efficientnet-lite0").to(torch_device()))
-        said = dict(name=self.found.name, key=self.found.key, adapter=self.prior.adapter_key, base=self.prior.base_hash)
-        return dict(prior=said, prompts={c: self._prompt(c) for c in self.classes})
+        said = dict(name=self.found.name, key=self.found.key, adapter=self.prior.adapter_key, adapter_hash=self.prior.adapter_hash,
+                    base=self.prior.base_hash)
+        return dict(prior=said, apart=self.keys.get("apart", ""), prompts={c: self._prompt(c) for c in self.classes})
 
     def warnings(self) -> list[str]:
         return [said for said in (self._strange(), self._coarse(), self._doubtful()) if said]
@@ -77,6 +87,9 @@ class ByPrior:
         """What labels may not say."""
         if self.config.start == "image" and self.config.strength >= FAR:
             return f"At a strength of {self.config.strength:g} little of a parent is left: its boxes may not be where the defects are."
+        if self.config.start == "image" and (mixed := [c for c, known in self.of_class.items() if len(known.parents[0].classes) > 1]):
+            return f"Of {', '.join(mixed)} there are only images that show other classes too: what was drawn anew there may be of " \
+                   "another class than its box says."
         if self.config.start == "noise" and any(b.source != "image" for p in self._parents() for b in p.boxes):
             return "Nobody knows where the defects are in images drawn from noise: each has one box round the whole of it, which no " \
                    "detector should learn from."
@@ -95,8 +108,8 @@ class ByPrior:
 
     def _about(self, prompt: str, **more: Any) -> dict[str, Any]:
         config, strength = self.config, 1.0 if self.config.start == "noise" else self.config.strength
-        return dict(source=config.start, prompt=prompt, adapter=self.prior.adapter_key, strength=strength, guidance=config.guidance,
-                    steps=config.steps, **more)
+        return dict(source=config.start, prompt=prompt, adapter=self.prior.adapter_key, adapter_hash=self.prior.adapter_hash,
+                    strength=strength, guidance=config.guidance, steps=config.steps, **more)
 
     def _redrawn(self, known: list[blend.Image], shapes: list[blend.Mask] | None, prompts: list[str], seeds: list[int],
                  tick: Callable[[], None]) -> list[blend.Image]:
@@ -106,9 +119,9 @@ class ByPrior:
     # ---- over a picture of the class
 
     def _over_pictures(self, tasks: list[Task], prompts: list[str], seeds: list[int], tick: Callable[[], None]) -> Iterator[Made]:
-        chosen = [in_turn(self.config.seed, t.number, len(self.of_class[t.class_name])) for t in tasks]
-        parents = [self.of_class[t.class_name].parents[i] for t, i in zip(tasks, chosen, strict=True)]
-        known = [self.of_class[t.class_name][i] for t, i in zip(tasks, chosen, strict=True)]
+        taken = [chosen(self.config, t, len(self.of_class[t.class_name])) for t in tasks]
+        parents = [self.of_class[t.class_name].parents[i] for t, i in zip(tasks, taken, strict=True)]
+        known = [self.of_class[t.class_name][i] for t, i in zip(tasks, taken, strict=True)]
         results = self._redrawn(known, None, prompts, seeds, tick)
         for parent, before, after, prompt in zip(parents, known, results, prompts, strict=True):
             yield self._of_parent(parent, before, after, prompt)
@@ -117,7 +130,7 @@ class ByPrior:
         labels = keeping.boxed(((b.class_name, b.x1, b.y1, b.x2, b.y2) for b in parent.boxes), parent.width, parent.height)
         whole = all(b.source == "image" for b in parent.boxes)
         mask = images.load_mask(parent.mask) if parent.mask else None
-        return Made(after, before, mask, labels, "whole" if whole else "parent", self._about(prompt, parent=parent.image_id))
+        return Made(after, before, mask, labels, "whole" if whole else "parent", self._about(prompt, parent=parent.image_id), exact=False)
 
     # ---- from noise
 
@@ -144,15 +157,27 @@ class ByPrior:
     # ---- into good pictures
 
     def _into_good_ones(self, tasks: list[Task], prompts: list[str], seeds: list[int], tick: Callable[[], None]) -> Iterator[Made | str]:
-        chosen = [in_turn(self.config.seed, t.number, len(self.good)) for t in tasks]
-        known = [self.good[i] for i in chosen]
+        taken = [chosen(self.config, t, len(self.good)) for t in tasks]
+        known = [self.good[i] for i in taken]
         shapes = [shape_for(self.config, rng_of(self.config.seed, t), normal, self.shapes[t.class_name])
                   for t, normal in zip(tasks, known, strict=True)]
         results = self._redrawn(known, shapes, prompts, seeds, tick)
         told = judged(self.witness, known, results, shapes)
-        for task, i, before, after, (seen, refusal), prompt in zip(tasks, chosen, known, results, told, prompts, strict=True):
+        for task, i, before, after, (seen, refusal), prompt in zip(tasks, taken, known, results, told, prompts, strict=True):
             about = self._about(prompt, parent=self.good.parents[i].image_id)
             yield refusal or Made(after, before, seen, keeping.outlines(seen, task.class_name), "mask", about)
+
+
+def also_apart(name: str, data: Snapshot) -> Path:
+    """The adapter whose images held apart are left alone. Raises NotFoundError, ConfigError."""
+    folder = rundir.find_artifact("adapter", name)
+    if folder is None:
+        raise NotFoundError(f"There is no adapted prior called {name!r}.")
+    head = rundir.read_json(folder / "head.json")
+    if head["snapshot_id"] != data.snapshot_id:
+        raise ConfigError(f"{head['name']!r} was adapted to {head['dataset']!r}, or to another state of it, so what it held apart says "
+                          "nothing here.")
+    return folder
 
 
 class Outlines(Sequence[blend.Mask]):

@@ -5,7 +5,9 @@ Stands between what was seen of pictures and a row of a result. Figures of dista
     kid, low, high      distance of the made from the reference, and its interval
     floor               that of the class's other real pictures; where these are few, of one half of the reference from the other
     chance              two samples of real pictures, of these sizes, stay below it 95 times of 100
-    copied              share of made pictures nearer to one learned from than 99 % of real ones are; by chance 0.01
+    copied              share of made pictures nearer to one learned from than 99 % of real ones are
+    copied_chance       what that share is where none is a copy: about 1 / (real ones + 1) where these are few, 0.01 where many
+    copying             whether it is more than 0.05 and more than chance makes 95 times of 100
     of_parent           share whose nearest is the picture it was made from
     diversity           mean distance between made pictures, of that between real ones
 """
@@ -32,6 +34,7 @@ class Measured:
     row: dict[str, Any]
     kid: Estimate | None
     nearest: list[dict[str, Any]] = field(default_factory=list)
+    copies: measures.Counted | None = None
 
 
 class Seen:
@@ -70,7 +73,7 @@ def measured(lot: Lot, made: Looks, seen: Seen, seed: int) -> Measured:
                known=len(lot.known), why=lot.why, **thousandths(kid), **thousandths(floor, "floor", "floor_low", "floor_high"),
                chance=None if chance is None else round(1000 * chance, 2), diversity=diversity(made, seen.real(lot.real)), **_copied(near),
                of_parent=round(float(np.mean([n["parent"] for n in nearest])), 4) if nearest else None)
-    return Measured(row, kid, nearest)
+    return Measured(row, kid, nearest, near.counted if near else None)
 
 
 def distance(lot: Lot, made: Looks, seen: Seen) -> Estimate | None:
@@ -124,9 +127,18 @@ def _nearest(lot: Lot, near: measures.Copies) -> list[dict[str, Any]]:
 
 def _copied(near: measures.Copies | None) -> dict[str, Any]:
     if near is None:
-        return dict(copied=None, limit=None, distances=None, real_distances=None)
-    return dict(copied=round(float(near.copied.mean()), 4), limit=round(near.limit, 4), distances=_quantiles(near.distance),
+        return dict(**counted([]), beside=None, limit=None, distances=None, real_distances=None)
+    return dict(**counted([near.counted]), beside=len(near.real), limit=round(near.limit, 4), distances=_quantiles(near.distance),
                 real_distances=_quantiles(near.real))
+
+
+def counted(found: Sequence[measures.Counted]) -> dict[str, Any]:
+    """Copies as results have them, of all pictures of some classes; of none, None."""
+    made = sum(c.made for c in found)
+    if not made:
+        return dict(copied=None, copied_chance=None, copying=None)
+    return dict(copied=round(sum(c.copied for c in found) / made, 4), copied_chance=round(sum(c.chance * c.made for c in found) / made, 4),
+                copying=measures.copying(found))
 
 
 def _quantiles(distances: Vectors) -> list[float]:
@@ -138,7 +150,7 @@ def overall(found: Sequence[Measured]) -> dict[str, Any]:
     kids, rows = [m.kid for m in found if m.kid], [m.row for m in found]
     varied = [r["diversity"] for r in rows if r["diversity"] is not None]
     return dict(**thousandths(measures.mean(kids) if kids else None), measured=len(kids),
-                copied=_weighed([(r["copied"], r["made"]) for r in rows]), of_parent=_weighed([(r["of_parent"], r["made"]) for r in rows]),
+                **counted([m.copies for m in found if m.copies]), of_parent=_weighed([(r["of_parent"], r["made"]) for r in rows]),
                 diversity=round(float(np.mean(varied)), 4) if varied else None,
                 found=_weighed([(r.get("found"), r.get("labels", 0)) for r in rows]))
 

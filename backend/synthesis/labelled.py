@@ -5,7 +5,7 @@ pixels. Knows nothing of how a picture was made.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,31 +26,32 @@ class Tally:
     labels: int = 0
     found: int = 0                   # a detection of the class with an IoU of a half
     centred: int = 0                 # one whose middle lies in the label: extents of many defects are a matter of opinion
+    pictures: list[list[bool]] = field(default_factory=list)         # of each picture, which of its labels were found
 
-    def add(self, label: Boxed, told: "np.ndarray[Any, Any]") -> None:
-        """`told` (n, 4): what the detector says of this class in this picture."""
+    def add(self, label: Boxed, told: "np.ndarray[Any, Any]") -> bool:
+        """Whether it was found. `told` (n, 4): what the detector says of this class in this picture."""
+        there = bool(len(told) and iou(label[1:], told).max() >= IOU)
         self.labels += 1
-        self.found += bool(len(told) and iou(label[1:], told).max() >= IOU)
+        self.found += there
         x, y = (told[:, 0] + told[:, 2]) / 2, (told[:, 1] + told[:, 3]) / 2
         self.centred += bool(((x >= label[1]) & (x <= label[3]) & (y >= label[2]) & (y <= label[4])).any())
+        return there
 
     def shares(self) -> dict[str, Any]:
         n = self.labels
         return dict(labels=n, found=round(self.found / n, 4) if n else None, centred=round(self.centred / n, 4) if n else None)
 
 
-def checked(engine: Engine, pictures: Iterable[tuple[Image, Sequence[Boxed]]], class_name: str) -> dict[str, Any]:
+def checked(engine: Engine, pictures: Iterable[tuple[Image, Sequence[Boxed]]], class_name: str) -> Tally:
     """Labels of one class in pictures with all their labels. A class that the detector does not know has none to check."""
     tally = Tally()
     if class_name not in engine.classes:
-        return tally.shares()
+        return tally
     for image, labels in pictures:
         told = engine.predict([image], FLOOR)[0]                                          # (n, 6)
         sure = (told[:, 5] == engine.classes.index(class_name)) & (told[:, 4] >= engine.thresholds[class_name])
-        for label in labels:
-            if label[0] == class_name:
-                tally.add(label, told[sure, :4])
-    return tally.shares()
+        tally.pictures.append([tally.add(label, told[sure, :4]) for label in labels if label[0] == class_name])
+    return tally
 
 
 def iou(box: Sequence[float], others: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

@@ -113,7 +113,7 @@ def opened(name: str, data: Snapshot) -> tuple[Eye, str]:
     """The extractor of this name, and what its results hang on. `ddpm` is the dataset's own. Raises ConfigError, NotFoundError."""
     denoiser = ddpm.find("", data) if name == "ddpm" else None
     key = str(rundir.read_json(denoiser / "head.json")["key"]) if denoiser else name
-    return Eye(extractor(name, denoiser)), f"{key}, {FORMAT}"
+    return Eye(extractor(name, denoiser, exact=False)), f"{key}, {FORMAT}"
 
 
 def _stack(images: Sequence[Image], side: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Which pictures `quality` compares with which, class by class: made ones, real ones that nothing was made from, and what could be copied.
 
 Stands between a synthetic set with its dataset and the measuring. All real pictures are of train, and none is nearly equal to one of val
-or test. Knows nothing of features.
+or test; but for those that a detector is tried on, which are of val too. Knows nothing of features.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from backend import rundir
+from backend.data import snapshot
 from backend.data.snapshot import Picture, Snapshot
+from backend.errors import NotFoundError
 from backend.synthesis import sources
 
 FEWEST = 8               # pictures, on either side, for a distance; with fewer its interval says nothing
@@ -54,7 +56,7 @@ class Lot:
 class Learned:
     """What made a set has learned from, as far as that is written down; what a person should know of it."""
 
-    ids: frozenset[str] = frozenset()            # by an adapter: never a reference
+    ids: frozenset[str] = frozenset()            # by an adapter, or the one that the set is compared by: never a reference
     base: frozenset[str] = frozenset()           # by the prior before it: could be copied too
     warnings: list[str] = field(default_factory=list)
 
@@ -64,12 +66,8 @@ def learned(head: dict[str, Any], data: Snapshot) -> Learned:
     about = head.get("prior") or {}
     if not about:
         return Learned(warnings=_denoised(head))
-    key, warnings = str(about.get("adapter") or ""), []
-    folder = rundir.find_artifact("adapter", key) if key else None
-    adapter = rundir.read_json(folder / "head.json") if folder else {}
-    if key and not folder:
-        warnings.append(f"The adapter that drew this set, {about['name']!r}, is not there any more: which images it learned from is not "
-                        "known, and some of them may count as held out.")
+    adapter, warnings = _adapter(str(about.get("adapter") or ""), f"The adapter that drew this set, {about['name']!r},")
+    apart, more = _adapter(str(head.get("apart") or ""), "The adapter whose images held apart this set was to leave alone")
     where = str(adapter["base"]["where"] if adapter else about.get("key") or about["name"])
     head_of = (rundir.find_artifact("prior", where) or Path(where).expanduser()) / "head.json"       # its key, or a folder
     train = {p.image_id for p in data.pictures if p.split == "train"}
@@ -77,7 +75,15 @@ def learned(head: dict[str, Any], data: Snapshot) -> Learned:
     if base:
         warnings.append(f"The surface prior has itself learned from {len(base)} of this dataset's train images: distances may be too "
                         "small.")
-    return Learned(frozenset(adapter.get("learned", ())), base, warnings)
+    return Learned(frozenset([*adapter.get("learned", ()), *apart.get("learned", ())]), base, warnings + more)
+
+
+def _adapter(key: str, called: str) -> tuple[dict[str, Any], list[str]]:
+    """The head of an adapter, and a sentence where it is gone; of none, nothing."""
+    folder = rundir.find_artifact("adapter", key) if key else None
+    if key and not folder:
+        return {}, [f"{called} is not there any more: which images it learned from is not known, and some of them may count as held out."]
+    return rundir.read_json(folder / "head.json") if folder else {}, []
 
 
 def _denoised(head: dict[str, Any]) -> list[str]:
@@ -114,6 +120,37 @@ def _lot(class_name: str, items: list[dict[str, Any]], head: dict[str, Any], dat
     first = sorted(copied.values(), key=lambda p: (p.image_id not in own, p.image_id))[:MOST]
     return Lot(class_name, items, some(apart, MOST, rng), some([p for p in shown if p.image_id not in left], MOST, rng), first,
                [next((groups.get(i, i) for i in reversed(stems(item))), item["file"]) for item in items])
+
+
+def beside(model: dict[str, Any], found: list[Lot], data: Snapshot, made_by: str) -> tuple[list[list[Picture]], list[str]]:
+    """Real pictures of each class that a detector has not learned from, for its answers on made ones to be compared with: those of val, and
+    the reference as far as its own dataset lacks them. And what a person should know of it. `made_by`: the set's run."""
+    own = _snapshot(str(model.get("snapshot_id", "")))
+    trained = None if own is None else {p.image_id for p in own.pictures if p.split == "train"}
+    warnings = [] if model.get("snapshot_id") == data.snapshot_id else \
+        [f"The detector {model['name']!r} was trained on another dataset, or on another state of this one."]
+    if own is not None and any(p.generator_run == made_by for p in own.pictures):
+        warnings.append(f"The detector {model['name']!r} has learned from pictures of this very set: that it finds their labels says "
+                        "nothing of these. Choose one that was trained without them.")
+
+    def unseen(lot: Lot) -> list[Picture]:
+        return [p for p in _of_val(data, lot.class_name) + (lot.reference if trained is not None else [])
+                if p.image_id not in (trained or ())]
+
+    return [unseen(lot) for lot in found], warnings
+
+
+def _of_val(data: Snapshot, class_name: str) -> list[Picture]:
+    """As `real_of`, of val."""
+    return [p for p in data.by_split("val") if p.origin == "real" and
+            (class_name in p.classes if class_name in data.classes else not p.is_good)]
+
+
+def _snapshot(snapshot_id: str) -> Snapshot | None:
+    try:
+        return snapshot.read(rundir.find_snapshot(snapshot_id))
+    except NotFoundError:
+        return None
 
 
 def stems(item: dict[str, Any]) -> list[str]:

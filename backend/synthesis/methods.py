@@ -8,9 +8,10 @@ An attempt is a class and a number; all its randomness follows from these and th
 nothing of files.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -35,6 +36,41 @@ class Task:
 
     class_name: str
     number: int
+    again: int | None = None         # an attempt of an earlier set, whose parent it takes; none: what its own number gives
+
+
+@dataclass(frozen=True)
+class Again:
+    """Attempts of an earlier set that are made once more: the seed that chose their parents, and their numbers class by class."""
+
+    seed: int
+    attempts: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, config: Synthesize) -> "Again | None":
+        """None where the config asks for none. Raises ConfigError."""
+        if not config.again:
+            return None
+        try:
+            told = json.loads(config.again)
+            found = cls(int(told["seed"]), {str(c): [int(n) for n in numbers] for c, numbers in told["attempts"].items()})
+        except (ValueError, TypeError, KeyError, AttributeError) as problem:
+            raise ConfigError("Attempts to make again are given as JSON: "
+                              '{"seed": 0, "attempts": {"scratch": [3, 7]}}.') from problem
+        if found.seed < 0 or not all(found.attempts.values()) or any(n < 0 for some in found.attempts.values() for n in some):
+            raise ConfigError("Attempts to make again have numbers from 0 on, at least one of each class.")
+        return found
+
+    def counts(self, classes: list[str]) -> dict[str, int]:
+        """As many of each class as were made. Raises ConfigError."""
+        if unknown := sorted(self.attempts.keys() - set(classes)):
+            raise ConfigError(f"There is nothing to make {', '.join(unknown)} of again. Classes are: {', '.join(classes)}.")
+        return {c: len(self.attempts.get(c, ())) for c in classes}
+
+    def task(self, task: "Task") -> "Task":
+        """The attempt with the parent of an earlier one, each in turn; after the last, where one was refused, the first once more."""
+        numbers = self.attempts[task.class_name]
+        return replace(task, again=numbers[task.number % len(numbers)])
 
 
 @dataclass(frozen=True)
@@ -79,6 +115,14 @@ def in_turn(seed: int, number: int, n: int) -> int:
     """Which of n things an attempt takes: every one comes before any comes again."""
     turn, place = divmod(number, n)
     return int(np.random.default_rng([seed, turn, 1]).permutation(n)[place])
+
+
+def chosen(config: Synthesize, task: Task, n: int) -> int:
+    """Which of n things an attempt takes, or an earlier one took that it repeats: all else of it is by a chance of its own."""
+    again = Again.of(config)
+    if again is None or task.again is None:
+        return in_turn(config.seed, task.number, n)
+    return in_turn(again.seed, task.again, n)
 
 
 def classes_of(config: Synthesize, data: Snapshot) -> list[str]:

@@ -1,7 +1,8 @@
 """The recipe `measure-synthesis`: how good a synthetic set is, class by class: `<run>/quality`. Start reading here.
 
 Four questions: how far is it from real pictures that nothing was made from (KID, with what real pictures themselves get beside it);
-is it a copy of what was learned from; is it as varied as real pictures; and does a detector see what its labels say. Measures and
+is it a copy of what was learned from; is it as varied as real pictures; and does a detector see what its labels say, beside labels of
+real pictures that it has not learned from. Measures and
 informs; keeps and refuses nothing. What is seen of a picture is on disk before the next is looked at, so a killed run goes on.
 Figures of distance are times 1,000. Knows nothing of how a set was made.
 """
@@ -30,7 +31,7 @@ from backend.synthesis.looks import Eye
 from backend.synthesis.lots import Lot
 from backend.synthesis.methods import opened
 
-FORMAT = 1               # of the artifact; part of its key
+FORMAT = 2               # of the artifact; part of its key
 PAIRS = 12               # of made and real pictures that are shown, the nearest first
 
 
@@ -63,15 +64,16 @@ def make(config: MeasureSynthesis, folder: Path, data: Snapshot, detector: Path 
         known = figures.together(p for lot in found for p in lot.known)
         made = [item for lot in found for item in lot.items]
         looked = len(real) + len(known) + len(made)
-        total = looked + (len(made) + sum(len(lot.reference) for lot in found) if detector else 0)
+        beside, told_of = lots.beside(model, found, data, folder.parent.name) if model else ([], [])
+        total = looked + (len(made) + sum(map(len, beside)) if detector else 0)
         seen = see_real(eye, real, known, scratch, _told(report, 0, total, "real"))
         drawn = Seen(eye.gather(len(made), lambda some: [picture(folder, made[i]) for i in some], scratch / "made",
                                 _told(report, len(real) + len(known), total, "made")), [item["file"] for item in made])
 
         # the figures
         measured = [figures.measured(lot, drawn.of([i["file"] for i in lot.items]), seen, config.seed) for lot in found]
-        if detector:
-            _check_labels(measured, found, folder, engine.load(detector), _told(report, looked, total, "labelled"))
+        answers = _check_labels(measured, found, beside, folder, engine.load(detector), _told(report, looked, total, "labelled")) \
+            if detector else {}
 
         # the artifact, with the pairs that are most alike
         (out := scratch / "quality").mkdir(exist_ok=True)
@@ -79,9 +81,10 @@ def make(config: MeasureSynthesis, folder: Path, data: Snapshot, detector: Path 
         result = dict(name=config.name or head["name"], synthetic=dict(run=folder.parent.name, name=head["name"], key=head["key"]),
                       dataset=data.head["name"], snapshot_id=data.snapshot_id, extractor=config.extractor, detector=model.get("name", ""),
                       images=len(made), **figures.overall(measured), classes=[m.row for m in measured], pairs=pairs,
-                      warnings=learned.warnings + _foreign(model, data) + _unmeasured(found))
+                      warnings=learned.warnings + told_of + _unmeasured(found))
         about = {n["made"]: [n["real"], n["ratio"]] for m in measured for n in m.nearest}
-        rundir.keep_artifact(out, run_dir, "quality", dict(key=key, name=result["name"], set=head["key"], nearest=about, result=result))
+        rundir.keep_artifact(out, run_dir, "quality", dict(key=key, name=result["name"], set=head["key"], nearest=about, labels=answers,
+                                                          result=result))
     except torch.OutOfMemoryError as problem:
         raise ResourceError("Out of memory while features were computed. Choose another extractor.") from problem
     except Canceled:
@@ -118,12 +121,18 @@ def picture(folder: Path, item: dict[str, Any]) -> Image:
 
 # ---- what a detector sees
 
-def _check_labels(measured: list[Measured], found: list[Lot], folder: Path, detector: engine.Engine, tell: Callable[[int], None]) -> None:
-    """Adds to each row the shares of its labels that the detector finds, and the same of the real reference."""
-    number = count()
-    for m, lot in zip(measured, found, strict=True):
-        m.row |= labelled.checked(detector, _made(lot, folder, number, tell), lot.class_name)
-        m.row |= {f"real_{k}": v for k, v in labelled.checked(detector, _real(lot, number, tell), lot.class_name).items()}
+def _check_labels(measured: list[Measured], found: list[Lot], beside: list[list[Picture]], folder: Path, detector: engine.Engine,
+                  tell: Callable[[int], None]) -> dict[str, list[bool]]:
+    """Adds to each row the shares of its labels that the detector finds, and the same of real pictures that it has not learned from.
+    Of each made picture's file, which of its labels of the class were found."""
+    number, each = count(), dict[str, list[bool]]()
+    for m, lot, real in zip(measured, found, beside, strict=True):
+        tally = labelled.checked(detector, _made(lot, folder, number, tell), lot.class_name)
+        each |= {item["file"]: told for item, told in zip(lot.items, tally.pictures, strict=False)}
+        m.row |= tally.shares()
+        of_real = labelled.checked(detector, _real(real, number, tell), lot.class_name).shares()
+        m.row |= {f"real_{k}": v for k, v in of_real.items()}
+    return each
 
 
 def _made(lot: Lot, folder: Path, number: Iterator[int], tell: Callable[[int], None]) -> Iterator[tuple[Image, list[Any]]]:
@@ -132,8 +141,8 @@ def _made(lot: Lot, folder: Path, number: Iterator[int], tell: Callable[[int], N
         yield picture(folder, item), labels(folder, item, lot.class_name)
 
 
-def _real(lot: Lot, number: Iterator[int], tell: Callable[[int], None]) -> Iterator[tuple[Image, list[Any]]]:
-    for p in lot.reference:
+def _real(real: list[Picture], number: Iterator[int], tell: Callable[[int], None]) -> Iterator[tuple[Image, list[Any]]]:
+    for p in real:
         tell(next(number))
         yield pixels(p), [[b.class_name, b.x1, b.y1, b.x2, b.y2] for b in p.boxes]
 
@@ -145,12 +154,6 @@ def labels(folder: Path, item: dict[str, Any], class_name: str) -> list[Any]:
     mask = np.asarray(Pillow.open(folder / item["mask"]).convert("L")) > 127
     found = [label["bbox"] for label in keeping.outlines(mask, class_name)]
     return [[class_name, x, y, x + w, y + h] for x, y, w, h in found]
-
-
-def _foreign(model: dict[str, Any], data: Snapshot) -> list[str]:
-    if not model or model.get("snapshot_id") == data.snapshot_id:
-        return []
-    return [f"The detector {model['name']!r} was trained on another dataset, or on another state of this one."]
 
 
 def _unmeasured(found: list[Lot]) -> list[str]:

@@ -25,7 +25,7 @@ from backend.data import snapshot
 from backend.data.snapshot import Snapshot
 from backend.device import cores, torch_device
 from backend.errors import Canceled, ConfigError, ResourceError
-from backend.synthesis import figures, keeping, looks, lots, measures
+from backend.synthesis import figures, keeping, looks, lots, measures, sources
 from backend.synthesis.blend import Image
 from backend.synthesis.figures import Seen
 from backend.synthesis.looks import Eye, Looks
@@ -35,9 +35,8 @@ from backend.synthesis.prior import draw, stable
 from backend.synthesis.prior.stable import Prior
 from backend.synthesis.quality import pixels, see_real
 
-FORMAT = 1               # of the artifact; part of its key
+FORMAT = 2               # of the artifact; part of its key
 EXTRACTOR = "efficientnet-lite0"
-COPIED = 0.05            # of the pictures, at most, may count as copies for a setting to be the best; 0.01 do by chance. Our choice
 WHAT = ("strength", "guidance", "steps")
 
 
@@ -83,7 +82,7 @@ def make(config: SearchSynthesis, data: Snapshot, found: stable.Found, run_dir: 
         rows = [search.row(s, lot, tell) for s, lot, tell in _told(settings, classes, config.images, total, report)]
 
         # which is best
-        summed = [_summed(s, [r for r in rows if _same(r, s)]) for s in settings]
+        summed = [_summed(s, [r for r in rows if _same(r, s)], config.images) for s in settings]
         best, warnings = chosen(summed)
         result = dict(name=config.name or found.name, dataset=data.head["name"], snapshot_id=data.snapshot_id, prior=found.name,
                       adapter=found.key, images=config.images, rows=rows, settings=summed,
@@ -142,7 +141,7 @@ def _classes(config: SearchSynthesis, data: Snapshot, found: stable.Found) -> tu
 def _lot(config: SearchSynthesis, class_name: str, data: Snapshot, found: stable.Found) -> Lot:
     """A class with the pictures that will be drawn: over learned ones in turn, to be measured against those held apart."""
     held, learned, shown = set(found.head["held"]), set(found.head["learned"]), lots.real_of(data, class_name)
-    parents = [p for p in shown if p.image_id in learned]
+    parents = sources.alone([p for p in shown if p.image_id in learned])
     turns = [in_turn(config.seed, i, len(parents)) for i in range(config.images if parents else 0)]
     items = [dict(file=f"{i:06d}", parent=parents[turn].image_id) for i, turn in enumerate(turns)]
     return Lot(class_name, items, [p for p in shown if p.image_id in held], parents, parents, [lots.group(parents[turn]) for turn in turns])
@@ -182,7 +181,7 @@ class Search:
 
     def _figures(self, lot: Lot, made: Looks) -> dict[str, Any]:
         kid, near = figures.distance(lot, made, self.seen), figures.copies(made, self.seen, lot.known, lot.real)
-        return dict(**figures.thousandths(kid), copied=None if near is None else round(float(near.copied.mean()), 4),
+        return dict(**figures.thousandths(kid), **figures.counted([near.counted] if near else []), beside=len(near.real) if near else None,
                     diversity=figures.diversity(made, self.seen.real(lot.real)))
 
     def _drawn(self, setting: Setting, lot: Lot, some: range, tell: Callable[[int], None]) -> list[Image]:
@@ -204,20 +203,21 @@ def _same(row: dict[str, Any], setting: Setting) -> bool:
     return all(row[what] == getattr(setting, what) for what in WHAT)
 
 
-def _summed(setting: Setting, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A setting over its classes, each with the same weight."""
+def _summed(setting: Setting, rows: list[dict[str, Any]], images: int) -> dict[str, Any]:
+    """A setting over its classes, each with the same weight: so many images."""
     kid = measures.mean([measures.Estimate(*(r[k] / 1000 for k in ("kid", "low", "high"))) for r in rows])
-    copied, varied = ([r[k] for r in rows if r[k] is not None] for k in ("copied", "diversity"))
-    return dict(vars(setting), **figures.thousandths(kid), copied=round(float(np.mean(copied)), 4) if copied else None,
+    varied = [r["diversity"] for r in rows if r["diversity"] is not None]
+    copies = [measures.Counted(round(r["copied"] * images), images, r["beside"]) for r in rows if r["copied"] is not None]
+    return dict(vars(setting), **figures.thousandths(kid), **figures.counted(copies),
                 diversity=round(float(np.mean(varied)), 4) if varied else None)
 
 
 def chosen(summed: list[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """The setting with the smallest distance of those that copy little; where all copy, the one that copies least, and a sentence."""
-    honest = [s for s in summed if (s["copied"] or 0) <= COPIED]
+    honest = [s for s in summed if not s["copying"]]
     if honest:
         return min(honest, key=lambda s: s["kid"]), []
     best = min(summed, key=lambda s: (s["copied"], s["kid"]))
-    return best, [f"With every setting more than {COPIED:.0%} of the images lie nearer to one learned from than real ones do; the best "
-                  f"is the one with the fewest ({best['copied']:.0%}). Try greater strengths."]
+    return best, [f"With every setting more of the images lie nearer to one learned from than real ones do than chance would make; the "
+                  f"best is the one with the fewest ({best['copied']:.0%}). Try greater strengths."]
 

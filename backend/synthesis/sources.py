@@ -42,6 +42,12 @@ def of_class(data: Snapshot, name: str, without: Container[str] = ()) -> list[Pi
     return [p for p in shown if main_class(p) == name] or shown
 
 
+def alone(pictures: list[Picture]) -> list[Picture]:
+    """Those that show one class and no other; where there is none, all. Drawn again, a picture gets the words of one class; defects of
+    another would become this one, and keep their boxes."""
+    return [p for p in pictures if len(p.classes) == 1] or pictures
+
+
 def main_class(picture: Picture) -> str:
     """The class whose boxes cover most of a picture, '' where it has none."""
     area = Counter[str]()

@@ -25,9 +25,9 @@ from backend.errors import Canceled, ConfigError, ResourceError
 from backend.synthesis import blend, keeping
 from backend.synthesis.by_paste import ByPaste
 from backend.synthesis.by_perturbation import ByPerturbation
-from backend.synthesis.methods import Made, Method, Task
+from backend.synthesis.methods import Again, Made, Method, Task
 
-FORMAT = 2                       # of the artifact; part of its key
+FORMAT = 3                       # of the artifact; part of its key
 CHUNK = 16                       # attempts between two checkpoints, on a CPU; four times that on a GPU
 TRIES = 4                        # attempts for each image asked for, at most, and EXTRA more for each class
 EXTRA = 64
@@ -35,7 +35,7 @@ PREVIEW_S = 5                    # seconds between two previews
 USED = {"perturb": {"source", "start", "steps", "depth", "variance", "low_opacity", "high_opacity", "low_area", "high_area", "foreground",
                     "imgsz"},
         "prior": {"start", "strength", "guidance", "prompt", "steps", "low_area", "high_area", "foreground"},
-        "paste": {"foreground"}}      # settings that a method's pictures hang on, besides count, class and seed
+        "paste": {"foreground", "same_class"}}      # settings that a method's pictures hang on, besides count, class, seed and again
 
 ROOM = {"perturb": "Choose an image size below {0.imgsz} px.", "prior": "Choose a prior of smaller pictures.",
         "paste": "Free some, then resume the run."}
@@ -70,7 +70,8 @@ def make(config: Synthesize, data: snapshot.Snapshot, method: Method, run_dir: P
     try:
         # attempts, until there are as many as asked for
         about, progress = method.open(), keeping.taken_up(scratch / "done.jsonl")
-        wanted = shares(config.count, method.classes)
+        again = Again.of(config)
+        wanted = again.counts(method.classes) if again else shares(config.count, method.classes)
         _fill(config, method, wanted, progress, run_dir, report)
         if not progress.items:
             raise ConfigError(f"None of {progress.attempts.total()} attempts made a change that one sees (refused: "
@@ -91,8 +92,9 @@ def make(config: Synthesize, data: snapshot.Snapshot, method: Method, run_dir: P
         shutil.rmtree(scratch)
         raise
     shutil.rmtree(scratch)
-    short = "" if result["images"] == config.count else f" of {config.count}; the rest of {result['attempts']} attempts came to nothing"
-    report(step=config.count, total=config.count, message=f"made {result['images']}{short}")
+    most = sum(wanted.values())
+    short = "" if result["images"] == most else f" of {most}; the rest of {result['attempts']} attempts came to nothing"
+    report(step=most, total=most, message=f"made {result['images']}{short}")
     return result
 
 
@@ -107,7 +109,7 @@ def _check(config: Synthesize) -> None:
 
 def key_of(config: Synthesize, snapshot_id: str, keys: dict[str, Any]) -> str:
     """What the set follows from: the settings that its method uses, and what it is made with, by its key. Names do not count."""
-    used = {"count", "method", "class_name", "seed"} | USED[config.method]
+    used = {"count", "method", "class_name", "seed", "again"} | USED[config.method]
     settings = {k: v for k, v in config.to_json().items() if k in used}
     return rundir.key_of(kind="synthetic", format=FORMAT, snapshot_id=snapshot_id, **settings, **keys)
 
@@ -148,8 +150,10 @@ def tasks(progress: keeping.Progress, wanted: dict[str, int], most: int) -> list
 def _fill(config: Synthesize, method: Method, wanted: dict[str, int], progress: keeping.Progress, run_dir: Path, report: Any) -> None:
     """Chunk after chunk; each is on disk, whole, before its line says so."""
     scratch, shown, drawn_at = run_dir / "synthesizing", list[list[blend.Image]](), -np.inf
+    most, again = sum(wanted.values()), Again.of(config)
     while some := tasks(progress, wanted, CHUNK * (1 if torch_device() == "cpu" else 4)):
-        told = dict(step=len(progress.items), total=config.count, message=f"making image {len(progress.items) + 1} of {config.count}")
+        some = [again.task(t) for t in some] if again else some
+        told = dict(step=len(progress.items), total=most, message=f"making image {len(progress.items) + 1} of {most}")
         report(**told)
         began = time.monotonic()
         line, rows = _made(config, method.make(some, partial(report, **told)), some, scratch / "synthetic", len(progress.items))
@@ -157,7 +161,7 @@ def _fill(config: Synthesize, method: Method, wanted: dict[str, int], progress: 
         keeping.append(scratch / "done.jsonl", line)
         progress.add(line)
         shown = [*shown, *rows][-keeping.ROWS:]
-        if shown and (time.monotonic() - drawn_at > PREVIEW_S or len(progress.items) == config.count):
+        if shown and (time.monotonic() - drawn_at > PREVIEW_S or len(progress.items) == most):
             rundir.write_bytes(run_dir / "samples.png", keeping.preview(shown))
             drawn_at = time.monotonic()
 
@@ -178,5 +182,7 @@ def _made(config: Synthesize, results: Iterable[Made | str], some: list[Task], f
 
 def _item(config: Synthesize, task: Task, made: Made) -> dict[str, Any]:
     """Where an image comes from."""
-    nothing = dict(parent="", donor="", source="", opacity=1.0, prompt="", adapter="", strength=None, guidance=None, steps=None)
-    return dict(class_name=task.class_name, method=config.method, seed=config.seed, attempt=task.number, **(nothing | made.about))
+    nothing = dict(parent="", donor="", source="", opacity=1.0, prompt="", adapter="", adapter_hash="", strength=None, guidance=None,
+                   steps=None)
+    return dict(class_name=task.class_name, method=config.method, seed=config.seed, attempt=task.number, again=task.again,
+                **(nothing | made.about))

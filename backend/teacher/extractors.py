@@ -9,6 +9,8 @@ import pickle  # nosec B403 # its errors alone
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +23,8 @@ from backend.errors import ConfigError
 
 STRIDES = (4, 8, 16)
 PROBE = 64                  # side of the zeros whose maps tell widths and strides
+WIDE = 224                  # the same of networks that take no small ones, or whose sides do not halve evenly
+ABOUT = 1.5                 # by so much a stride may be another, where any will do
 TIMESTEP = 20               # of the denoiser: the default of `features.PRESETS`, which our linear probe liked best
 LARGEST = 1024              # side; the fixed noise is cut from a square of this size, so that no drawing stands in an exported graph
 LITE_BLOCKS = {2: 24, 4: 40, 10: 112}     # of efficientnet-lite0: the last block at strides 4, 8 and 16, and its channels
@@ -44,8 +48,12 @@ class Extractor(nn.Module):
         return self.eval().requires_grad_(False).to(memory_format=torch.channels_last)     # lite0 on a CPU: 0.75 of the time
 
 
-def extractor(name: str, denoiser: Path | None = None) -> Extractor:
-    """The network of this name, ready to use, float32 on the CPU. `denoiser` is the folder that `ddpm` means. Raises ConfigError."""
+def extractor(name: str, denoiser: Path | None = None, *, exact: bool = True) -> Extractor:
+    """The network of this name, ready to use, float32 on the CPU. `denoiser` is the folder that `ddpm` means. Raises ConfigError.
+
+    Not `exact`: maps at about these strides will do, for who averages over them, so that Inception may look too: its sides do not halve
+    evenly, and it takes no picture below 75 px.
+    """
     family, _, model = name.partition(":")
     if name == "efficientnet-lite0":
         return Lite().frozen()
@@ -53,7 +61,7 @@ def extractor(name: str, denoiser: Path | None = None) -> Extractor:
         assert denoiser is not None, "ddpm needs the folder of a denoiser"
         return Decoder(ddpm.load(denoiser)).frozen()
     if family in ("timm", "torchvision") and model:
-        return (_timm(model) if family == "timm" else _torchvision(model)).frozen()
+        return (_timm(model, exact) if family == "timm" else _torchvision(model, exact)).frozen()
     raise ConfigError(f"There is no teacher called {name!r}. It can be {NAMES}.")
 
 
@@ -95,9 +103,9 @@ class Lite(Extractor):
 class Normalised(Extractor):
     """A network of somebody else's that gives its maps as a list, behind the mean and deviation it was trained with."""
 
-    def __init__(self, name: str, network: nn.Module, mean: Any, std: Any) -> None:
-        sizes = [tuple(m.shape[1:]) for m in _probed(network.eval(), name)]                       # [(C, h, w)]
-        if [size[1:] for size in sizes] != [(PROBE // s, PROBE // s) for s in STRIDES]:
+    def __init__(self, name: str, network: nn.Module, mean: Any, std: Any, side: int = PROBE) -> None:
+        sizes = [tuple(m.shape[1:]) for m in _probed(network.eval(), name, side)]                 # [(C, h, w)]
+        if side == PROBE and [size[1:] for size in sizes] != [(PROBE // s, PROBE // s) for s in STRIDES]:
             raise _unfit(name)
         super().__init__(name, tuple(size[0] for size in sizes), STRIDES)
         self.network = network
@@ -119,7 +127,7 @@ class Listed(nn.Module):
         return list(self.network(images).values())
 
 
-def _torchvision(model: str) -> Extractor:
+def _torchvision(model: str, exact: bool) -> Extractor:
     from torchvision import models
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -136,18 +144,38 @@ def _torchvision(model: str) -> Extractor:
     network = models.get_model(model, weights=None, **_quiet(model)).eval()
     with _readable(name, file):
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    nodes = {node: str(i) for i, node in enumerate(_last_at(network, name))}
+    side, last = PROBE, _last_of(network, name, PROBE)
+    if not exact and not last.keys() >= {PROBE // s for s in STRIDES}:
+        side, last = WIDE, _last_of(network, name, WIDE)
+    nodes = {node: str(i) for i, node in enumerate(_at_strides(last, name, side))}
     maps = create_feature_extractor(network, nodes, suppress_diff_warning=True)      # layers behind the last map are dropped
-    return Normalised(name, Listed(maps), kind.transforms().mean, kind.transforms().std)
+    return Normalised(name, Listed(maps), kind.transforms().mean, kind.transforms().std, side)
 
 
 def _quiet(model: str) -> dict[str, bool]:
-    """Two networks warn that their random weights take long, and would carry heads that are not wanted."""
-    return dict(init_weights=False) if model in ("googlenet", "inception_v3") else {}
+    """Two networks warn that their random weights take long. Theirs were learned with another mean and deviation than they are given."""
+    return dict(init_weights=False, transform_input=True) if model in ("googlenet", "inception_v3") else {}
 
 
 def _last_at(network: nn.Module, name: str) -> list[str]:
-    """Names of the stages that give the last map at each stride. Raises ConfigError.
+    """Names of the stages that give the last map at each stride. Raises ConfigError."""
+    return _at_strides(_last_of(network, name, PROBE), name, PROBE)
+
+
+def _at_strides(last: dict[int, str], name: str, side: int) -> list[str]:
+    """Of stages by the side of their map, those at our strides; of a wide picture, the nearest. Raises ConfigError."""
+    def far(h: int, stride: int) -> float:
+        return abs(log(h * stride / side))
+
+    found = [min(last, key=partial(far, stride=s), default=0) for s in STRIDES]
+    near = 1 if side == PROBE else ABOUT
+    if len(set(found)) < len(STRIDES) or any(not 1 / near <= h * s / side <= near for h, s in zip(found, STRIDES, strict=True)):
+        raise _unfit(name)
+    return [last[h] for h in found]
+
+
+def _last_of(network: nn.Module, name: str, side: int) -> dict[int, str]:
+    """The stage that gives the last map of each side, for a picture of this one; nothing of a network that takes no small ones.
 
     Children count, and children of plain chains; what is inside a block does not, since a block may lower its side half-way.
     """
@@ -160,19 +188,23 @@ def _last_at(network: nn.Module, name: str) -> list[str]:
     def listener(stage: str) -> Callable[..., None]:
         def listen(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3]:
-                found[PROBE // output.shape[2]] = stage
+                found[int(output.shape[2])] = stage
         return listen
 
     hooks = [module.register_forward_hook(listener(stage)) for stage, module in stages.items()]
-    _probed(network, name)
-    for hook in hooks:
-        hook.remove()
-    if not found.keys() >= set(STRIDES):
-        raise _unfit(name)
-    return [found[s] for s in STRIDES]
+    try:
+        _probed(network, name, side)
+    except ConfigError:
+        if side == PROBE:
+            return {}
+        raise
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
-def _timm(model: str) -> Extractor:
+def _timm(model: str, exact: bool) -> Extractor:
     try:
         import timm
     except ImportError as problem:
@@ -197,14 +229,14 @@ def _timm(model: str) -> Extractor:
         timm.create_model(model, pretrained=True, pretrained_cfg_overlay=dict(file=file))
         network = timm.create_model(model, pretrained=True, features_only=True, out_indices=levels,
                                     pretrained_cfg_overlay=dict(file=file))
-    return Normalised(name, network, about.mean, about.std)
+    return Normalised(name, network, about.mean, about.std, PROBE if exact else WIDE)
 
 
 @torch.no_grad()
-def _probed(network: nn.Module, name: str) -> Any:
+def _probed(network: nn.Module, name: str, side: int) -> Any:
     """What a network says of zeros. Raises ConfigError where it takes no picture of this side."""
     try:
-        return network(torch.zeros(1, 3, PROBE, PROBE))
+        return network(torch.zeros(1, 3, side, side))
     except (RuntimeError, AssertionError, ValueError) as problem:
         raise _unfit(name) from problem
 

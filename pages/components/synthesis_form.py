@@ -4,6 +4,7 @@ A link may say dataset, preset, and masks (the run that collected the outlines o
 """
 
 import dataclasses
+import json
 from typing import Any
 
 import streamlit as st
@@ -21,7 +22,7 @@ ABOUT_FILL = {
     "texture": "A random shape is filled from another surface. Quick; good for finding anything unusual, not for a certain kind.",
     "noise": "A random shape is filled with grain. Quickest and plainest."}
 SHAPES = ("low_area", "high_area", "foreground")
-ADVANCED = {"like": ("prompt", "steps", "seed"), "free": ("prompt", "steps", "seed"), "paste": ("seed", "foreground"),
+ADVANCED = {"like": ("prompt", "steps", "seed"), "free": ("prompt", "steps", "seed"), "paste": ("same_class", "foreground", "seed"),
             "prior": ("prompt", "steps", "seed", "foreground"),
             "ddpm": ("steps", "depth", "variance", "low_opacity", "high_opacity", *SHAPES, "imgsz", "seed")}
 PLAIN = ("low_opacity", "high_opacity", *SHAPES, "imgsz", "seed")          # filled by another surface or noise
@@ -86,11 +87,15 @@ def _asked(means: Means, preset: str, fill: str, drawn: bool) -> dict[str, Any]:
     values["class_name"] = _kind(grid, means, fill, "" if drawn else str(values.get("masks", "")))
     values["count"] = int(grid.number_input("How many", 1, 100_000, 60, key="make_count"))
     values["name"] = _name(grid, means, preset)
+    searched: dict[str, Any] = {}
     if drawn:
-        values |= _sliders(preset)
+        above = st.container()
         values["prior"] = synthesis_priors.choose(means)
+        with above:
+            searched = synthesis_search.taken(means, values["prior"], values["class_name"])
+            values |= _sliders(preset, searched)
     with st.expander("Advanced", icon=":material/tune:", key=f"make_more_{preset}"):
-        values |= _advanced(preset, fill, means)
+        values |= _advanced(preset, fill, means, searched)
         if drawn:
             values["prior"] = synthesis_priors.elsewhere() or values["prior"]
             synthesis_search.ask(means, values["prior"], values["class_name"])
@@ -132,9 +137,9 @@ def _fill(means: Means) -> str:
     return str(chosen)
 
 
-def _sliders(preset: str) -> dict[str, float]:
-    """How far from the picture, how close to the words. From noise there is no picture to stay near."""
-    grid, values, found = st.grid(2, min_column_width=260), {}, st.session_state.get("searched", {})
+def _sliders(preset: str, found: dict[str, Any]) -> dict[str, float]:
+    """How far from the picture, how close to the words. From noise there is no picture to stay near. `found`: what was taken over."""
+    grid, values = st.grid(2, min_column_width=260), {}
     if preset != "free":
         start = PRESETS[preset].settings.get("strength", 1.0)          # in a masked part nothing need be kept
         start = found.get("strength", start) if preset == "like" else start
@@ -147,9 +152,9 @@ def _sliders(preset: str) -> dict[str, float]:
     return values
 
 
-def _advanced(preset: str, fill: str, means: Means) -> dict[str, Any]:
+def _advanced(preset: str, fill: str, means: Means, found: dict[str, Any]) -> dict[str, Any]:
     names = ADVANCED.get(fill or preset, PLAIN)
-    start = dict(steps=st.session_state.get("searched", {}).get("steps", 20)) if "prompt" in names else {}
+    start = dict(steps=found.get("steps", 20)) if "prompt" in names else {}
     values = form.fields(jobs.Synthesize, names, f"make_{fill or preset}_{start.get('steps', '')}", start)
     if fill == "ddpm":
         models = {m.run_id: words.short(m.name) for m in means.denoisers}
@@ -185,18 +190,28 @@ def submit(config: jobs.Synthesize) -> None:
 
 
 def again(made: dict[str, Any], items: list[dict[str, Any]]) -> jobs.Synthesize:
-    """What makes as many as `items` once more: the set's own settings, and a seed that none of its kind had. Where they are all of one
-    kind, of that kind."""
+    """What makes `items` once more: the set's own settings, as many of each kind, from the same pictures; only chance is another, by a
+    seed that none of its kind had."""
     settings = {k: v for k, v in made["settings"].items() if k in {f.name for f in dataclasses.fields(jobs.Synthesize)}}
     before = [r.config for r in jobs.recent(limit=200, recipes=("synthesize",)) if _alike(r.config, settings)]
     seed = 1 + max([int(settings.get("seed", 0)), *(int(c.get("seed", 0)) for c in before)])
-    kinds = {item["class_name"] for item in items}
-    one = {"class_name": kinds.pop()} if len(kinds) == 1 and settings.get("method", "perturb") != "perturb" else {}
+    first = json.loads(settings["again"])["seed"] if settings.get("again") else int(settings.get("seed", 0))
     name = suggest(f"{str(made['name']).removesuffix(' again')} again")
-    return jobs.Synthesize(**{**settings, **one, "count": len(items), "seed": seed, "name": name[:80], "dataset": made["snapshot_id"]})
+    return jobs.Synthesize(**{**settings, "again": json.dumps(dict(seed=first, attempts=_attempts(items))), "count": len(items),
+                              "seed": seed, "name": name[:80], "dataset": made["snapshot_id"]})
+
+
+def _attempts(items: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Numbers by kind: of what was made again itself, those that it was made from; of sets from before these were written down, any."""
+    found: dict[str, list[int]] = {}
+    for item in items:
+        some, number = found.setdefault(item["class_name"], []), item.get("again")
+        number = item["attempt"] if number is None else number
+        some.append(len(some) if number is None else number)
+    return found
 
 
 def _alike(config: dict[str, Any], settings: dict[str, Any]) -> bool:
     """The same but for what a set is called, how many it holds, of which kind, and its seed; and for how the dataset was named."""
-    apart = ("seed", "count", "name", "class_name", "dataset")
+    apart = ("seed", "count", "name", "class_name", "dataset", "again")
     return all(config.get(k) == v for k, v in settings.items() if k not in apart)

@@ -10,11 +10,11 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import synthesis_form, synthesis_pictures, text, words
+from pages.components import synthesis_form, synthesis_pictures, synthesis_quality, text, words
 from pages.components.synthesis_pictures import VERDICTS, go
 
 FILTERS = {"undecided": ("Undecided", ""), "accepted": ("Accepted", "accept"), "rejected": ("Rejected", "reject"),
-           "again": ("Again", "again"), "all": ("All", None)}
+           "again": ("Again", "again"), "missed": ("Label missed", None), "all": ("All", None)}
 SAY = {"accept": ("Accept", "A"), "reject": ("Reject :gray[R]", None), "again": ("Make again", "G")}          # label, key; R: see below
 KEEP = 200               # verdicts that can be taken back one by one
 
@@ -44,12 +44,13 @@ def show(run_id: str) -> None:
 def _judge(run_id: str) -> None:
     if problem := st.session_state.pop("made_problem", ""):             # a callback of a fragment may show nothing itself
         st.toast(words.plain(problem, 600), icon=":material/error:")
-    made = jobs.synthetic(run_id)
+    made, missed = jobs.synthetic(run_id), synthesis_quality.missed(run_id)
+    for item in made["items"]:
+        item["missed"] = missed.get(item["file"], 0)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="made_head"):
-        chosen = _filter(made["verdict_counts"])
+        chosen = _filter(made["verdict_counts"], sum(i["missed"] > 0 for i in made["items"]))
         _many(run_id, made)
-    wanted = FILTERS[chosen][1]
-    shown = [i for i in made["items"] if wanted is None or i["verdict"] == wanted]
+    shown = [i for i in made["items"] if _wanted(chosen, i)]
     if not shown:
         _none(chosen, made["verdict_counts"])
         _buttons(run_id, None, shown)
@@ -64,15 +65,23 @@ def _judge(run_id: str) -> None:
 
 # ---- which pictures
 
-def _filter(counts: dict[str, int]) -> str:
-    """Chosen by the person, else by the link, else what is left to judge, if anything is."""
+def _wanted(chosen: str, item: dict[str, Any]) -> bool:
+    verdict = FILTERS[chosen][1]
+    return item["missed"] > 0 if chosen == "missed" else verdict is None or item["verdict"] == verdict
+
+
+def _filter(counts: dict[str, int], missed: int) -> str:
+    """Chosen by the person, else by the link, else what is left to judge, if anything is. `missed`: pictures with a label that a detector
+    has not found; without one there is nothing to choose."""
+    there = [name for name in FILTERS if name != "missed" or missed]
+
     def said(name: str) -> str:
         label, verdict = FILTERS[name]
-        return f"{label} {text.count(sum(counts.values()) if verdict is None else counts[verdict])}"
+        return f"{label} {text.count(missed if name == 'missed' else sum(counts.values()) if verdict is None else counts[verdict])}"
 
     linked = st.query_params.get("show", "")
-    start = linked if linked in FILTERS else "undecided" if counts[""] else "all"
-    chosen = str(st.segmented_control("Show", list(FILTERS), default=start, required=True, format_func=said, key="made_show", wrap=True,
+    start = linked if linked in there else "undecided" if counts[""] else "all"
+    chosen = str(st.segmented_control("Show", there, default=start, required=True, format_func=said, key="made_show", wrap=True,
                                       label_visibility="collapsed"))
     st.query_params["show"] = chosen
     return chosen
@@ -172,7 +181,8 @@ def _many(run_id: str, made: dict[str, Any]) -> None:
         if counts["again"]:
             st.button(f"Make {text.count(counts['again'])} again", icon=":material/refresh:", type="primary", key="make_again",
                       on_click=again, args=(run_id,),
-                      help="The same settings with the next seed, as a set of its own. These stay out of a dataset.")
+                      help="Of the same kinds and from the same pictures, with other chance, as a set of its own. These stay out of a "
+                           "dataset.")
         if counts["accept"]:
             st.button(f"Add {text.count(counts['accept'])} to a dataset", icon=":material/library_add:", key="to_add", on_click=to_add)
 

@@ -92,8 +92,9 @@ def loupe(made: dict[str, Any], item: dict[str, Any], files: list[str]) -> None:
 
 
 def badge(item: dict[str, Any]) -> str:
+    """What a person said, and whether a detector missed a label: it informs, and decides nothing."""
     said, color, _ = VERDICTS[item["verdict"]]
-    return f":{color}-badge[{said}]"
+    return f":{color}-badge[{said}]{' :violet-badge[Label missed]' if item.get('missed') else ''}"
 
 
 def facts(made: dict[str, Any], item: dict[str, Any]) -> str:
@@ -109,6 +110,7 @@ def facts(made: dict[str, Any], item: dict[str, Any]) -> str:
     for label in ("strength", "guidance", "steps", "opacity"):
         parts += [f"{label} {item[label]:.3g}"] if item[label] is not None else []
     parts += [f"adapter {words.plain(item['adapter'])}"] if item["adapter"] else []
+    parts += [f"weights {words.plain(item['adapter_hash'])}"] if item.get("adapter_hash") else []
     parts += [f"covers {text.percent(item['area'])}"] if item["area"] else []
     return " · ".join(filter(None, parts))
 
@@ -143,7 +145,7 @@ def _cell(run_id: str, item: dict[str, Any], kind: str, n: int) -> None:
                 _picture(run_id, item["file"], SHEET, what)
     else:
         _picture(run_id, item["file"], SHEET, kind)
-    st.caption(f"{badge(item) if item['verdict'] else ''} {words.plain(item['class_name'], 40)}")
+    st.caption(f"{badge(item) if item['verdict'] or item.get('missed') else ''} {words.plain(item['class_name'], 40)}")
     st.button(f"Look at {item['file']}", key=f"pick_{n}_{item['file']}", on_click=go, args=(run_id, item["file"]))
 
 

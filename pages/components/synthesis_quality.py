@@ -10,10 +10,11 @@ import streamlit as st
 
 from backend import jobs
 from pages.components import form, model_view, run_panel, synthesis_figures, text, training_form, words
+from pages.components import synthesis_means as means_of
 from pages.components.cached import cached
 
 NONE = {"": "None"}
-MANY = 0.05              # of the pictures: more copies are worth a word. Our choice; of real ones 0.01 count as such
+MANY = 0.05              # of the pictures: more copies are worth a word, where a measurement does not say itself whether they are many
 PAIRS = 6
 
 
@@ -36,6 +37,16 @@ def measured(run_id: str) -> list[jobs.RunStatus]:
     """Measurements of a set, newest first."""
     runs = jobs.recent(limit=100, recipes=("measure-synthesis",))
     return [r for r in runs if run_id in (r.config.get("synthetic"), r.result.get("synthetic", {}).get("run"))]
+
+
+@st.cache_data(ttl=30, show_spinner=False)               # asked for at each key press
+def missed(run_id: str) -> dict[str, int]:
+    """Made pictures by file, and how many of each one's labels the detector of the newest measurement with one has not found."""
+    for run in measured(run_id):
+        answers = means_of.head(run.run_id, "quality").get("labels") if run.state == "completed" else None
+        if answers:
+            return {file: found.count(False) for file, found in answers.items()}
+    return {}
 
 
 def _ask(made: dict[str, Any]) -> None:
@@ -79,7 +90,8 @@ def _tiles(result: dict[str, Any]) -> None:
                 help="How unlike the whole set is to real pictures that nothing was made from. 0 is no difference; below "
                      "what real pictures get among themselves it means nothing more.")
     grid.metric("Copies", share(result["copied"]), border=True,
-                help="Made pictures nearer to one learned from than 99 of 100 real ones are to another. By chance it is 1 %.")
+                help="Made pictures nearer to one learned from than 99 of 100 real ones are to another. By chance it is "
+                     f"{share(result.get('copied_chance') or 0.01)}: more where there are few real ones.")
     grid.metric("Variety", share(result["diversity"]), border=True,
                 help="How far made pictures of a kind lie from each other, of what real ones do. Much below 100 %: much the same, again "
                      "and again.")
@@ -129,8 +141,10 @@ def copies(result: dict[str, Any], settings: dict[str, Any]) -> str:
     """Where a real picture is kept but for a place, nearness is meant; where a picture was drawn anew, it is not."""
     if result["copied"] is None:
         return "Copies could not be counted: too few real pictures to say what is near."
-    told = f"{share(result['copied'])} of the pictures are so near to a real one that they count as copies; of real ones it is 1 %."
-    if result["copied"] <= MANY:
+    chance = result.get("copied_chance") or 0.01
+    told = f"{share(result['copied'])} of the pictures are so near to a real one that they count as copies; of wholly new ones it would " \
+           f"be about {share(chance)}."
+    if not result.get("copying", result["copied"] > MANY):
         return told
     if settings.get("method") == "prior" and settings.get("start") in ("image", "noise"):
         return f"{told} They teach a model little that is new: more strength, or another start, helps."
@@ -153,7 +167,9 @@ def _copies(result: dict[str, Any], run_id: str) -> None:
     if not result["pairs"]:
         return
     st.markdown("**The closest pairs:** made, and the real picture it is most like")
-    st.caption("The number says how near: from 1 down it counts as a copy, being nearer than 99 of 100 real pictures are to another.")
+    st.caption("The first number says how near: from 1 down it counts as a copy, nearer than 99 of 100 real pictures are to another. "
+               "Behind it how far apart the two lie, and how far apart real pictures of the kind lie from the one most like them.")
+    rows = {r["class_name"]: r for r in result["classes"]}
     grid = st.grid(3, min_column_width=150, gap="small")
     for pair in result["pairs"][:PAIRS]:
         with grid.container(key=f"pair_{pair['file'].removesuffix('.png')}"):
@@ -164,7 +180,19 @@ def _copies(result: dict[str, Any], run_id: str) -> None:
                 st.caption(":material/hide_image: The pair is not there any more.")
             own = "made from it" if pair["parent"] else "not made from it"
             mark = ":orange-badge[Copy]" if pair["ratio"] < 1 else ""
-            st.caption(f"{mark} {words.plain(pair['class_name'], 30)} · {own} · {pair['ratio']:.2f}")
+            st.caption(f"{mark} {words.plain(pair['class_name'], 30)} · {own} · {pair['ratio']:.2f} · "
+                       f"{apart(pair, rows.get(pair['class_name'], {}))}")
+
+
+def apart(pair: dict[str, Any], row: dict[str, Any]) -> str:
+    """'0.12 apart, real ones 0.31 to 0.55': the middle half of these."""
+    real = row.get("real_distances")
+    return f"{pair['distance']:.2f} apart" + (f", real ones {real[1]:.2f} to {real[3]:.2f}" if real else "")
+
+
+def middle(distances: list[float] | None) -> str:
+    """The middle half of distances to the nearest."""
+    return "–" if not distances else f"{distances[1]:.2f} to {distances[3]:.2f}"
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -177,5 +205,7 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         "Compared with": [r["reference"] for r in rows], "Distance": [r["kid"] for r in rows],
         "Interval": [span(r, "low", "high") for r in rows], "Real to real": [r["floor"] for r in rows],
         "By chance": [r["chance"] for r in rows],
-        "Copies": [share(r["copied"]) for r in rows], "Variety": [share(r["diversity"]) for r in rows],
+        "Copies": [share(r["copied"]) for r in rows], "Copies by chance": [share(r.get("copied_chance")) for r in rows],
+        "Apart": [middle(r.get("distances")) for r in rows], "Real ones apart": [middle(r.get("real_distances")) for r in rows],
+        "Variety": [share(r["diversity"]) for r in rows],
         "Labels found": [share(r.get("found")) for r in rows], "of real ones": [share(r.get("real_found")) for r in rows]})

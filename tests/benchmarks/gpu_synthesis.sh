@@ -29,7 +29,7 @@ chains() {
     ! asked kid && ! asked recognition && ! asked detection || echo "all shared steel"
     ! asked tail || echo "all shared tile"
     if asked recognition; then
-        for seed in ${SEEDS:-0 1 2 3 4}; do echo "NEU-DET recognition $seed 10-aug 10-real 10-paste 10-ddpm"; done
+        for seed in ${SEEDS:-0 1 2 3 4}; do echo "NEU-DET recognition $seed 10-aug 10-real 10-paste 10-scratch"; done
         for seed in ${SEEDS:-0 1 2 3 4}; do echo "all recognition $seed 10-prior 10-prior-1 10-prior-4 10-prior-8"; done
     fi
     if asked kid; then
@@ -40,7 +40,7 @@ chains() {
     ! asked detection || for seed in ${SEEDS:-0 1 2}; do echo "all detection $seed plain prior paste"; done
     ! asked tail || for seed in ${SEEDS:-0 1 2}; do echo "all tail $seed plain prior paste perturb"; done
     if asked recognition; then
-        for n in 5 20; do for seed in ${SEEDS:-0 1 2 3 4}; do echo "all recognition $seed $n-aug $n-prior $n-paste $n-ddpm $n-real"; done; done
+        for n in 5 20; do for seed in ${SEEDS:-0 1 2 3 4}; do echo "all recognition $seed $n-aug $n-prior $n-paste $n-scratch $n-real"; done; done
     fi
 }
 

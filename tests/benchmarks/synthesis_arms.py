@@ -1,7 +1,8 @@
 """The arms of the synthesis benchmark: what is made of what, part by part.
 
-    kid           NEU-DET: {noise, image} start × {prompt, tokens, lora, both}. One adapter a space; the seed is the generator's
-    recognition   NEU-DET by class, 5, 10 or 20 images of each: real, aug, and aug + paste, ddpm, prior
+    kid           NEU-DET: {noise, image} start × {prompt, tokens, lora, both}. One adapter a space; the seed is the generator's.
+                  All arms draw over the same images and are compared with the same
+    recognition   NEU-DET by class, 5, 10 or 20 images of each: real, aug, and aug + paste, scratch, prior
     tail          magnetic-tile with 5 train images of one class: plain, + paste, + prior (inpaint), + perturb
     detection     NEU-DET with a tenth of its train list: plain, + paste, + prior (image start)
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.benchmarks.settings import Settings
 from tests.benchmarks.synthesis_data import BY_CLASS, CLASSES, TAIL, cut, few
-from tests.benchmarks.synthesis_lab import GUIDANCE, Lab, Plan
+from tests.benchmarks.synthesis_lab import GUIDANCE, STRENGTH, Lab, Plan
 
 HELD = 0.4               # of each class's train images kept apart to measure against, in the part kid
 RATIO = 2                # made pictures for each real one, where an arm does not say otherwise
@@ -26,10 +27,9 @@ SPARE = 1.5              # times as many tiles are made as are added: up to a qu
 def kid(lab: Lab, arm: str) -> str:
     start, space = arm.split("-")
     data, base = lab.read(few(lab.shape.known, 0, by_class=True) if lab.shape.known else BY_CLASS), lab.prior("steel")
-    both = lab.adapted(data, base, "both", HELD, 0)
-    strength, guidance = lab.found(data, both)
+    both = lab.adapted(data, base, "both", HELD, 0)          # of all arms it says which images are parents, and which are compared with
     prior = {"prompt": base, "both": both}.get(space) or lab.adapted(data, base, space, HELD, 0)
-    name = lab.drawn(f"kid {arm} {lab.seed}", data, prior, CLASSES * lab.shape.made, start, strength, guidance)
+    name = lab.drawn(f"kid {arm} {lab.seed}", data, prior, CLASSES * lab.shape.made, start, STRENGTH, GUIDANCE, "--apart", both)
     return lab.done("measure-synthesis", name, "--synthetic", name)
 
 
@@ -45,12 +45,14 @@ def recognition(lab: Lab, arm: str) -> str:
 
 
 def _pasted(lab: Lab, name: str, data: str, n: int, count: int) -> str:
-    """From the same images with their boxes: a label of the whole picture says nothing of what to cut out."""
-    return lab.set(name, lab.read(few(n, lab.seed, by_class=False)), "paste", count)
+    """From the same images with their boxes: a label of the whole picture says nothing of what to cut out. Into images of the same
+    class alone: set into another's, it would be a picture of both, labelled by the larger."""
+    return lab.set(name, lab.read(few(n, lab.seed, by_class=False)), "paste", count, "--same-class")
 
 
 def _from_scratch(lab: Lab, name: str, data: str, n: int, count: int) -> str:
-    """A diffusion model of these few images and nothing else, told of classes by words, drawing from noise."""
+    """A diffusion model of these few images and nothing else, told of classes by words, drawing from noise: a Stable Diffusion in
+    small, as the surface prior is, and not the product's `train-diffusion`."""
     prior = lab.learned(f"{data} alone", [data], 0, lab.shape.scratch, lab.seed)
     return lab.drawn(name, data, prior, count, "noise")
 
@@ -59,7 +61,7 @@ def _adapted(lab: Lab, name: str, data: str, n: int, count: int) -> str:
     return lab.drawn(name, data, lab.adapted(data, lab.prior("steel")), count, "image")
 
 
-SETS: dict[str, Callable[[Lab, str, str, int, int], str]] = {"paste": _pasted, "ddpm": _from_scratch, "prior": _adapted}
+SETS: dict[str, Callable[[Lab, str, str, int, int], str]] = {"paste": _pasted, "scratch": _from_scratch, "prior": _adapted}
 
 
 def tail(lab: Lab, arm: str) -> str:
@@ -97,7 +99,7 @@ class Part:
 
 
 SPACES, STARTS = ("both", "prompt", "tokens", "lora"), ("image", "noise")
-METHODS, RATIOS = ("aug", "prior", "paste", "ddpm", "real"), (1, 4, 8)
+METHODS, RATIOS = ("aug", "prior", "paste", "scratch", "real"), (1, 4, 8)
 PARTS = {
     "kid": Part(kid, "measure-synthesis", (tuple(f"{start}-{space}" for space in SPACES for start in STARTS),), (0, 1, 2)),
     "recognition": Part(recognition, "train-classifier", (

@@ -25,7 +25,7 @@ Runs = dict[str, dict[str, dict[int, Row]]]                                     
 PAIRS = {
     "kid": [(f"image-{s}", f"noise-{s}") for s in SPACES] + [(f"{s}-both", f"{s}-{x}") for s in STARTS for x in SPACES[1:]],
     "recognition": [(f"{n}-{a}", f"{n}-{b}") for n in (10, 5, 20) for a, b in
-                    (("prior", "aug"), ("paste", "aug"), ("ddpm", "aug"), ("prior", "paste"), ("prior", "ddpm"), ("aug", "real"))]
+                    (("prior", "aug"), ("paste", "aug"), ("scratch", "aug"), ("prior", "paste"), ("prior", "scratch"), ("aug", "real"))]
     + [(f"10-prior-{r}", "10-aug") for r in RATIOS],
     "tail": [("prior", "plain"), ("paste", "plain"), ("perturb", "plain"), ("prior", "paste"), ("prior", "perturb")],
     "detection": [("prior", "plain"), ("paste", "plain"), ("prior", "paste")]}

@@ -3,11 +3,9 @@
 Knows nothing of what is there already.
 """
 
-import math
-
-from tests.benchmarks.synthesis_arms import CLASSES, INPAINT, RATIO, SPARE, TENTH
+from tests.benchmarks.synthesis_arms import CLASSES, RATIO, SPARE, TENTH
 from tests.benchmarks.synthesis_data import LEFT, RARE, TRAIN
-from tests.benchmarks.synthesis_lab import BATCH, DENOISING, STRENGTH, Shape, steps_of
+from tests.benchmarks.synthesis_lab import BATCH, Shape, steps_of
 
 # Core seconds. Surface prior of the preset small; pictures of 200 px, as NEU-DET has them, but for the tiles, which are LARGER
 CODING, LEARNING = 1.05 / 16, 1.4 / 16       # a crop, through a step of autoencoder and diffusion network
@@ -24,37 +22,30 @@ READ = 60.0                                  # datasets read, processes started
 def pieces(shape: Shape) -> dict[str, float]:
     """Core minutes. What several arms build on stands apart."""
     tokens, lora = (8 * n * ADAPTING for n in shape.adapter)
-    strengths, guidances = (list(map(float, text.split())) for text in shape.grid)
+    drawn = shape.denoising * 2 * PASS + CODED               # whatever the strength: all steps are run; guidance asks twice a step
     count, tenth, tiles = CLASSES * 10 * RATIO, CLASSES * TENTH, SPARE * shape.added
     classifier = shape.classifier * 32 * CLASSIFIED * (shape.side / 128) ** 2
     tail, few = (e * steps_of(n) * BATCH * DETECTED for e, n in ((shape.tail, TRAIN - RARE + LEFT), (shape.detection, tenth)))
     seconds = {
         "surface prior, for steel or for tiles": trained(shape, shape.prior),
         "adapters on all of NEU-DET: tokens": tokens, "- lora": lora, "- both": tokens + lora,
-        "search of settings": CLASSES * shape.searched * sum(drawn(s, g) + SEEN for s in strengths for g in guidances) + REAL,
-        "kid, an arm of image start": CLASSES * shape.made * (drawn(STRENGTH, 2.0) + SEEN) + REAL,
-        "kid, an arm of noise start": CLASSES * shape.made * (drawn(1.0, 2.0) + SEEN) + REAL,
+        "kid, an arm": CLASSES * shape.made * (drawn + SEEN) + REAL,
         "recognition, 10-real or 10-aug": classifier,
         "recognition, 10-paste": count * LAID + classifier,
-        "recognition, 10-prior": tokens + lora + count * drawn(STRENGTH, 2.0) + classifier,
-        "- for each further picture for a real one": CLASSES * 10 * drawn(STRENGTH, 2.0),
-        "recognition, 10-ddpm": trained(shape, shape.scratch) + count * drawn(1.0, 2.0) + classifier,
+        "recognition, 10-prior": tokens + lora + count * drawn + classifier,
+        "- for each further picture for a real one": CLASSES * 10 * drawn,
+        "recognition, 10-scratch": trained(shape, shape.scratch) + count * drawn + classifier,
         "tail, plain": tail, "tail, paste": tiles * LAID + tail,
-        "tail, prior": LARGER * (tokens + lora + tiles * drawn(INPAINT, 2.0)) + tail,
+        "tail, prior": LARGER * (tokens + lora + tiles * drawn) + tail,
         "tail, perturb": shape.denoiser * DENOISED + tiles * PERTURBED + tail,
         "detection, plain": few, "detection, paste": tenth * RATIO * LAID + few,
-        "detection, prior": tokens + lora + tenth * RATIO * drawn(STRENGTH, 2.0) + few,
+        "detection, prior": tokens + lora + tenth * RATIO * drawn + few,
     }
     return {name: (s + READ) / 60 for name, s in seconds.items()}
 
 
 def trained(shape: Shape, steps: tuple[int, int]) -> float:
     return shape.batch * (steps[0] * CODING + steps[1] * LEARNING)
-
-
-def drawn(strength: float, guidance: float) -> float:
-    """A picture of 200 px; guidance asks the network twice a step."""
-    return math.ceil(DENOISING * strength) * (2 if guidance > 1 else 1) * PASS + CODED
 
 
 def estimated(shape: Shape) -> str:

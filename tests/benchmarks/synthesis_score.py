@@ -53,7 +53,7 @@ def said(lab: Lab, name: str, images: Path, listing: Path) -> Path:
 
 def distances(result: dict[str, Any]) -> dict[str, float]:
     """Of all classes and of each: distance with its interval, the share of copies, variety. What cannot be measured is left out."""
-    shown = {k: result[k] for k in ("kid", "low", "high", "copied", "of_parent", "diversity")}
+    shown = {k: result[k] for k in ("kid", "low", "high", "copied", "copied_chance", "of_parent", "diversity")}
     for row in result["classes"]:
         shown |= {f"{k} {row['class_name']}": row[k] for k in ("kid", "low", "high", "floor", "copied", "diversity")}
     return {k: v for k, v in shown.items() if v is not None}

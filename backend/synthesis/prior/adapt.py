@@ -8,6 +8,7 @@ randomness follows from (seed, space, step), so a killed run comes to the same a
 import shutil
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from backend.synthesis.prior import draw, examples, levels, lora, stable, steps,
 from backend.synthesis.prior.material import Material
 from backend.synthesis.prior.stable import Prior
 
-FORMAT = 1                       # of the artifact; part of its key
+FORMAT = 2                       # of the artifact; part of its key
 SAVE_S = 60                      # between two checkpoints
 CURVE = 10                       # steps averaged into a point of the curve
 SHOWN = 6                        # classes in the preview
@@ -66,7 +67,8 @@ def make(config: AdaptPrior, data: Snapshot, found: stable.Found, run_dir: Path,
         # the artifact
         head = dict(key=key, name=config.name, snapshot_id=data.snapshot_id, dataset=data.head["name"], base=_where(found, prior),
                     space=config.space, classes=shown.classes, tokens=adaptation.words, prompts=adaptation.prompts,
-                    learned=shown.ids(shown.learned), held=shown.ids(shown.held), rank=config.rank if adaptation.lora else 0,
+                    hash=hash_of(scratch / "adapter"), learned=shown.ids(shown.learned), held=shown.ids(shown.held),
+                    rank=config.rank if adaptation.lora else 0,
                     targets=list(lora.TARGETS) if adaptation.lora else [], settings=config.to_json())
         head["result"] = dict(
             name=config.name, dataset=head["dataset"], snapshot_id=data.snapshot_id, prior=prior.name, space=config.space,
@@ -149,11 +151,11 @@ class Adaptation:
             self.prior.classes_known.update(self.prompts)
             self._fit("tokens", [learned.rows], run_dir, report)
             tokens.finish(self.prior.text_encoder, learned)
-            tokens.save(learned, self.words, self.scratch / "adapter")
+            tokens.save(learned, self.words, self.scratch / "adapter", self.prior.base_hash)
         self.prior.classes_known.update(self.prompts)
         if self.lora:
             self._fit("lora", lora.begin(self.prior.unet, self.config.rank, self.config.seed), run_dir, report)
-            lora.save(self.prior.unet, self.scratch / "adapter")
+            lora.save(self.prior.unet, self.scratch / "adapter", self.prior.base_hash)
 
     def _fit(self, space: str, learned: list[torch.nn.Parameter], run_dir: Path, report: Any) -> None:
         """Steps to the end, with curves, checkpoints, and a preview at every half."""
@@ -209,6 +211,15 @@ class Kept:
 
 # ---- using it
 
+def hash_of(folder: Path) -> str:
+    """16 digits of an adapter's weights as they lie there: its key says only how they were learned, which another machine's rounding may
+    have made others of."""
+    digest = sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def apply(prior: Prior, folder: Path) -> Prior:
     """Give a prior the words and the changes of an adapter, in place. Raises ConfigError where it was learned on another one."""
     head = rundir.read_json(folder / "head.json")
@@ -219,6 +230,6 @@ def apply(prior: Prior, folder: Path) -> Prior:
         tokens.apply(prior.text_encoder, prior.tokenizer, head["tokens"], folder)
     if head["rank"]:
         lora.apply(prior.unet, folder / lora.FILE)
-    prior.adapter_key = str(head["key"])
+    prior.adapter_key, prior.adapter_hash = str(head["key"]), hash_of(folder)
     prior.classes_known = dict(head["prompts"])
     return prior

@@ -24,6 +24,7 @@ DEMO = 8                 # one in so many is the demo's steel
 GOOD = 0.35              # of the surfaces have no defect
 SECOND = 0.15            # of the defective ones have a second defect, of any kind
 GREY = 0.65              # seen by a grey camera
+STREAM = 2**32           # added to the seed of the demo's steel, beyond all that a dataset of the demo can have: none is of its pictures
 DEMO_NAME = "brushed steel"
 _DEMO_WORDS = {"scratch": "scratches"}
 
@@ -143,7 +144,7 @@ KINDS: dict[str, tuple[Callable[[Rng, int], Field], tuple[float, float], tuple[f
 
 def surfaces(seed: int, n: int) -> Iterator[Surface]:
     """n surfaces; the first ones of a longer list are the same."""
-    steel = demo.training_set(n // DEMO + 1, seed)
+    steel = demo.training_set(n // DEMO + 1, STREAM + seed)
     return (_demo(next(steel)) if i % DEMO == DEMO - 1 else draw(np.random.default_rng([seed, i])) for i in range(n))
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from backend.errors import InputError
@@ -35,9 +35,11 @@ def begin(unet: UNet2DConditionModel, rank: int, seed: int) -> list[nn.Parameter
     return learned
 
 
-def save(unet: UNet2DConditionModel, folder: Path) -> None:
+def save(unet: UNet2DConditionModel, folder: Path, base: str) -> None:
+    """`base`: hash of the weights that it was learned on, which the file says itself."""
     state = {k: v.detach().float().contiguous().cpu() for k, v in get_peft_model_state_dict(unet).items()}
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state, weight_name=FILE)
+    save_file(load_file(folder / FILE), folder / FILE, metadata={"base": base})       # of two entries the order would be by chance
 
 
 def apply(unet: UNet2DConditionModel, file: Path) -> None:

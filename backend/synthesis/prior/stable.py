@@ -40,7 +40,8 @@ class Prior:
     where: str                                          # folder, or name on the hub
     base_hash: str                                      # of the weights before any adapter
     head: dict[str, Any] = field(default_factory=dict)
-    adapter_key: str = ""                               # '' without an adapter
+    adapter_key: str = ""                               # '' without an adapter; else of the settings it was learned with
+    adapter_hash: str = ""                              # of its weights
     classes_known: dict[str, str] = field(default_factory=dict)      # class -> the prompt that was learned for it
 
     @property

@@ -29,7 +29,7 @@ from backend.diffusion import pictures
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.synthesis.prior import autoencoder, bank, denoiser, draw, learner, stable, supply, tokenizer
 
-FORMAT = 1               # of the artifact; part of its key
+FORMAT = 2               # of the artifact; part of its key
 CROP = 128               # side that is learned, in pixels
 SHOWN = 8                # pictures in a row of the preview
 GUIDANCE, STEPS = 2.0, 20           # of the previews

@@ -107,10 +107,11 @@ def _put(encoder: CLIPTextModel, table: nn.Embedding, first: int, rows: Tensor) 
     encoder.config.vocab_size = len(weight)
 
 
-def save(learned: Learned, words: dict[str, list[str]], folder: Path) -> None:
-    """`tokens.safetensors`: class → (vectors, D)."""
+def save(learned: Learned, words: dict[str, list[str]], folder: Path, base: str) -> None:
+    """`tokens.safetensors`: class → (vectors, D). `base`: hash of the weights that it was learned on, which the file says too."""
     pieces = torch.split(learned.rows.detach().float().cpu(), [len(some) for some in words.values()])
-    save_file({name: piece.contiguous() for name, piece in zip(words, pieces, strict=True)}, folder / FILE)
+    save_file({name: piece.contiguous() for name, piece in zip(words, pieces, strict=True)}, folder / FILE,
+              metadata={"base": base})
 
 
 def apply(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, words: dict[str, list[str]], folder: Path) -> None:
