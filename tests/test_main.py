@@ -102,6 +102,7 @@ def test_settings_that_cannot_be_are_one_sentence(arguments: tuple[str, ...], se
 
 
 def test_ctrl_c_cancels() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)             # a shell's background jobs ignore it, and so would this child
     process = subprocess.Popen([sys.executable, "-m", "backend", "trial", "--do", "count", "--steps", "1000", "--pause", "0.05", "--json"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 30

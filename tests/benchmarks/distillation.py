@@ -175,8 +175,10 @@ def aimed(runs: Runs, lab: Lab) -> str:
 
 
 def tuned(optimizer: str) -> str:
-    """What the one optimiser of all arms costs the plain detector."""
-    arms = json.loads((RESULTS / "tuning.json").read_text())["arms"]
+    """What the one optimiser of all arms costs the plain detector, where that was measured."""
+    if not (measured := RESULTS / "tuning.json").exists():
+        return ""
+    arms = json.loads(measured.read_text())["arms"]
     plain = {name: [told[f"plain val {metric}"][0] for metric in ("map50", "map50_95")] for name, told in arms.items()}
     others = ", ".join(f"with {name} {a:.3f} and {b:.3f}" for name, (a, b) in plain.items() if name != optimizer)
     a, b = plain[optimizer]
