@@ -101,11 +101,31 @@ def test_pages_draw_themselves_more_seldom_where_many_are_open(data_folder: Path
     from pages.components import plant as page
 
     assert crowd.sessions() == 0 == crowd.rest_s()                           # no server here
+    monkeypatch.setattr(st, "session_state", state := dict[str, Any]())
     drawn: list[int] = []
     monkeypatch.setattr(st, "rerun", lambda: drawn.append(1))
     plant.batch([{}])
     house.opened().ingest()
     for people, seconds, times in ((1, 0.6, 1), (8, 3.9, 1), (8, 4.1, 2), (30, 56.0, 2), (30, 56.5, 3)):
         monkeypatch.setattr(crowd, "sessions", lambda n=people: n)
-        page._look(-1, "real", time.monotonic() - seconds)
+        state[crowd._KEPT] = (time.monotonic() - seconds, 0.0)
+        page._look(-1, "real")
         assert len(drawn) == times
+
+
+@pytest.mark.parametrize("took, seconds, drawn", [
+    (0.1, 0.6, True), (1.0, 1.9, False), (1.0, 2.1, True), (20.0, 9.0, False), (20.0, 10.1, True)])
+def test_what_took_long_to_draw_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch, took: float, seconds: float, drawn: bool) -> None:
+    """Else two open tabs keep two cores busy while a batch is inspected; but it is never ten seconds old."""
+    from pages.components import crowd
+
+    monkeypatch.setattr(st, "session_state", state := dict[str, Any]())
+    monkeypatch.setattr(crowd, "sessions", lambda: 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    crowd.drawn(now - took)
+    assert crowd.took_s() == pytest.approx(took) and not crowd.rested()
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    assert crowd.rested() == drawn
+    crowd.begun()                                                            # it is being drawn: not yet again
+    assert not crowd.rested() and state[crowd._KEPT][1] == pytest.approx(took)

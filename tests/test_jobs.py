@@ -744,7 +744,18 @@ def test_a_run_that_cannot_be_asked_does_not_end_the_taking_in(data_folder: Path
     path.rmdir()
     inside.caught_up.clear()
     wait_for(lambda: inside.wake() or inside.caught_up.is_set())
-    assert house._changed([Path("x" * 300)]) == [0]              # as a folder that goes between two questions
+    assert house._written(Path("x" * 300)) == 0                  # as a folder that goes between two questions
+
+
+def test_a_run_that_ends_while_others_are_taken_in_is_taken_in_next(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last rows were written behind the look that was going on; with no run open any more the next one would be two seconds later."""
+    inside = house.opened()
+    monkeypatch.setattr(house, "IDLE_S", 600.0)
+    before = {rundir.create("inspect", {}, state="completed") / "parts": 0}       # as it was when the look began
+    resting = threading.Thread(target=inside._rest, args=(before,), daemon=True)
+    resting.start()
+    resting.join(20)
+    assert not resting.is_alive()
 
 
 def test_an_undo_is_final(data_folder: Path) -> None:

@@ -4,7 +4,7 @@
 
 All three work at the same time, each a bounded way ahead of the next. In the detector's place a classifier of whole images may stand.
 Beside it an anomaly model may look at the same pictures, decoded once. What it says is logged and kept for review; it neither rejects
-a picture nor counts it otherwise. A group is what reaches the store at once: 8 pictures first, then about a second's worth.
+a picture nor counts it otherwise. A group is what reaches the store at once: 8 pictures first, then about two seconds' worth.
 Knows nothing of jobs, of the store, or of the plant's own rules: "defective" and "unusual" here are by the models' own thresholds.
 """
 
@@ -42,6 +42,7 @@ from backend.records import SCHEMAS, inspection_ids, pack_map
 FLOOR = 0.05                            # lowest confidence stored: as far down as the what-if slider reaches
 MOST_IN_A_RUN = 1 << 20                 # as many ids as one run has
 FIRST, MOST = 8, 128                    # pictures in the first group, and in any later one: each costs four files
+WORTH_S = 2.0                           # of a later one: with one second 200 pictures were 12 groups, and each is taken in and drawn
 MOST_BYTES = 64 * 10**6                 # of their files
 NO_PICTURE = "There is no picture in {}. Pictures can be PNG, JPEG, BMP, TIFF or WebP."
 
@@ -75,7 +76,7 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report, spre
     log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
     desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
 
-    # Group after group; each is in the store about a second after its first picture was read.
+    # Group after group; each is in the store about as long after its first picture was read as it took.
     began, before = time.monotonic(), len(log.seen)
     with (files.listing(path) as entries, ThreadPoolExecutor(1, "desk") as writer,
           _looked(desk, path, reading.left(entries, log.names), log, spread if path.is_dir() and path != inbox else None) as looked):
@@ -84,7 +85,7 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report, spre
         while group := _group(looked, size):
             _wait(written, log, total, report)
             written = writer.submit(desk.write, group, log)
-            size = max(1, min(MOST, int(len(group) / max(time.monotonic() - started, 1e-3))))
+            size = max(1, min(MOST, int(WORTH_S * len(group) / max(time.monotonic() - started, 1e-3))))
             started = time.monotonic()
         _wait(written, log, total, report)
 

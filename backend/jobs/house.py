@@ -165,21 +165,23 @@ class House:
         while not self._stopping.is_set() and self.root == data_root():
             try:
                 self._keep_supervisor()
+                before = _open_now()                             # what is written while we look is for the next look, at once
                 if self.ingest():
                     self._look()
                     told.tell(self.database(), self._taken_in)
-                self._rest()
+                self._rest(before)
             except Exception:                                    # a thread that died silently would freeze every chart
                 log.exception("Taking in results failed; the next turn tries again.")
                 self._wake.wait(IDLE_S)                          # asks the disk nothing: it may be what failed
             self._wake.clear()
 
-    def _rest(self) -> None:
-        """Until the next look; less where somebody wakes us or an open run has written something."""
-        parts = [path / "parts" for path, _ in runs.open_runs()]
-        until, before = time.monotonic() + (BUSY_S if parts else IDLE_S), _changed(parts)
+    def _rest(self, before: dict[Path, int]) -> None:
+        """Until the next look; less where somebody wakes us, or where an open run has written something, or ended, since before the
+        last one."""
+        now = _open_now()
+        until = time.monotonic() + (LOOK_S if now != before else BUSY_S if now else IDLE_S)
         while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(LOOK_S, left)):
-            if parts and _changed(parts) != before:
+            if any(_written(folder) != at for folder, at in now.items()):
                 self._wake.wait(LOOK_S)                          # a group is several parts
                 return
 
@@ -209,9 +211,9 @@ def _answer(db: "Database") -> None:
         shift_report.answer(db)
 
 
-def _changed(folders: list[Path]) -> list[int]:
-    """Other numbers once something in one of them has come or gone."""
-    return [_written(folder) for folder in folders]
+def _open_now() -> dict[Path, int]:
+    """The parts' folders of open runs; another number once something in one of them has come or gone."""
+    return {folder: _written(folder) for folder in (path / "parts" for path, _ in runs.open_runs())}
 
 
 def _written(folder: Path) -> int:

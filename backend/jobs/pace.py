@@ -243,8 +243,7 @@ def _pace(path: Path) -> float | None:
 def _done(path: Path, head: dict[str, Any]) -> float | None:
     """Core seconds guessed for a finished run. Uploads have left their folder: their progress says how many they were."""
     if head["recipe"] in FILE_S:
-        progress = path / "progress.json"
-        return FILE_S[head["recipe"]] * (rundir.read_json(progress)["total"] if progress.exists() else 0)
+        return FILE_S[head["recipe"]] * int(rundir.progress(path).get("total", 0))
     config = _config(head)
     if isinstance(config, TrainAnomaly):             # by now there is a diffusion model in any case; it may be its own
         return _anomaly(config, not (path / "denoiser").exists())

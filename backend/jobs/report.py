@@ -79,7 +79,7 @@ class Reporter:
         return round(max(pace * (total - last) - (now - latest), pace * (total - step - 1), 0.0), 1)
 
     def _write(self) -> None:
-        write_json(self.run_dir / "progress.json", self.progress)
+        write_json(self.run_dir / "progress.json", self.progress, lasting=False)
         self._written_at, self._unwritten = time.monotonic(), False
         if self.echo is not None:
             self.echo(self.progress)

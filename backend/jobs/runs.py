@@ -132,7 +132,7 @@ def _all(names: tuple[str, ...] = ()) -> Iterator[Path]:
 
 def _status(path: Path, places: dict[str, int]) -> RunStatus:
     head, now = job(path), state(path)
-    progress = _json(path / "progress.json")
+    progress = rundir.progress(path)
     running = now["state"] == "running"
     return RunStatus(
         run_id=path.name, recipe=head["recipe"], name=name(head["recipe"], head["config"]), state=now["state"],

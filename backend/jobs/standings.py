@@ -60,7 +60,7 @@ def _seed(member: Run) -> dict[str, Any]:
     path = path_of(member)
     if not path.exists():
         return _unborn(member["seed"])
-    state, progress = runs.state(path)["state"], _json(path / "progress.json")
+    state, progress = runs.state(path)["state"], rundir.progress(path)
     return dict(seed=member["seed"], run_id=path.name, state=state, step=progress.get("step", 0), total=progress.get("total", 0),
                 map50=_json(path / "result.json").get("map50") if state == "completed" else None)
 
@@ -107,5 +107,5 @@ def _rest(path: Path, whole: float | None) -> float | None:
     state = runs.state(path)["state"] if path.exists() else ""
     if state == "completed":
         return 0.0
-    told = _json(path / "progress.json").get("eta_s") if state == "running" else None
+    told = rundir.progress(path).get("eta_s") if state == "running" else None
     return whole if told is None else float(told)

@@ -125,9 +125,9 @@ def _tell(run_dir: Path) -> None:
     done, total = plans.count(run_dir)
     failed = sum(runs.state(path)["state"] == "failed" for path in plans.there(run_dir))
     message = f"{done} of {total} runs done" + (f", {failed} failed" if failed else "")
-    told, path = dict(step=done, total=total, message=message, eta_s=None, metrics={}), run_dir / "progress.json"
-    if not path.exists() or rundir.read_json(path) != told:
-        rundir.write_json(path, told)
+    told = dict(step=done, total=total, message=message, eta_s=None, metrics={})
+    if rundir.progress(run_dir) != told:
+        rundir.write_json(run_dir / "progress.json", told, lasting=False)
 
 
 def _result(run_dir: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _body(status: jobs.RunStatus, actions: Callable[[jobs.RunStatus], None]) -> 
 
 def tried(status: jobs.RunStatus) -> Batch:
     """Both sliders, then the batch as they have it, then what they changed."""
-    before = load(status)
+    before, stood = load(status), _sliders()
     threshold = st.container(border=True, key="what_if")
     limit = st.container(border=True, key="odd") if before.odd else threshold
     with threshold:
@@ -117,13 +117,18 @@ def tried(status: jobs.RunStatus) -> Batch:
     with limit:
         if before.odd:
             oddity.controls(before.odd)
-    batch = load(status)
+    batch = before if _sliders() == stood else load(status)
     with threshold:
         slider.outcome(batch)
     with limit:
         if batch.odd:
             oddity.outcome(batch, batch.odd)
     return batch
+
+
+def _sliders() -> tuple[Any, ...]:
+    """Where both stand: what `load` follows from, beside what is logged."""
+    return slider.tried(), *(st.session_state.get(key) for key in ("odd_on", "odd_at"))
 
 
 def _nothing(status: jobs.RunStatus) -> None:

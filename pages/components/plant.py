@@ -5,7 +5,6 @@ data never share a page: it asks for one plant and passes that on with every que
 """
 
 import contextlib
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -19,7 +18,7 @@ from pages.components.cached import cached
 STYLE = """<style>
 .st-key-demo_band {padding: .3rem .9rem; border-left: 4px solid currentColor; border-style: dashed dashed dashed solid;}
 </style>"""
-WHOLE_S = 3.0                                # so long a page waits for the rest of a batch before it draws itself anew
+WHOLE_S = 15.0                               # so long a page waits for the rest of a batch before it draws itself anew
 NAMES = {"real": "Your plant", "demo": "Demo plant"}
 
 
@@ -115,9 +114,11 @@ def _spoken() -> Iterator[None]:
 @contextlib.contextmanager
 def sound() -> Iterator[None]:
     """A page's body: an error worded for people ends the page with its sentence and a way to try again."""
+    began = crowd.begun()
     try:
         results_note.remade()
         yield
+        crowd.drawn(began)
     except jobs.DiffspectError as error:
         words.sorry(error)
         st.button("Try again", icon=":material/refresh:", key="try_again")
@@ -181,13 +182,13 @@ def uncounted() -> None:
 def _watch(seen: int, plant: str) -> None:
     """Keep the page true on a screen that nobody touches: new numbers are shown when they are there. A look costs microseconds."""
     soon = 0.5 if jobs.recent(limit=1, open_only=True) else 1.0
-    st.fragment(_look, run_every=max(soon, crowd.rest_s() / 5))(seen, plant, time.monotonic())
+    st.fragment(_look, run_every=max(soon, crowd.rest_s() / 5))(seen, plant)
 
 
-def _look(seen: int, plant: str, drawn: float) -> None:
+def _look(seen: int, plant: str) -> None:
     """`plant`: new numbers of another one are no reason; '' where there is none to show yet."""
     is_new = jobs.results.known(plant) > seen if plant else jobs.results.revision() != seen
-    if is_new and time.monotonic() - drawn >= crowd.rest_s() and not _more_soon():
+    if is_new and crowd.rested() and not _more_soon():
         st.rerun()
 
 

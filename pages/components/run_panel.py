@@ -16,6 +16,8 @@ from pages.components import words
 Body = Callable[[jobs.RunStatus], None]
 AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
 YOUNG_S, SOON_S = 6.0, 0.25     # in its first seconds a batch is looked at that often
+SHARE, MOST_S, WAIT_S = 2.0, 10.0, 1.0     # what took long to draw is drawn as much more seldom: the machine is busy with the run itself
+_NEWS = "news_drawn"            # in the session: the run drawn last, as of which revision, in how many seconds
 SETTLE_S = 300.0   # after that long a run whose rows did not come has them set aside as damaged: no use in waiting on
 
 
@@ -27,7 +29,8 @@ def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
         words.sorry(error)
         return
     polling, young = unsettled(status), _young(status)
-    st.fragment(_follow, run_every=(SOON_S if young else every) if polling else None)(run_id, polling, young, body)
+    pace = SOON_S if young else max(every, min(MOST_S, SHARE * _took_s(run_id)))
+    st.fragment(_follow, run_every=pace if polling else None)(run_id, polling, young, body)
 
 
 def start(config: jobs.Config, param: str = "") -> None:
@@ -73,12 +76,19 @@ def _young(status: jobs.RunStatus) -> bool:
 
 def _until_news(run_id: str) -> None:
     """A run's first rows are drawn at the moment when they are in, not at the next turn; and what stands there is not drawn again
-    meanwhile, which on two cores would slow the inspection itself."""
-    until, seen = time.monotonic() + SOON_S, jobs.results.revision()
-    whose, drawn = st.session_state.get("news_drawn", ("", 0))
-    while (whose != run_id or drawn == seen) and jobs.results.revision() == seen and time.monotonic() < until:
+    meanwhile, nor sooner than it takes to draw it twice: on two cores that would slow the inspection itself."""
+    began, seen, rest = time.monotonic(), jobs.results.revision(), SHARE * _took_s(run_id)
+    whose, drawn, _ = st.session_state.get(_NEWS, ("", 0, 0.0))
+    while SOON_S < rest and time.monotonic() - began < min(WAIT_S, rest):          # before the first rows it takes less than that
         time.sleep(0.02)
-    st.session_state["news_drawn"] = (run_id, jobs.results.revision())
+    while (whose != run_id or drawn == seen) and jobs.results.revision() == seen and time.monotonic() - began < SOON_S:
+        time.sleep(0.02)
+
+
+def _took_s(run_id: str) -> float:
+    """Seconds in which what is known of a run was drawn last."""
+    whose, _, took = st.session_state.get(_NEWS, ("", 0, 0.0))
+    return float(took) if whose == run_id else 0.0
 
 
 def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
@@ -91,9 +101,11 @@ def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
         return
     if polling and (not unsettled(status) or young and not _young(status)):
         st.rerun()                          # a whole run of the page ends the polling, or slows it
+    began, seen = time.monotonic(), jobs.results.revision()
     head(status)
     if body:
         body(status)
+    st.session_state[_NEWS] = (run_id, seen, time.monotonic() - began)
 
 
 def head(status: jobs.RunStatus) -> None:
