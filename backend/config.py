@@ -394,13 +394,16 @@ class SearchSynthesis(Config):
 
 @dataclass(frozen=True)
 class Combine(Config):
-    """Add accepted pictures of synthetic sets to a dataset's train images: a new snapshot with the same val and test."""
+    """Add pictures to a dataset: accepted ones of synthetic sets to its train images, those of other datasets to learn from unlabelled. A
+    new snapshot with the same val and test."""
 
     dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
     name: str = _f("", "Name of the new dataset.")
     sets: str = _f("", "Synthetic sets, by name or run, separated by commas.")
     which: str = _f("accepted", "Which of their pictures: accepted (by a person), or all that nobody rejected.",
                     choices=("accepted", "all"))
+    unlabelled: str = _f("", "Datasets whose pictures join without labels, by name, separated by commas: what learns without labels learns "
+                             "from them too.", advanced=True)
     limit: int | None = _f(None, "At most so many synthetic pictures, drawn by chance; none: no limit.", low=1, high=10_000_000,
                            advanced=True)
     seed: int = _f(0, "Seed of that choice.", low=0, high=2**31 - 1, advanced=True)

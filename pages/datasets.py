@@ -70,7 +70,7 @@ with st.expander("Import a dataset", icon=":material/upload:", expanded=sets.emp
 underway = bool(run_id) and arriving(run_id)
 if sets.empty and not underway and not run_panel.awaited("import"):
     st.info("No dataset yet. Import a folder or a zip of pictures; Pascal VOC, YOLO, COCO, MVTec AD and a mask beside each picture are "
-            "recognized.", icon=":material/database:")
+            "recognized. Pictures in a folder called unlabelled are learnt from without labels.", icon=":material/database:")
 elif len(sets):
     chosen = choose()
     dataset_view.show(next(sets[sets["snapshot_id"] == chosen].itertuples(index=False)))

@@ -103,7 +103,7 @@ def test_nothing_of_val_or_test_comes_back_in(data: snapshot.Snapshot) -> None:
     assert [p.file_name[-5] for p in made(more)] == ["0", "4"]
     told = {r["file_name"][-5]: r["reason"] for r in rundir.rows(rundir.find_snapshot("more"), "refused").to_pylist()}
     assert told == {"1": combine.LEAK, "2": combine.LEAK, "3": combine.NEAR, "5": "Its file is missing from the set."}
-    assert any(n.startswith("Synthetic pictures left out, 2:") for n in more.head["notes"])
+    assert any(n.startswith("Pictures left out, 2:") for n in more.head["notes"])
     assert made(more)[1].group_id == held.group_id, "what nearly equals a train picture is of its group"
 
 

@@ -73,9 +73,9 @@ def batch(n: int = 6, name: str = "part-{}.png", line: str = "Line 1", **more: A
                refused=[dict(file_name="broken.png", reason="The file ends too early.")], **more)
 
 
-def snapshot(name: str = "Steel", snapshot_id: str = "s" * 16) -> str:
-    """A dataset of nine pictures, one of which stands in two splits."""
-    splits = ["train"] * 5 + ["val", "val", "test", "test"]
+def snapshot(name: str = "Steel", snapshot_id: str = "s" * 16, last: str = "test") -> str:
+    """A dataset of nine pictures, one of which stands in two splits; the last, unlabelled, is of the split `last`."""
+    splits = ["train"] * 5 + ["val", "val", "test", last]
     kept = [picture(100 + k % 8) for k in range(9)]
     pictures = [dict(snapshot_id=snapshot_id, image_id=i, file_name=f"steel-{k}.png", split=s, origin="real", parent="", generator_run="",
                      width=64, height=48, group_id="", phash=f"{k % 8:016x}")
@@ -392,6 +392,21 @@ def test_dataset_is_laid_open(data_folder: Path) -> None:
     assert [m.value for m in at.metric] == ["9", "8", "2", "1"]
     assert any("It is not a picture." in str(d.value) for d in at.dataframe)
     assert sum(b.label.startswith("Open ") for b in at.button) == 9
+
+
+def test_pictures_without_labels_are_told_and_join_from_another_dataset(data_folder: Path) -> None:
+    snapshot("Pile", "p" * 16)
+    snapshot(last="unlabelled")
+    ingest()
+    at = page("datasets", dataset="s" * 16)
+    assert next(c for c in at.segmented_control if c.label == "Split").options == ["all", "train", "val", "test", "unlabelled"]
+    assert "1 picture has no label" in said(at)
+    button(at, "Add pictures without labels").click().run()
+    next(m for m in at.multiselect if m.label == "Datasets whose pictures join").set_value(["p" * 16]).run()
+    button(at, "Make the dataset").click().run()
+    made = jobs.recent(limit=1, recipes=("combine",))[0]
+    assert (made.config["dataset"], made.config["unlabelled"], made.config["name"]) == ("s" * 16, "p" * 16, "Steel + unlabelled")
+    assert at.query_params["run"] == made.run_id
 
 
 def test_import_is_asked_with_a_suggested_name(data_folder: Path) -> None:

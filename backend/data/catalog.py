@@ -12,10 +12,12 @@ from typing import Any
 
 from backend.data.files import Entry, Refusal, named_beside, printable
 from backend.data.marks import Mark, Notes
+from backend.data.snapshot import UNLABELLED
 from backend.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                  "test": "test", "testing": "test"}
+UNLABELLED_FOLDERS = {"unlabelled", "unlabeled"}
 GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree", "without_defect", "without_defects"}
 ORDER = ("synthetic", "mvtec", "voc", "coco", "yolo", "mask-beside", "class-folders", "images")
 CALLED = {"mvtec": "MVTec AD", "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "mask-beside": "pictures with masks beside them",
@@ -122,6 +124,22 @@ def note_unlabelled(notes: Notes, records: list[Record], marks: dict[str, list[M
         notes.add("Pictures without an annotation; they count as free of defects", *missing)
 
 
+def _without_labels(tree: Tree) -> tuple[list[Entry], Tree]:
+    """Pictures in a folder called unlabelled, and the tree without it; nothing and the whole tree where there is no other picture."""
+    inside = {n for n in tree.entries if UNLABELLED_FOLDERS & {p.lower() for p in PurePosixPath(n).parts[:-1]}}
+    free = [tree.entries[n] for n in tree.pictures if n in inside]
+    if not free or len(free) == len(tree.pictures):
+        return [], tree
+    return free, Tree([e for n, e in tree.entries.items() if n not in inside])
+
+
+def _with(found: Catalog, free: list[Entry]) -> Catalog:
+    if not free:
+        return found
+    said = f"{found.explanation} Beside them {len(free):,} in a folder called {UNLABELLED}: no label of these is read."
+    return replace(found, explanation=said, records=found.records + [Record(e, split=UNLABELLED) for e in free])
+
+
 def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
     # they use this module's records
     from backend.data import layouts_boxes, layouts_folders, layouts_masks, layouts_synthetic, layouts_yolo
@@ -138,15 +156,16 @@ def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
     tree = Tree(entries)
     if not tree.pictures:
         raise InputError(f"There is no picture in it{_first(tree.refused)}.")
-    made, rest = apart(tree)
+    free, labelled = _without_labels(tree)
+    made, rest = apart(labelled)
     others = Tree(list(rest))
     if made is None:
-        found = _recognised(tree, layout)
+        found = _recognised(labelled, layout)
     elif others.pictures:
         found = _joined(_recognised(others, "auto" if layout == "synthetic" else layout), made)
     else:
         found = replace(made, explanation=f"Read as a synthetic set: {made.explanation}")
-    return _without_lost_labels(found, tree.refused)
+    return _with(_without_lost_labels(found, tree.refused), free)
 
 
 def _recognised(tree: Tree, layout: str) -> Catalog:

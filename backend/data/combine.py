@@ -1,7 +1,8 @@
-"""The recipe `combine`: a dataset and pictures of synthetic sets that a person accepted become a new snapshot.
+"""The recipe `combine`: a dataset, pictures of synthetic sets that a person accepted, and unlabelled ones become a new snapshot.
 
 The dataset's own pictures stay as they are, val and test above all; made ones go to train, with parent and donor, and with the run
-that made them. One that tells of val or test is refused with its reason: made of a picture there, or nearly equal to one. What was
+that made them. Pictures of other datasets join as unlabelled, whatever was said of them there: diffusion models and backbones learn from
+them, detectors never. What tells of val or test is refused with its reason: made of a picture there, or nearly equal to one. What was
 chosen is written down before the first part: a killed run goes on with it, though people have judged more pictures since. Knows
 nothing of how a picture was made; needs no torch.
 """
@@ -37,32 +38,38 @@ def run(config: Combine, run_dir: Path, report: Callable[..., None]) -> dict[str
         return done
 
     # Which pictures a person wants, and which of these may be.
-    data, chosen = _taken_up(run_dir / CHOSEN) or _asked(config)
+    data, chosen, others = _taken_up(run_dir / CHOSEN) or _asked(config)
     folders = list(dict.fromkeys(c.folder for c in chosen))
     refused = list[Refusal]()
     made = list(read(chosen, data, refused, report))
     made = _without_leaks(made, data, refused)
     made = _drawn(made, config.limit, config.seed)
-    if not made:
-        raise ConfigError(f"None of the {len(chosen)} chosen pictures can be used. {refused[0].name}: {refused[0].reason}")
+    free = _free(others, [*data.pictures, *made], refused)
+    if not made and not free:
+        if not refused:
+            raise ConfigError("There is nothing to add: all these pictures are in the dataset already.")
+        raise ConfigError(f"None of the {len(refused):,} chosen pictures can be used. {refused[0].name}: {refused[0].reason}")
 
     # The new snapshot: what was there, and these.
-    rundir.write_json(run_dir / CHOSEN, dict(snapshot_id=data.snapshot_id, files={
+    rundir.write_json(run_dir / CHOSEN, dict(snapshot_id=data.snapshot_id, others=[o.snapshot_id for o in others], files={
         folder.parent.name: [c.item["file"] for c in chosen if c.folder == folder] for folder in folders}))
     classes = list(dict.fromkeys([*data.classes, *sorted({b.class_name for p in made for b in p.boxes})]))
     base = {k: data.head[k] for k in ("layout", "seed", "splits_from")}
-    head = snapshot.write(run_dir, data.pictures + made, classes, refused, dict(
-        **base, name=config.name.strip(), grouped_by=data.head.get("grouped_by", []), explanation=_explained(data, folders, made),
+    head = snapshot.write(run_dir, data.pictures + made + free, classes, refused, dict(
+        **base, name=config.name.strip(), grouped_by=data.head.get("grouped_by", []),
+        explanation=_explained(data, folders, made, others, len(free)),
         notes=[*data.head.get("notes", []), *_notes(data, classes, refused)], combined_from=data.snapshot_id, synthetic=len(made),
         sets=[dict(run=f.parent.name, name=rundir.read_json(f / "head.json")["name"], images=_count(made, f)) for f in folders]))
-    report(step=len(chosen), total=len(chosen), message=f"added {len(made)} of {len(chosen)}")
+    message = f"added {len(made)} of {len(chosen)}" + (f", and {len(free)} without labels" if others else "")
+    report(step=len(chosen), total=len(chosen), message=message)
     return head
 
 
-def _folders(sets: str) -> list[Path]:
-    names = list(dict.fromkeys(n.strip() for n in sets.split(",") if n.strip()))
-    if not names:
-        raise ConfigError("Name at least one synthetic set.")
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
+
+
+def _folders(names: list[str]) -> list[Path]:
     found = [rundir.find_artifact("synthetic", n) for n in names]
     if missing := [n for n, folder in zip(names, found, strict=True) if folder is None]:
         raise NotFoundError(f"There is no synthetic set called {missing[0]!r}.")
@@ -71,12 +78,18 @@ def _folders(sets: str) -> list[Path]:
 
 # ---- what is wanted
 
-def _asked(config: Combine) -> tuple[Snapshot, list[Chosen]]:
-    data = snapshot.read(rundir.find_snapshot(config.dataset))
-    return data, [c for folder in _folders(config.sets) for c in _wanted(folder, data, config.which)]
+def _asked(config: Combine) -> tuple[Snapshot, list[Chosen], list[Snapshot]]:
+    """The dataset, what of sets joins it, and the datasets whose pictures join without labels."""
+    data, sets, others = snapshot.read(rundir.find_snapshot(config.dataset)), _names(config.sets), _names(config.unlabelled)
+    if not sets and not others:
+        raise ConfigError("Name at least one synthetic set, or a dataset whose pictures join without labels.")
+    found = [snapshot.read(rundir.find_snapshot(name)) for name in others]
+    if any(o.snapshot_id == data.snapshot_id for o in found):
+        raise ConfigError(f"{data.head['name']!r} cannot join itself.")
+    return data, [c for folder in _folders(sets) for c in _wanted(folder, data, config.which)], found
 
 
-def _taken_up(file: Path) -> tuple[Snapshot, list[Chosen]] | None:
+def _taken_up(file: Path) -> tuple[Snapshot, list[Chosen], list[Snapshot]] | None:
     """What an attempt that was killed had chosen: the store may have taken in a part of it already."""
     if not file.exists():
         return None
@@ -85,7 +98,8 @@ def _taken_up(file: Path) -> tuple[Snapshot, list[Chosen]] | None:
         folder = rundir.run_path(run_id) / "synthetic"
         head, wanted = rundir.read_json(folder / "head.json"), set(files)
         chosen += [Chosen(folder, head, item) for item in head["items"] if item["file"] in wanted]
-    return snapshot.read(rundir.find_snapshot(said["snapshot_id"])), chosen
+    data, *others = (snapshot.read(rundir.find_snapshot(i)) for i in (said["snapshot_id"], *said.get("others", ())))
+    return data, chosen, others
 
 
 def _wanted(folder: Path, data: Snapshot, which: str) -> list[Chosen]:
@@ -116,7 +130,7 @@ def _refuse_stranger(head: dict[str, Any], data: Snapshot) -> None:
     except NotFoundError as problem:
         raise ConfigError(f"The set {head['name']!r} was made of a dataset that is gone, so nobody can tell what its generator has learned "
                           "from. Make it anew from this dataset.") from problem
-    held = [p for p in data.pictures if p.split != "train"]
+    held = [p for p in data.pictures if p.judges]
     own = train - {p.image_id for p in held}
     learned = [p for p in other.pictures if p.split == "train" and p.origin == "real" and p.image_id not in own]
     leaked = {p.image_id for p in held} & (_learned(head) | {p.image_id for p in learned})
@@ -163,11 +177,27 @@ def _without_leaks(made: list[Picture], data: Snapshot, refused: list[Refusal]) 
     return kept
 
 
+# ---- without labels
+
+def _free(others: list[Snapshot], there: list[Picture], refused: list[Refusal]) -> list[Picture]:
+    """Real pictures of other datasets, whatever was said of them there, each content once; none that nearly equals one of val or test.
+    Grouped among themselves: a long row of alike pictures must not tie labelled ones together."""
+    known, held = {p.image_id for p in there}, [p.phash for p in there if p.judges]
+    new = list({p.image_id: p for o in others for p in o.pictures if p.origin == "real" and p.image_id not in known}.values())
+    near = alike.near([(p.image_id, p.phash) for p in new], held) if held else set[str]()
+    refused += [Refusal(p.file_name, NEAR) for p in new if p.image_id in near]
+    kept = [p for p in new if p.image_id not in near]
+    groups = alike.groups([p.image_id for p in kept], [p.phash for p in kept])
+    return [replace(p, split=snapshot.UNLABELLED, boxes=(), mask="", group_id=g) for p, g in zip(kept, groups, strict=True)]
+
+
 # ---- words
 
-def _explained(data: Snapshot, folders: list[Path], made: list[Picture]) -> str:
+def _explained(data: Snapshot, folders: list[Path], made: list[Picture], others: list[Snapshot], free: int) -> str:
     names = ", ".join(f"{_count(made, f):,} of {rundir.read_json(f / 'head.json')['name']!r}" for f in folders)
-    return f"The dataset {data.head['name']!r} with {len(made):,} synthetic pictures in train: {names}. Val and test are its own."
+    said = [f"{len(made):,} synthetic pictures in train: {names}"] if folders else []
+    said += [f"{free:,} pictures without labels, of {', '.join(repr(o.head['name']) for o in others)}"] if others else []
+    return f"The dataset {data.head['name']!r} with {'; and '.join(said)}. Val and test are its own."
 
 
 def _count(made: list[Picture], folder: Path) -> int:
@@ -177,4 +207,4 @@ def _count(made: list[Picture], folder: Path) -> int:
 def _notes(data: Snapshot, classes: list[str], refused: list[Refusal]) -> list[str]:
     new = [c for c in classes if c not in data.classes]
     said = [f"Classes that only synthetic pictures show: {', '.join(new)}."] if new else []
-    return said + [f"Synthetic pictures left out, {n:,}: {reason}" for reason, n in Counter(r.reason for r in refused).most_common()]
+    return said + [f"Pictures left out, {n:,}: {reason}" for reason, n in Counter(r.reason for r in refused).most_common()]

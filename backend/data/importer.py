@@ -18,7 +18,7 @@ from backend.data.catalog import Catalog, Record
 from backend.data.files import Refusal
 from backend.data.leaks import Held
 from backend.data.marks import Notes
-from backend.data.snapshot import Picture
+from backend.data.snapshot import UNLABELLED, Picture
 from backend.device import cores
 from backend.errors import ConfigError, InputError
 
@@ -46,6 +46,8 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
 
         # Every picture is decoded once, on all cores, and kept under its content's hash.
         pictures = _measure(records, found, report)
+    free = [p for p in pictures if p.split == UNLABELLED]
+    pictures = [p for p in pictures if p.split != UNLABELLED]
     if not pictures:
         raise InputError(f"None of the {len(records):,} pictures can be used. {found.refused[0].name}: {found.refused[0].reason}")
 
@@ -54,6 +56,7 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
     lots = _lots(pictures, lot_of, config.group_pattern, found.notes)
     pictures = _doubles(pictures, found.notes, keep=splits_from == "lists")
     pictures, drawn = _divided(pictures, lots, splits_from, config.seed, found.notes)
+    pictures += _unlabelled(free, pictures, lots, lot_of, found.notes)
     if not any(p.boxes for p in pictures):
         found.notes.add(NO_DEFECT)
     grouped_by = ["near-duplicate group", *(["lot or unit"] if lots else [])] if drawn else []
@@ -79,16 +82,19 @@ def _where(config: Import, run_dir: Path) -> Path:
 def _given(config: Import, found: Catalog) -> tuple[dict[str, str], str]:
     """Split of each picture to import, '' where it is still to be drawn, and where the splits come from."""
     made = {r.name: "train" for r in found.records if r.origin == "synthetic"}      # never measured on, whatever is said of them
-    real = [r for r in found.records if r.origin == "real"]
+    free = {r.name: UNLABELLED for r in found.records if r.split == UNLABELLED}
+    real = [r for r in found.records if r.origin == "real" and r.name not in free]
     if config.splits is not None:
         names = [r.name for r in found.records] + [r.name for r in found.refused]
         listed = splits.from_lists(Path(config.splits).expanduser(), config.split_prefix, names)
         if held := [n for n in made if listed.get(n, "train") != "train"]:
             found.notes.add("Synthetic pictures that the lists put into val or test; they are of train", *held)
-        return listed | made, "lists"
+        if named := free.keys() & listed:
+            found.notes.add(f"Pictures in a folder called {UNLABELLED} that the lists name; their labels are not read", *sorted(named))
+        return listed | made | free, "lists"
     if splits.by_folders([r.split for r in real]):
-        return {r.name: r.split for r in real if r.split} | made, "folders"
-    return {r.name: "" for r in real} | made, "drawn"
+        return {r.name: r.split for r in real if r.split} | made | free, "folders"
+    return {r.name: "" for r in real} | made | free, "drawn"
 
 
 def _measure(records: list[Record], found: Catalog, report: Callable[..., None]) -> list[Picture]:
@@ -216,6 +222,27 @@ def _of_train(made: list[Picture], real: list[Picture], notes: Notes) -> list[Pi
                   "Import a folder that holds both")
     gone = {id(p) for p in told}
     return [p for p in made if id(p) not in gone]
+
+
+def _unlabelled(free: list[Picture], others: list[Picture], lots: dict[str, set[str]], lot_of: Callable[[str], str],
+                notes: Notes) -> list[Picture]:
+    """Unlabelled pictures, each content once, without those that tell of val or test: nearly equal to one there, or of its lot or unit.
+    Grouped among themselves: a long row of alike pictures must not tie labelled ones together."""
+    held, known = [p for p in others if p.judges], {p.image_id for p in others}
+    held_lots = set[str]().union(*(lots.get(p.image_id, set()) for p in held))
+    near = alike.near([(p.image_id, p.phash) for p in free], [p.phash for p in held]) if held else set[str]()
+    kept, told = dict[str, Picture](), list[str]()
+    for picture in free:
+        if picture.image_id in near or lot_of(picture.file_name) in held_lots - {""}:
+            told.append(picture.file_name)
+        elif picture.image_id in known or picture.image_id in kept:
+            notes.add("Unlabelled pictures that are there already, left out", picture.file_name)
+        else:
+            kept[picture.image_id] = picture
+    if told:
+        notes.add("Unlabelled pictures that nearly equal one of val or test, or are of the same lot or unit, left out", *told)
+    groups = alike.groups(list(kept), [p.phash for p in kept.values()])
+    return [replace(p, group_id=g) for p, g in zip(kept.values(), groups, strict=True)]
 
 
 def _crossing(placed: Iterable[tuple[str, str]]) -> int:

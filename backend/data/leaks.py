@@ -22,7 +22,7 @@ class Held:
 
     @classmethod
     def of(cls, pictures: Sequence[Picture]) -> Self:
-        held = [p for p in pictures if p.split != "train"]
+        held = [p for p in pictures if p.judges]
         groups = frozenset(p.group_id for p in held if p.group_id)
         return cls(frozenset(p.image_id for p in held) | {p.image_id for p in pictures if p.group_id in groups}, groups)
 
@@ -36,7 +36,7 @@ class Held:
 
 def refuse(pictures: Sequence[Picture]) -> None:
     """Raises ConfigError for a dataset on which nothing can be judged honestly."""
-    if any(p.origin == "synthetic" for p in pictures if p.split != "train"):
+    if any(p.origin == "synthetic" for p in pictures if p.judges):
         raise ConfigError("The val or test split of this dataset holds synthetic images; a model may be judged on real ones only.")
     if leaks := Held.of(pictures).told_by(pictures):
         raise ConfigError(f"{len(leaks)} synthetic images of this dataset come from images of its val or test split, or nearly equal "

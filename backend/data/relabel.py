@@ -47,7 +47,7 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     others = [word.file_name for word in said.values() if word.of and word.image_id not in there]
     fresh = {i: word for i, word in said.items() if not word.of and i not in there}
     held = _held(fresh)
-    tested = {i for i, split in held.items() if split != "train"}
+    tested = {i for i, split in held.items() if split in ("val", "test")}
     new = list(_new({i: word for i, word in fresh.items() if not base or i not in tested}, refused, report))
     new = _placed(new, old, said, tested, refused) if base else _drawn(new, said, held, config.seed, refused)
     if not old and not new:
@@ -59,7 +59,7 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     about = {k: base.head[k] for k in ("layout", "seed", "splits_from")} if base else dict(layout="images", seed=config.seed,
                                                                                           splits_from="drawn")
     lines = _lines(notes, others, [fresh[i].file_name for i in sorted(tested)], bool(base))
-    changed = sum(a.boxes != b.boxes or a.mask != b.mask for a, b in zip(old, base.pictures if base else [], strict=True))
+    changed = sum((a.boxes, a.mask, a.split) != (b.boxes, b.mask, b.split) for a, b in zip(old, base.pictures if base else [], strict=True))
     head = snapshot.write(run_dir, old + new, classes, refused, dict(
         **about, name=config.name.strip(), grouped_by=base.head.get("grouped_by", []) if base else ["near-duplicate group", "lot or unit"],
         explanation=_explained(base, changed, len(new)), notes=[*(base.head.get("notes", []) if base else []), *lines],
@@ -87,11 +87,12 @@ def _anew(picture: Picture, said: dict[str, Labelled], notes: list[str]) -> Pict
         return picture
     before = {_place(b): b for b in picture.boxes}
     boxes = tuple(before.get(_place(b), b) for b in word.boxes)
+    split = "train" if picture.split == snapshot.UNLABELLED else picture.split          # now it is labelled
     if sorted(map(_place, boxes)) == sorted(before):
-        return picture
+        return replace(picture, split=split)
     if picture.mask:
         notes.append(picture.file_name)
-    return replace(picture, boxes=boxes, mask="")
+    return replace(picture, boxes=boxes, mask="", split=split)
 
 
 def _place(box: Box) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def _held(image_ids: Collection[str]) -> dict[str, str]:
         for part in rundir.parts(path, "snapshot_images"):
             table = rundir.read_part(part, ["image_id", "split"])
             for image_id, split in zip(table["image_id"].to_pylist(), table["split"].to_pylist(), strict=True):
-                if image_id in image_ids and split:
+                if image_id in image_ids and split and split != snapshot.UNLABELLED:
                     found[image_id] = max(found.get(image_id, "train"), split, key=("train", "val", "test").index)
     return found
 
@@ -139,11 +140,11 @@ def _placed(new: list[Picture], old: list[Picture], said: dict[str, Labelled], t
     near = defaultdict[str, list[Picture]](list)
     for picture, group in zip(old, joint, strict=False):
         near[group].append(picture)
-    tested = tested | {p.image_id for p in old if p.split != "train"}
+    tested = tested | {p.image_id for p in old if p.judges}
     held = {said[i].unit for i in tested & said.keys()} - {""}
     kept = []
     for picture, group in zip(new, joint[len(old):], strict=True):
-        if any(p.split != "train" for p in near[group]):
+        if any(p.judges for p in near[group]):
             refused.append(Refusal(picture.file_name, NEAR))
         elif said[picture.image_id].unit in held:
             refused.append(Refusal(picture.file_name, VIEW))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from backend import rundir
 from backend.data import snapshot
+from backend.data.snapshot import UNLABELLED
 from backend.errors import ConfigError, NotFoundError
 
-_ORDER = {"train": 0, "val": 1, "test": 2}         # what was looked at for one must not be used for a later one
+_ORDER = {"train": 0, UNLABELLED: 0, "val": 1, "test": 2}         # what was looked at for one must not be used for a later one
 
 
 def refuse(weights: Path, split_of: Mapping[str, str]) -> None:

@@ -21,6 +21,8 @@ from backend.data.files import Refusal
 from backend.data.marks import Box
 from backend.errors import NotFoundError
 
+UNLABELLED = "unlabelled"          # the split of pictures that nobody labelled: learnt from without labels, never shown to a detector
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -43,6 +45,11 @@ class Picture:
     @property
     def classes(self) -> set[str]:
         return {b.class_name for b in self.boxes}
+
+    @property
+    def judges(self) -> bool:
+        """A model is judged by it: it must not be learnt from."""
+        return self.split in ("val", "test")
 
     @property
     def is_good(self) -> bool:
@@ -89,7 +96,7 @@ class Snapshot:
     def learnable(self, *splits: str) -> list[Picture]:
         """Real pictures of train (and of further `splits`) whose content is in neither val nor test, each content once: to learn
         from without labels. What a generator has made tells another one nothing of the surface."""
-        kept = {p.image_id for p in self.pictures if p.split in ("val", "test")}
+        kept = {p.image_id for p in self.pictures if p.judges}
         found = {p.image_id: p for p in self.pictures if p.split in ("train", *splits) and p.origin == "real" and p.image_id not in kept}
         return [found[i] for i in sorted(found)]
 
@@ -101,8 +108,9 @@ def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: l
     manifest = json.dumps(dict(classes=classes, images=entries), separators=(",", ":")).encode()
     snapshot_id = hashlib.sha256(manifest).hexdigest()[:16]
     created_at = rundir.now()
+    counts = Counter(p.split for p in pictures)
     head = dict(snapshot_id=snapshot_id, **about, created_at=created_at, classes=classes, counts=box_counts(pictures, classes),
-                images={s: sum(p.split == s for p in pictures) for s in ("train", "val", "test")},
+                images={s: counts[s] for s in ("train", "val", "test", *([UNLABELLED] if counts[UNLABELLED] else []))},
                 labels=sum(len(p.boxes) for p in pictures), refused=len(refused), test_set_id=rundir.test_set_of(entries))
     rundir.write_bytes(run_dir / "manifest.json", manifest)
     # Numbered parts: an import that was interrupted and starts again replaces its own.

@@ -61,7 +61,7 @@ def make(config: TeachBackbone, data: snapshot.Snapshot, repository: Path, run_d
     rundir.bound(scratch, key(config, repository_key))
     try:
         # the images, decoded once, and what the denoiser saw in them
-        known = data.learnable("")
+        known = data.learnable(snapshot.UNLABELLED)
         if not known:
             raise ConfigError(f"The dataset {config.dataset!r} has no images to learn from.")
         pixels = pictures.decoded([p.path for p in known], _open, scratch / "pictures.u8", config.imgsz, 3, lambda i: report(

@@ -137,7 +137,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
     rundir.bound(scratch, key(config, data.snapshot_id))
     try:
         # its images: those of train, and of no other split
-        paths = [p.path for p in (divided(data)[0] if config.good else data.learnable())]
+        paths = [p.path for p in (divided(data)[0] if config.good else data.learnable(snapshot.UNLABELLED))]
         if not paths:
             raise ConfigError(f"The dataset {config.dataset!r} has no train images to learn from.")
         channels = int(config.channels) if config.channels != "auto" else 1 if _all_grey(paths) else 3

@@ -100,5 +100,5 @@ def _unseen(snapshot_id: str) -> list[Path]:
         rows = rundir.rows(rundir.find_snapshot(snapshot_id), "snapshot_images").select(["image_id", "split"]).to_pylist()
     except NotFoundError:
         return []
-    paths = (images.path_of(i) for i in sorted(r["image_id"] for r in rows if r["split"] != "train"))
+    paths = (images.path_of(i) for i in sorted(r["image_id"] for r in rows if r["split"] in ("val", "test")))
     return [p for p in paths if p is not None]

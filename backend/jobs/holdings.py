@@ -60,7 +60,7 @@ def held(dataset: str) -> Held:
 def _held(snapshot_run: Path) -> Held:
     """A snapshot never changes."""
     data = snapshot.read(snapshot_run)
-    train, rest = (data.by_split("train"), [p for p in data.pictures if p.split != "train"])
+    train, rest = (data.by_split("train"), [p for p in data.pictures if p.judges])
     crossing = {p.group_id for p in train if p.group_id} & {p.group_id for p in rest}
     val, test = (sum(bool(p.boxes) for p in data.by_split(split)) for split in ("val", "test"))
     made = sum(p.origin == "synthetic" for p in rest)

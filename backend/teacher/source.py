@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend import rundir
 from backend.data import images
-from backend.data.snapshot import Picture, Snapshot
+from backend.data.snapshot import UNLABELLED, Picture, Snapshot
 from backend.device import torch_device
 from backend.diffusion import ddpm, features, pictures
 from backend.errors import ConfigError
@@ -31,7 +31,7 @@ class Source:
     def __init__(self, denoiser: ddpm.Denoiser, taps: features.Taps, data: Snapshot) -> None:
         self.denoiser, self.taps = denoiser, taps
         self.pictures: dict[str, Picture] = {p.image_id: p for p in data.pictures}
-        self.ids, self.learnable = sorted(self.pictures), data.learnable()
+        self.ids, self.learnable = sorted(self.pictures), data.learnable(UNLABELLED)
         self.splits = {s: {p.image_id for p in data.pictures if p.split == s} for s in ("train", "val", "test")}
         sizes = [pictures.scaled_size(self.pictures[i].width, self.pictures[i].height, denoiser.head["side"]) for i in self.ids]
         self.side = features.square(sizes)

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import charts, image_viewer, plant, text, words
+from pages.components import charts, dataset_join, image_viewer, plant, text, words
 from pages.components.cached import cached
 
-SPLITS = ["train", "val", "test"]
+SPLITS = ["train", "val", "test", "unlabelled"]
 PAGE = 24
 LAYOUTS = {"voc": "Pascal VOC: an XML file beside each picture", "yolo": "YOLO: a text file with boxes for each picture",
            "coco": "COCO: one JSON file with all boxes", "mvtec": "MVTec AD: folders named good and by defect, masks under ground_truth",
@@ -43,7 +43,9 @@ def show(head: Any) -> None:
     """All about one dataset; `head` is its row of `results.datasets()`."""
     st.subheader(words.plain(head.name), anchor=False)
     st.caption(f"{recognized(head)} The test pictures are locked: nothing is ever chosen on them.")
-    plant.link("review", "Correct its labels", icon=":material/draw:", queue="Label", pictures=head.snapshot_id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        plant.link("review", "Correct its labels", icon=":material/draw:", queue="Label", pictures=head.snapshot_id)
+        dataset_join.button(head)
     grid = st.grid(4, min_column_width=130)
     for label, value in (("Pictures", head.images), ("Labels", head.labels), ("Kinds", len(head.classes)), ("Left out", head.refused)):
         grid.metric(label, text.count(value), border=True)
@@ -93,9 +95,13 @@ def counts(snapshot_id: str) -> None:
     labelled = rows[rows["boxes"] > 0].sort_values("split", key=lambda s: s.map(SPLITS.index), kind="stable")
     charts.show(charts.stacked(labelled, "class_name", "boxes", "split"), f"counts_{snapshot_id}", "Labels per kind and split")
     wide = rows.pivot_table(index="class_name", columns="split", values=["images", "boxes"], aggfunc="sum", fill_value=0)
-    wide = wide[[(what, split) for what in ("images", "boxes") for split in SPLITS if (what, split) in wide.columns]]
+    told = [("images", split) for split in SPLITS] + [("boxes", split) for split in SPLITS[:3]]
+    wide = wide[[column for column in told if column in wide.columns]]
     wide.columns = [f"{'Pictures' if what == 'images' else 'Labels'} {split}" for what, split in wide.columns]
     st.dataframe(wide.rename_axis("Kind"), alt="Pictures and labels per kind and split")
+    if n := int(rows.loc[rows["split"] == "unlabelled", "images"].sum()):
+        st.caption(f"{n:,} {'picture has' if n == 1 else 'pictures have'} no label, which is not to say that nothing is wrong there: "
+                   "diffusion models and taught backbones learn from such, detectors and anomaly models do not.")
 
 
 def box_sizes(snapshot_id: str) -> None:
@@ -114,7 +120,9 @@ def box_sizes(snapshot_id: str) -> None:
 def samples(head: Any) -> None:
     """Pictures with their labels drawn, a page at a time."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        split = st.segmented_control("Split", ["all", *SPLITS], default="all", required=True, key=f"split_{head.snapshot_id}")
+        there = set(cached("dataset_counts", head.snapshot_id)["split"])
+        split = st.segmented_control("Split", ["all", *(s for s in SPLITS if s in there)], default="all", required=True,
+                                     key=f"split_{head.snapshot_id}")
         kind = st.selectbox("Kind", ["", *head.classes], format_func=lambda k: words.short(k) or "All kinds", width=200,
                             key=f"kind_{head.snapshot_id}")
     wanted = (head.snapshot_id, "" if split == "all" else split, kind)

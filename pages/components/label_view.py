@@ -16,6 +16,7 @@ from pages.components.cached import cached
 
 WIDE = 1600                # of the picture in the browser; boxes are in the original's pixels
 SITTING = 200
+STAYS = {"val": ", and stays there", "test": ", and stays there", "unlabelled": ", and joins train"}     # a labelled picture's split
 BEGUN = {"model": "The boxes are the model's.", "dataset": "The boxes are the dataset's.", "person": "Somebody has labelled it before.",
          "": ""}
 KEYS = """Drag to draw; drag a box to move it, its edges to resize it. Hold **Shift** to begin inside another box.
@@ -85,7 +86,7 @@ def _one(shown: str, source: str, rows: pd.DataFrame) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="label_about"):
         st.markdown(f"**{text.count(len(rows))}{' or more' if len(rows) == SITTING else ''} to label**", width="content")
         split = getattr(row, "split", "")
-        st.caption(words.plain(row.file_name, 60) + (f" · {split}{', and stays there' if split != 'train' else ''}" if split else ""),
+        st.caption(words.plain(row.file_name, 60) + (f" · {split}{STAYS.get(split, '')}" if split else ""),
                    width="content")
         st.button("Skip", icon=":material/skip_next:", type="tertiary", shortcut="S", key="label_skip", on_click=_skip,
                   args=(row.image_id,))
