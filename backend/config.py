@@ -570,7 +570,8 @@ class Inspect(Config):
     plant: str = _f("real", "Which plant the images belong to.", choices=("real", "demo"), advanced=True)
     tile: int | None = _f(None, "Side of the tiles that larger pictures are cut into, in pixels; none: the scale that the model learned; "
                                 "0: never.", low=0, high=8192, advanced=True)
-    runtime: str = _f("auto", "What computes the detector; auto: the fastest that this machine has.", choices=RUNTIMES, advanced=True)
+    runtime: str = _f("auto", "What computes the detector, and in float32 an anomaly model beside it; auto: the fastest that this machine "
+                              "has.", choices=RUNTIMES, advanced=True)
     master: bool = _f(False, "These show master parts: known pieces, photographed again each shift to watch the camera. They never count.")
 
 

@@ -16,7 +16,7 @@ from backend import rundir
 from backend.config import Inspect, Predict
 from backend.errors import InputError
 from backend.inspection import engine as engines
-from backend.inspection import inspect, predict
+from backend.inspection import inspect, looking, predict
 from backend.inspection.anomaly_engine import load_anomaly
 from backend.inspection.classifier_engine import ClassifierEngine
 from backend.inspection.engine import Engine, load
@@ -168,6 +168,14 @@ def test_promoted_it_stands_in_the_detectors_place(deployed: Path, folder: Path)
     run = rundir.create("inspect", Inspect(images=str(folder)).to_json())
     assert inspect.run(Inspect(images=str(folder)), run, plates.silent)["model_id"] == head["model_id"]
     assert {d["class_name"] for d in rundir.rows(run, "detections").to_pylist()} == {"blue", "red"}
+
+
+@pytest.mark.parametrize("runtime, beside", [("onnxruntime-cpu", "onnxruntime-cpu"), ("openvino-f32", "openvino-cpu-f32"),
+                                             ("openvino-bf16", "openvino-cpu-f32")])
+def test_an_anomaly_model_computes_where_the_other_does_in_float32(data_folder: Path, runtime: str, beside: str) -> None:
+    small_anomaly.bundle(plates.run_of("train-anomaly", lambda run: {}) / "model", imgsz=32)
+    model = looking.anomaly("odd", runtime)
+    assert model is not None and model.runtime.startswith(beside)
 
 
 def test_an_anomaly_model_looks_beside_it(deployed: Path, folder: Path) -> None:

@@ -72,7 +72,7 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report, spre
     # The models stay those the run began with, whatever is promoted meanwhile.
     report(step=log.names.total(), total=total, message="Loading the model")
     engine = load(rundir.find_model(log.notes.get("model_id") or config.model, "detector"), config.runtime).cutting(config.tile)
-    beside = _beside(config.anomaly, log.notes)
+    beside = _beside(config.anomaly, log.notes, config.runtime)
     log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
     desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
 
@@ -129,10 +129,10 @@ def warm_up() -> None:
         log.figures(engine.thresholds)
 
 
-def _beside(name: str, notes: dict[str, Any]) -> AnomalyEngine | None:
+def _beside(name: str, notes: dict[str, Any], runtime: str = "auto") -> AnomalyEngine | None:
     """The anomaly model to run too. A run that was begun before there was one goes on without."""
-    return looking.anomaly(notes.get("anomaly_model_id") or (WITHOUT if "model_id" in notes else name.strip()
-                                                             or rundir.promoted_model("anomaly")))
+    wanted = WITHOUT if "model_id" in notes else name.strip() or rundir.promoted_model("anomaly")
+    return looking.anomaly(notes.get("anomaly_model_id") or wanted, runtime)
 
 
 class Log(Protocol):

@@ -17,6 +17,7 @@ from backend.inspection import reading
 from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
 from backend.inspection.engine import Engine, Prepared, load
 from backend.inspection.reading import Picture
+from backend.inspection.runtimes import exactly
 
 WITHOUT = "none"                        # as the name of the anomaly model
 
@@ -32,9 +33,9 @@ class Looked:
     cut: bool = False                   # looked at in tiles
 
 
-def anomaly(name: str) -> AnomalyEngine | None:
-    """The anomaly model of this name or id, None for WITHOUT or nothing."""
-    return None if name in ("", WITHOUT) else load_anomaly(rundir.find_model(name, "anomaly"))
+def anomaly(name: str, runtime: str = "auto") -> AnomalyEngine | None:
+    """The anomaly model of this name or id, None for WITHOUT or nothing; where the detector beside it computes, but in float32."""
+    return None if name in ("", WITHOUT) else load_anomaly(rundir.find_model(name, "anomaly"), exactly(runtime))
 
 
 def looks(engine: Engine, items: Iterable[Picture | Refusal], floor: float) -> Generator[Looked]:
@@ -92,7 +93,7 @@ class Looker:
     def __call__(self, entries: Iterable[Entry | Refusal]) -> list[Looked]:
         """Pictures, without pixels, and refusals in the order of the entries; what is clearly no picture is passed over."""
         engine = load(rundir.find_model(self.model_id, "detector"), self.runtime).cutting(self.tile)
-        beside = anomaly(self.anomaly_id)
+        beside = anomaly(self.anomaly_id, self.runtime)
         with reading.pictures(entries, engine, beside) as items, closing(looks(engine, items, self.floor)) as looked:
             found = list(looked)
         if beside is None:

@@ -106,6 +106,11 @@ def _opened(runtime: str, onnx: bytes, name: str, imgsz: int, leave: Leave) -> N
     return RUNTIMES[runtime](leave.int8_form if runtime == INT8 else onnx, name, imgsz)
 
 
+def exactly(runtime: str) -> str:
+    """The same place to compute in, in float32: for a model whose scores are small differences of large values."""
+    return {"openvino": "openvino-f32", "openvino-bf16": "openvino-f32", INT8: "openvino-f32", "cuda": "cuda-f32"}.get(runtime, runtime)
+
+
 def fitting(exact: bool) -> list[str]:
     """Runtimes for this machine, the fastest first."""
     gpu = ["cuda-f32" if exact else "cuda"] if NVIDIA.exists() and find_spec("torch") else []      # torch takes seconds to load

@@ -66,7 +66,7 @@ def _watched(config: Watch, run_dir: Path, log: WatchLog, report: Report) -> dic
         report(step=log.accepted, total=log.accepted, message="Loading the model")
         wanted = log.notes.get("model_id") or config.model
         engine = load(rundir.find_model(wanted, "detector"), config.runtime).cutting(config.tile)
-        beside = _beside(config.anomaly, log.notes)
+        beside = _beside(config.anomaly, log.notes, config.runtime)
         log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
         desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
         watcher = Watcher(Folder(root, config.settle, index.known, done), index, log, desk, clock, done)
