@@ -8,12 +8,14 @@ import fcntl
 import json
 import os
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backend.data import snapshot
 from backend.device import REFERENCE
 from backend.errors import ConfigError
 from tests.benchmarks.record import product
@@ -118,6 +120,13 @@ class Lab:
                 product(self.data, "import", *self.dataset.words())
             if not self.annotations.exists():
                 write_truth(self.folder("import", self.dataset.name), self.annotations)
+
+    def groups(self) -> list[list[str]]:
+        """Test images that belong together, near-duplicates by the product's rule, by the stems of their names."""
+        together: dict[str, list[str]] = defaultdict(list)
+        for p in snapshot.read(self.folder("import", self.dataset.name)).by_split("test"):
+            together[p.group_id].append(Path(p.file_name).stem)
+        return [names for group, names in sorted(together.items()) if group and len(names) > 1]
 
     @property
     def annotations(self) -> Path:

@@ -62,7 +62,7 @@ def one(lab: Lab, arm: str) -> None:
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
     path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
-                                    result=result, settings=planned(lab, arm)), indent=1) + "\n")
+                                    groups=lab.groups(), result=result, settings=planned(lab, arm)), indent=1) + "\n")
 
 
 def refuse_others(lab: Lab, row: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ def comparisons(runs: Runs, lab: Lab) -> list[dict[str, Any]]:
     for a, b in pairs:
         both = [seed for seed in runs.get(a, ()) if (a, seed) in records and (b, seed) in records]
         for metric in ("map50", "map50_95") if both else ():
-            c = compare([records[a, s] for s in both], [records[b, s] for s in both], metric)
+            c = compare([records[a, s] for s in both], [records[b, s] for s in both], metric, groups=runs[a][both[0]].get("groups"))
             found.append(dict(a=a, b=b, metric=metric, difference=round(c.difference, 4), low=round(c.low, 4), high=round(c.high, 4),
                               seeds=len(both), images=c.images))
     return found
@@ -155,8 +155,8 @@ def notes(runs: Runs, lab: Lab) -> str:
         f"Arms named -10 have {LABELS} labelled images and equal steps, and choose their epoch on all of val like the others."
         if any(arm.endswith("-10") for arm in asked) else "",
         tuned(shape.optimizer),
-        "Differences: 95 % intervals from a paired bootstrap of the images, to which the variance between seeds is added, from the seeds "
-        "that both arms have; from one seed they say nothing of other seeds.",
+        "Differences: 95 % intervals from a paired bootstrap of the images, near-duplicates together, to which the variance between "
+        "seeds is added, from the seeds that both arms have; from one seed they say nothing of other seeds.",
         aimed(runs, lab),
         *(f"Best of ours on val: {arm}." for arm in best_of_ours(runs)),
         f"Not run yet (arm, seeds): {'; '.join(missing)}." if missing else "",
