@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from backend import jobs, rundir
 from backend.config import Inspect
 from backend.inspection import inspect
-from pages.components import run_panel
+from pages.components import plant, run_panel
 from tests import bright_model, plates
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +58,8 @@ def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path,
         from pages.components import plant
 
         streamlit.session_state.drawn = streamlit.session_state.get("drawn", 0) + 1
-        if streamlit.session_state.drawn == 1:
-            plant._look(-1, "", 0.0)                                        # drawn before what is in now
+        if streamlit.session_state.drawn == 1:                              # no page was drawn before: it has rested
+            plant._look(-1, "")                                        # drawn before what is in now
 
     def drawn() -> int:
         page = AppTest.from_function(script).run()
@@ -71,7 +71,7 @@ def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path,
     assert drawn() == 1, "more of it comes in a moment"
     head = rundir.read_json(run / "job.json")
     old = rundir.create("inspect", head["config"], state="running")
-    rundir.write_json(old / "job.json", dict(head, created_at=(datetime.now(UTC) - timedelta(seconds=10)).isoformat()))
+    rundir.write_json(old / "job.json", dict(head, created_at=(datetime.now(UTC) - timedelta(seconds=plant.WHOLE_S + 1)).isoformat()))
     rundir.set_state(run, "failed", finished_at=rundir.now())
     jobs.runs.job.cache_clear()
     while not jobs.results.settled(run.name):

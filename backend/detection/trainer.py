@@ -29,7 +29,7 @@ from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import unwrap_model
 
 from backend.config import TrainDetector
-from backend.detection import turns
+from backend.detection import muon, turns
 from backend.detection.network import Detector, build, class_names
 from backend.device import cores, torch_device
 from backend.errors import ConfigError, ResourceError
@@ -135,6 +135,7 @@ class DetectorTrainer(DetectionTrainer):
         self.config, self.folder, self.tell, self.progress, self.course = config, folder, tell, Progress(), course
         super().__init__(overrides=overrides(config, data, folder) | dict(course.settings))
         torch.set_num_threads(cores())                             # Ultralytics leaves one core idle
+        muon.fit_to_machine()
         self.callbacks: dict[str, list[Any]] = {}
 
     # ---- what goes in

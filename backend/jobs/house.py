@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,10 +162,12 @@ class House:
         messenger.each(self.database(), *looks)
 
     def _work(self) -> None:
+        before = dict[Path, int]()
         while not self._stopping.is_set() and self.root == data_root():
             try:
                 self._keep_supervisor()
-                before = _open_now()                             # what is written while we look is for the next look, at once
+                with suppress(OSError):                          # a run that cannot be asked keeps nobody from taking in the others
+                    before = _open_now()                         # what is written while we look is for the next look, at once
                 if self.ingest():
                     self._look()
                     told.tell(self.database(), self._taken_in)
