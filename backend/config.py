@@ -171,7 +171,7 @@ class TrainDetector(Config):
 
 @dataclass(frozen=True)
 class TrainDiffusion(Config):
-    """Train a denoising diffusion model on the train images of a dataset, without their labels."""
+    """Train a denoising diffusion model on the train images of a dataset, without their labels, and on its unlabelled ones."""
 
     dataset: str = _f("", "Name of the dataset (its newest snapshot), or a snapshot id.")
     name: str = _f("", "Name of the diffusion model.")

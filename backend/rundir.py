@@ -142,7 +142,7 @@ def progress(run_dir: Path) -> dict[str, Any]:
     """How far a run is; nothing where it has not said so, or where a power cut has emptied the file."""
     try:
         return dict(read_json(run_dir / "progress.json"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, TypeError):
         return {}
 
 

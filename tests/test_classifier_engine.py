@@ -171,7 +171,8 @@ def test_promoted_it_stands_in_the_detectors_place(deployed: Path, folder: Path)
 
 
 @pytest.mark.parametrize("runtime, beside", [("onnxruntime-cpu", "onnxruntime-cpu"), ("openvino-f32", "openvino-cpu-f32"),
-                                             ("openvino-bf16", "openvino-cpu-f32")])
+                                             ("openvino-bf16", "openvino-cpu-f32"),
+                                             ("cuda", "openvino-cpu-f32")])       # no GPU here, or one that cannot compute its network
 def test_an_anomaly_model_computes_where_the_other_does_in_float32(data_folder: Path, runtime: str, beside: str) -> None:
     small_anomaly.bundle(plates.run_of("train-anomaly", lambda run: {}) / "model", imgsz=32)
     model = looking.anomaly("odd", runtime)

@@ -409,6 +409,16 @@ def test_pictures_without_labels_are_told_and_join_from_another_dataset(data_fol
     assert at.query_params["run"] == made.run_id
 
 
+def test_an_unlabelled_twin_of_a_training_picture_flatters_nobody(data_folder: Path) -> None:
+    """The ninth picture is the first one again: in test that is said, unlabelled it is none of the model's business."""
+    snapshot(last="unlabelled")
+    ingest()
+    assert jobs.results.duplicates("s" * 16).empty
+    snapshot("Other", "o" * 16)
+    ingest()
+    assert set(jobs.results.duplicates("o" * 16)["split"]) == {"train", "test"}
+
+
 def test_import_is_asked_with_a_suggested_name(data_folder: Path) -> None:
     at = page("datasets")
     at.text_input(key="set_path").set_value("/plant/NEU-DET.zip").run()

@@ -1,5 +1,6 @@
 """Pictures that nobody labelled: what learns without labels learns from them too; no detector, and nothing that judges, ever sees them."""
 
+import json
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -35,24 +36,28 @@ def save(path: Path, array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def folder(root: Path, name: str = "unlabelled", divided: bool = True) -> Path:
-    """12 labelled pictures in YOLO's layout, and five more in a folder of that name, one with a label beside it that is not read."""
+def folder(root: Path, name: str = "unlabelled", divided: bool = True, first: int = 0) -> Path:
+    """12 labelled pictures in YOLO's layout, and five more in a folder of that name, one with a label beside it that is not read. With
+    another `first` they are other pictures."""
     for i in range(12):
         split = ("train", "train", "val", "test")[i % 4] if divided else "."
-        save(root / "images" / split / f"{i}.png", pixels(i))
+        save(root / "images" / split / f"{i}.png", pixels(first + i))
         label = root / "labels" / split / f"{i}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text("0 0.5 0.5 0.2 0.2\n")
     for i in range(FREE):
-        save(root / name / f"lot{i}_{i}.png", pixels(100 + i))
+        save(root / name / f"lot{i}_{i}.png", pixels(first + 100 + i))
     (root / name / "lot0_0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (root / "data.yaml").write_text("names: [bright]\n")
     return root
 
 
 def imported(path: Path, **more: Any) -> snapshot.Snapshot:
-    return snapshot.read(plates.run_of("import", lambda run: importer.run(Import(path=str(path), **{"name": "set", **more}), run,
-                                                                          plates.silent)))
+    config = Import(path=str(path), **{"name": "set", **more})
+    run = rundir.create("import", config.to_json())
+    rundir.write_json(run / "result.json", importer.run(config, run, plates.silent))
+    rundir.set_state(run, "completed")
+    return snapshot.read(run)
 
 
 def free(data: snapshot.Snapshot) -> list[snapshot.Picture]:
@@ -110,15 +115,22 @@ def test_what_tells_of_val_or_test_stays_out(tmp_path: Path) -> None:
     assert any("known.png" in n for n in data.head["notes"] if "already" in n)
 
 
+def listed(root: Path, folder_: Path, *more: str) -> snapshot.Snapshot:
+    folder_.mkdir()
+    for split, stems in (("train", ("0", "1", "2", *more)), ("val", ("3",)), ("test", ("4", "5"))):
+        (folder_ / f"{split}.txt").write_text("\n".join(stems))
+    return imported(root, splits=str(folder_))
+
+
 def test_lists_leave_them_where_they_are(tmp_path: Path) -> None:
-    root, lists = folder(tmp_path / "in", divided=False), tmp_path / "lists"
-    lists.mkdir()
-    for split, stems in (("train", ("0", "1", "2", "lot1_1")), ("val", ("3",)), ("test", ("4", "5"))):
-        (lists / f"{split}.txt").write_text("\n".join(stems))
-    data = imported(root, splits=str(lists))
+    """Elsewhere, what no list names is left out. Where lists name pictures in there, the folder's name says nothing: labels are read."""
+    root = folder(tmp_path / "in", divided=False)
+    data = listed(root, tmp_path / "lists")
     assert data.head["images"] == {"train": 3, "val": 1, "test": 2, "unlabelled": FREE}
-    assert any("lot1_1.png" in n and "not read" in n for n in data.head["notes"])
-    assert any("in no split" in n for n in data.head["notes"])                         # elsewhere, what no list names is left out
+    assert any("in no split" in n for n in data.head["notes"])
+    data = listed(root, tmp_path / "more", "lot0_0")
+    assert data.head["images"] == {"train": 4, "val": 1, "test": 2}
+    assert next(p for p in data.pictures if "lot0_0" in p.file_name).boxes
 
 
 def test_alone_they_are_a_dataset_as_before(tmp_path: Path) -> None:
@@ -126,6 +138,56 @@ def test_alone_they_are_a_dataset_as_before(tmp_path: Path) -> None:
         save(tmp_path / "in" / "unlabelled" / f"{i}.png", pixels(i))
     data = imported(tmp_path / "in")
     assert not free(data) and snapshot.UNLABELLED not in data.head["images"] and len(data.pictures) == 6
+
+
+def test_a_stray_picture_beside_a_pile_is_said(tmp_path: Path) -> None:
+    for i in range(6):
+        save(tmp_path / "in" / "unlabelled" / f"{i}.png", pixels(i))
+    save(tmp_path / "in" / "overview.png", pixels(50))
+    data = imported(tmp_path / "in")
+    assert any("No label was found beside" in n and "overview.png" in n for n in data.head["notes"])
+
+
+def test_labels_reach_the_picture_that_they_name(tmp_path: Path) -> None:
+    """COCO lists pictures in there too, of names that others have: no box of theirs goes elsewhere, and none is called missing."""
+    images, boxes = [], []
+    for i, name in enumerate(("train/0.png", "train/1.png", "val/2.png", "test/3.png", "unlabelled/3.png", "unlabelled/9.png")):
+        save(tmp_path / "in" / name, pixels(i))
+        images.append(dict(id=i, file_name=name))
+        boxes.append(dict(image_id=i, category_id=0, bbox=[i + 1, 1, 9, 9]))
+    (tmp_path / "in" / "all.json").write_text(json.dumps(dict(images=images, annotations=boxes, categories=[dict(id=0, name="pit")])))
+    data = imported(tmp_path / "in", layout="coco")
+    assert {p.file_name: [b.x1 for b in p.boxes] for p in data.pictures if p.split != snapshot.UNLABELLED} == {
+        "train/0.png": [1.0], "train/1.png": [2.0], "val/2.png": [3.0], "test/3.png": [4.0]}
+    assert len(free(data)) == 2 and not any("without a picture" in n for n in data.head["notes"])
+
+
+def test_masks_and_made_pictures_in_there_are_no_photographs(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in")
+    white = np.zeros((48, 48), np.uint8)
+    white[5:20, 5:20] = 255
+    for i in range(3):
+        save(root / "unlabelled" / f"lot{i}_{i}_mask.png", white)
+    save(root / "test" / "unlabelled" / "x.png", pixels(700))
+    data = imported(root)
+    assert len(free(data)) == FREE and not any("_mask" in p.file_name for p in data.pictures)
+    assert any("Masks beside" in n for n in data.head["notes"]) and any("within val or test" in n for n in data.head["notes"])
+
+
+def test_of_a_content_with_two_names_both_count_and_names_without_a_lot_are_said(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", divided=False)
+    for path in [*(root / "images").rglob("*.png"), *(root / "labels").rglob("*.txt")]:
+        path.rename(path.with_name(f"lot{900 + int(path.stem) // 4}_{path.name}"))
+    data = imported(root, group_pattern=r"(lot\d+)_")
+    lot = next(p.file_name for p in data.pictures if p.split == "test").split("/")[-1].split("_")[0]
+    shutil.rmtree(root / "unlabelled")
+    one = save(root / "unlabelled" / "a_scan.png", pixels(800))
+    (root / "unlabelled" / f"{lot}_9.png").write_bytes(one)
+    save(root / "unlabelled" / lot / "view.png", pixels(801))
+    again = imported(root, group_pattern=r"(lot\d+)_")
+    assert [p.file_name for p in free(again)] == [f"unlabelled/{lot}/view.png"]
+    assert any("no lot or unit was found" in n and "view.png" in n for n in again.head["notes"])
+    assert not free(imported(root, group_pattern=r"(lot\d+)[_/]"))                       # told by the path, without the folder's name
 
 
 def test_without_one_labelled_picture_that_can_be_used_it_is_refused(tmp_path: Path) -> None:
@@ -183,6 +245,45 @@ def test_a_killed_run_goes_on_with_the_same_pile(tmp_path: Path) -> None:
     assert head["snapshot_id"] == whole.snapshot_id
 
 
+def test_lots_in_val_or_test_are_kept_out_as_the_import_was_told(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in")
+    for kind in ("images", "labels"):
+        for path in [p for p in (root / kind / "test").iterdir()]:
+            path.rename(path.with_name(f"lot77_{path.name}"))
+    imported(root, group_pattern=r"(lot\d+)_")
+    save(tmp_path / "pile" / "lot77_view.png", pixels(600))
+    save(tmp_path / "pile" / "lot5_view.png", pixels(601))
+    imported(tmp_path / "pile", name="steel, 2024")
+    more = joined(unlabelled="steel, 2024")                                            # a name with a comma is one name
+    assert [p.file_name for p in free(more) if "view" in p.file_name] == ["lot5_view.png"]
+    assert any("same lot or unit" in n for n in more.head["notes"])
+    assert snapshot.lot_pattern(rundir.find_snapshot(more.snapshot_id)) == r"(lot\d+)_"
+
+
+def test_a_generator_that_learnt_from_a_pile_knows_its_pictures(tmp_path: Path) -> None:
+    """`few` has joined all pictures of `set`; what was made from it may not go into `set`, whose val and test it knows."""
+    data = imported(folder(tmp_path / "in"))
+    train = data.by_split("train")
+    for split, n in (("train", 3), ("val", 1), ("test", 1)):
+        for i in range(n):
+            if split == "train":
+                shutil.copy(train[i].path, tmp_path / f"{i}.png")
+                save_as, content = tmp_path / "few" / "images" / split / f"{i}.png", (tmp_path / f"{i}.png").read_bytes()
+                save_as.parent.mkdir(parents=True, exist_ok=True)
+                save_as.write_bytes(content)
+            else:
+                save(tmp_path / "few" / "images" / split / f"{split}{i}.png", pixels(300 + len(split) + i))
+            name = f"{i}" if split == "train" else f"{split}{i}"
+            (tmp_path / "few" / "labels" / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "few" / "labels" / split / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "few" / "data.yaml").write_text("names: [bright]\n")
+    imported(tmp_path / "few", name="few")
+    both = joined(dataset="few", unlabelled="set", name="both")
+    parent = both.by_split("train")[0].image_id
+    with pytest.raises(ConfigError, match="generator may have learned"):
+        combine._refuse_stranger(dict(name="made", dataset="both", snapshot_id=both.snapshot_id, items=[dict(parent=parent)]), data)
+
+
 @pytest.mark.parametrize("more, message", [({"unlabelled": ""}, "Name at least one"), ({"unlabelled": "set"}, "cannot join itself")])
 def test_what_cannot_join(tmp_path: Path, more: dict[str, str], message: str) -> None:
     imported(folder(tmp_path / "in"))
@@ -208,8 +309,24 @@ def test_once_labelled_a_picture_is_of_train(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(relabel, "labelled", lambda *_: said)
     new = snapshot.read(plates.run_of("relabel", lambda run: relabel.run(Relabel(dataset="set", name="new"), run, plates.silent)))
     splits = {p.image_id: p.split for p in new.pictures}
-    assert splits[one.image_id] == splits[good.image_id] == "train" and new.head["relabelled"] == 2
+    assert splits[one.image_id] == splits[good.image_id] == "train" and (new.head["relabelled"], new.head["added"]) == (0, 2)
+    assert [b.class_name for p in new.pictures if p.image_id == one.image_id for b in p.boxes] == ["scratch"]
     assert len(free(new)) == FREE - 2 and new.test_set_id == data.test_set_id
+
+
+def test_a_word_on_one_that_judges_elsewhere_leaves_it_unlabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so does one on another view of a test picture's unit, as for pictures that are new."""
+    data = imported(folder(tmp_path / "in"))
+    other = imported(folder(tmp_path / "other", name="extra", first=1000), name="other")
+    more = joined(unlabelled="other")
+    test, held, view = data.by_split("test")[0], other.by_split("test")[0], free(data)[0]
+    said = {p.image_id: labelling.Labelled(p.image_id, p.file_name, 48, 48, (Box("scratch", 1.0, 2.0, 20.0, 30.0, "person"),), unit, of, "")
+            for p, unit, of in ((test, "unit 1", data.snapshot_id), (view, "unit 1", ""), (held, "", other.snapshot_id))}
+    monkeypatch.setattr(relabel, "labelled", lambda *_: said)
+    new = snapshot.read(plates.run_of("relabel", lambda run: relabel.run(Relabel(dataset="more", name="new"), run, plates.silent)))
+    splits = {p.image_id: p.split for p in new.pictures}
+    assert splits[view.image_id] == splits[held.image_id] == snapshot.UNLABELLED and len(free(new)) == len(free(more))
+    assert (new.head["relabelled"], new.head["added"], new.head["held"]) == (1, 0, 1)
 
 
 def test_a_model_that_learnt_from_them_knows_them(tmp_path: Path) -> None:

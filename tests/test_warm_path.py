@@ -53,22 +53,27 @@ def test_a_batch_is_drawn_when_its_first_rows_are_in(data_folder: Path, tmp_path
 
 def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path, tmp_path: Path) -> None:
     def script() -> None:
+        import time
+
         import streamlit
 
-        from pages.components import plant
+        from pages.components import crowd, plant
 
         streamlit.session_state.drawn = streamlit.session_state.get("drawn", 0) + 1
-        if streamlit.session_state.drawn == 1:                              # no page was drawn before: it has rested
+        if streamlit.session_state.drawn == 1:
+            streamlit.session_state[crowd._KEPT] = (time.monotonic() - streamlit.session_state.get("stood", 5.0), 0.1)
             plant._look(-1, "")                                        # drawn before what is in now
 
-    def drawn() -> int:
-        page = AppTest.from_function(script).run()
-        assert not page.exception
+    def drawn(stood: float = 5.0) -> int:
+        page = AppTest.from_function(script)
+        page.session_state.stood = stood
+        assert not page.run().exception
         return int(page.session_state.drawn)
 
     assert jobs.caught_up(20) and drawn() == 2
     run = taken(tmp_path, 0.1)
     assert drawn() == 1, "more of it comes in a moment"
+    assert drawn(plant.WHOLE_S + 1) == 2, "but where batch follows batch the page does not stand still"
     head = rundir.read_json(run / "job.json")
     old = rundir.create("inspect", head["config"], state="running")
     rundir.write_json(old / "job.json", dict(head, created_at=(datetime.now(UTC) - timedelta(seconds=plant.WHOLE_S + 1)).isoformat()))
@@ -77,3 +82,36 @@ def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path,
     while not jobs.results.settled(run.name):
         jobs.house.opened().ingest()
     assert drawn() == 2, "a long one is shown as it goes"
+
+
+@pytest.mark.parametrize("took, pace, again", [(0.1, 1.0, False), (0.4, 1.0, False), (4.0, 1.0, True), (0.1, 5.0, True), (4.0, 5.0, False)])
+def test_a_panel_that_takes_long_is_drawn_more_seldom(monkeypatch: pytest.MonkeyPatch, took: float, pace: float, again: bool) -> None:
+    """How often is set where the page is drawn as a whole: that happens once, when the pace no longer fits."""
+    from types import SimpleNamespace
+
+    class Again(Exception):
+        """The page is drawn as a whole."""
+
+    def rerun() -> None:
+        raise Again
+
+    clock = [100.0]
+    monkeypatch.setattr(run_panel.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(st, "session_state", {})
+    monkeypatch.setattr(st, "rerun", rerun)
+    monkeypatch.setattr(run_panel, "head", lambda status: None)
+    monkeypatch.setattr(jobs, "status", lambda run_id: SimpleNamespace(is_open=True, recipe="train-detector"))
+    monkeypatch.setattr(jobs.results, "revision", lambda: 1)
+
+    def body(status: object) -> None:
+        clock[0] += took
+
+    st.session_state[run_panel._WHOLE] = True
+    run_panel._follow("a", True, False, body, 1.0, pace)                     # within the whole page: it sets no other pace
+    if again:
+        with pytest.raises(Again):
+            run_panel._follow("a", True, False, body, 1.0, pace)
+    else:
+        run_panel._follow("a", True, False, body, 1.0, pace)
+    run_panel._follow("b", True, False, None, 1.0, 1.0)                      # another panel's drawings are its own
+    assert run_panel._pace("b", 1.0) == 1.0 and run_panel._pace("a", 1.0) == max(1.0, min(5.0, 2 * took))

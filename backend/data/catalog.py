@@ -4,6 +4,7 @@
 Nothing is decoded here, except a few masks to see that they are masks. Knows nothing of sizes, hashes or snapshots.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from backend.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
                  "test": "test", "testing": "test"}
-UNLABELLED_FOLDERS = {"unlabelled", "unlabeled"}
+_UNLABELLED = re.compile(r"unlabell?ed([ _-]?(images|imgs|pictures|data))?\d*", re.IGNORECASE)       # COCO's is unlabeled2017
 GOOD = {"good", "free", "ok", "normal", "none", "no_defect", "defect_free", "nodefect", "defectfree", "without_defect", "without_defects"}
 ORDER = ("synthetic", "mvtec", "voc", "coco", "yolo", "mask-beside", "class-folders", "images")
 CALLED = {"mvtec": "MVTec AD", "voc": "Pascal VOC", "coco": "COCO", "yolo": "YOLO", "mask-beside": "pictures with masks beside them",
@@ -56,9 +57,10 @@ class Catalog:
 
 
 class Tree:
-    """All entries by name, with the look-ups that the readers share. A name met twice gets a number."""
+    """All entries by name, with the look-ups that the readers share. A name met twice gets a number. `hidden`: names of pictures that
+    labels may speak of, though no reader is to see them."""
 
-    def __init__(self, entries: list[Entry | Refusal]) -> None:
+    def __init__(self, entries: list[Entry | Refusal], hidden: Iterable[str] = ()) -> None:
         self.refused = [e for e in entries if isinstance(e, Refusal)]
         self.entries: dict[str, Entry] = {}
         again: Counter[str] = Counter()                 # a zip may hold 100,000 files of one name
@@ -72,7 +74,7 @@ class Tree:
         self.pictures = [n for n, e in self.entries.items() if not named_beside(e)]
         self._by_file: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
-        for name in self.pictures:
+        for name in (*self.pictures, *hidden):
             path = PurePosixPath(name)
             self._by_file.setdefault(path.name, []).append(name)
             self._by_stem.setdefault(path.stem, []).append(name)
@@ -124,20 +126,42 @@ def note_unlabelled(notes: Notes, records: list[Record], marks: dict[str, list[M
         notes.add("Pictures without an annotation; they count as free of defects", *missing)
 
 
-def _without_labels(tree: Tree) -> tuple[list[Entry], Tree]:
-    """Pictures in a folder called unlabelled, and the tree without it; nothing and the whole tree where there is no other picture."""
-    inside = {n for n in tree.entries if UNLABELLED_FOLDERS & {p.lower() for p in PurePosixPath(n).parts[:-1]}}
+def without_folder(name: str) -> str:
+    """A picture's name without the folder that calls it unlabelled: lots and units are told by the rest."""
+    path = PurePosixPath(name)
+    return str(PurePosixPath(*(p for p in path.parts[:-1] if not _UNLABELLED.fullmatch(p)), path.name))
+
+
+def _without_labels(entries: list[Entry]) -> tuple[list[Entry], Tree]:
+    """Pictures in a folder called unlabelled, and a tree of the rest, whose labels may still name them; nothing and a tree of all where
+    there is no other picture."""
+    tree = Tree(list(entries))
+    inside = {n for n in tree.entries if any(_UNLABELLED.fullmatch(p) for p in PurePosixPath(n).parts[:-1])}
     free = [tree.entries[n] for n in tree.pictures if n in inside]
     if not free or len(free) == len(tree.pictures):
         return [], tree
-    return free, Tree([e for n, e in tree.entries.items() if n not in inside])
+    return free, Tree([e for n, e in tree.entries.items() if n not in inside], [e.name for e in free])
 
 
 def _with(found: Catalog, free: list[Entry]) -> Catalog:
+    """And the unlabelled ones, without masks that lie beside them and without those in a folder of val or test."""
+    from backend.data.layouts_masks import mask_beside  # it uses this module's records
+
     if not free:
         return found
-    said = f"{found.explanation} Beside them {len(free):,} in a folder called {UNLABELLED}: no label of these is read."
-    return replace(found, explanation=said, records=found.records + [Record(e, split=UNLABELLED) for e in free])
+    beside = mask_beside(Tree(list(free)))
+    masks = {m.mask.name for r in beside.records for m in r.marks if m.mask} if beside else set[str]()
+    held = {e.name for e in free if folder_split(e.name) in ("val", "test")}
+    for what, names in ((f"Masks beside pictures in a folder called {UNLABELLED}, left out", masks),
+                        (f"Pictures in a folder called {UNLABELLED} within val or test, left out", held - masks)):
+        if names:
+            found.notes.add(what, *sorted(names))
+    records = [Record(e, split=UNLABELLED) for e in free if e.name not in masks | held]
+    if found.layout == "images":
+        found.notes.add(f"No label was found beside the folder called {UNLABELLED}: what lies there counts as unlabelled, all else as free "
+                        "of defects", *(r.name for r in found.records))
+    said = f"{found.explanation} Beside them {len(records):,} in a folder called {UNLABELLED}: no label of these is read."
+    return replace(found, explanation=said, records=found.records + records)
 
 
 def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
@@ -149,18 +173,18 @@ def _readers() -> dict[str, Callable[[Tree], Catalog | None]]:
             "images": layouts_masks.pictures}
 
 
-def read(entries: list[Entry | Refusal], layout: str = "auto") -> Catalog:
-    """Recognise the layout, or insist on one; synthetic sets are read as such in any case. Raises InputError where nothing can be read."""
+def read(entries: list[Entry | Refusal], layout: str = "auto", unlabelled: bool = True) -> Catalog:
+    """Recognise the layout, or insist on one; synthetic sets are read as such in any case. `unlabelled`: a folder of that name is taken
+    apart. Raises InputError where nothing can be read."""
     from backend.data.layouts_synthetic import apart  # it uses this module's records
 
     tree = Tree(entries)
     if not tree.pictures:
         raise InputError(f"There is no picture in it{_first(tree.refused)}.")
-    free, labelled = _without_labels(tree)
-    made, rest = apart(labelled)
-    others = Tree(list(rest))
+    made, rest = apart(tree)
+    free, others = _without_labels(rest) if unlabelled else ([], Tree(list(rest)))
     if made is None:
-        found = _recognised(labelled, layout)
+        found = _recognised(others, layout)
     elif others.pictures:
         found = _joined(_recognised(others, "auto" if layout == "synthetic" else layout), made)
     else:

@@ -17,7 +17,7 @@ import numpy as np
 
 from backend import rundir
 from backend.config import Combine
-from backend.data import alike, snapshot
+from backend.data import alike, catalog, snapshot, splits
 from backend.data.chosen import Chosen, read
 from backend.data.files import Refusal
 from backend.data.leaks import Held
@@ -27,6 +27,7 @@ from backend.verdicts import verdicts
 
 LEAK = "It was made of a picture of val or test."
 NEAR = "It nearly equals a picture of val or test."
+LOT = "It is of the same lot or unit as a picture of val or test."
 CHOSEN = "chosen.json"
 
 
@@ -44,7 +45,7 @@ def run(config: Combine, run_dir: Path, report: Callable[..., None]) -> dict[str
     made = list(read(chosen, data, refused, report))
     made = _without_leaks(made, data, refused)
     made = _drawn(made, config.limit, config.seed)
-    free = _free(others, [*data.pictures, *made], refused)
+    free = _free(others, [*data.pictures, *made], _lots(data), refused)
     if not made and not free:
         if not refused:
             raise ConfigError("There is nothing to add: all these pictures are in the dataset already.")
@@ -69,6 +70,16 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
 
 
+def _others(text: str) -> list[Snapshot]:
+    """Datasets by name; one name may hold a comma."""
+    try:
+        return [snapshot.read(rundir.find_snapshot(text.strip()))] if text.strip() else []
+    except NotFoundError:
+        if len(names := _names(text)) < 2:
+            raise
+        return [snapshot.read(rundir.find_snapshot(name)) for name in names]
+
+
 def _folders(names: list[str]) -> list[Path]:
     found = [rundir.find_artifact("synthetic", n) for n in names]
     if missing := [n for n, folder in zip(names, found, strict=True) if folder is None]:
@@ -80,13 +91,13 @@ def _folders(names: list[str]) -> list[Path]:
 
 def _asked(config: Combine) -> tuple[Snapshot, list[Chosen], list[Snapshot]]:
     """The dataset, what of sets joins it, and the datasets whose pictures join without labels."""
-    data, sets, others = snapshot.read(rundir.find_snapshot(config.dataset)), _names(config.sets), _names(config.unlabelled)
-    if not sets and not others:
+    data, sets = snapshot.read(rundir.find_snapshot(config.dataset)), _names(config.sets)
+    if not sets and not _names(config.unlabelled):
         raise ConfigError("Name at least one synthetic set, or a dataset whose pictures join without labels.")
-    found = [snapshot.read(rundir.find_snapshot(name)) for name in others]
-    if any(o.snapshot_id == data.snapshot_id for o in found):
+    others = _others(config.unlabelled)
+    if any(o.snapshot_id == data.snapshot_id for o in others):
         raise ConfigError(f"{data.head['name']!r} cannot join itself.")
-    return data, [c for folder in _folders(sets) for c in _wanted(folder, data, config.which)], found
+    return data, [c for folder in _folders(sets) for c in _wanted(folder, data, config.which)], others
 
 
 def _taken_up(file: Path) -> tuple[Snapshot, list[Chosen], list[Snapshot]] | None:
@@ -132,7 +143,7 @@ def _refuse_stranger(head: dict[str, Any], data: Snapshot) -> None:
                           "from. Make it anew from this dataset.") from problem
     held = [p for p in data.pictures if p.judges]
     own = train - {p.image_id for p in held}
-    learned = [p for p in other.pictures if p.split == "train" and p.origin == "real" and p.image_id not in own]
+    learned = [p for p in other.pictures if p.split in ("train", snapshot.UNLABELLED) and p.origin == "real" and p.image_id not in own]
     leaked = {p.image_id for p in held} & (_learned(head) | {p.image_id for p in learned})
     leaked |= alike.near([(p.image_id, p.phash) for p in held], [p.phash for p in learned])
     if leaked:
@@ -179,14 +190,22 @@ def _without_leaks(made: list[Picture], data: Snapshot, refused: list[Refusal]) 
 
 # ---- without labels
 
-def _free(others: list[Snapshot], there: list[Picture], refused: list[Refusal]) -> list[Picture]:
-    """Real pictures of other datasets, whatever was said of them there, each content once; none that nearly equals one of val or test.
-    Grouped among themselves: a long row of alike pictures must not tie labelled ones together."""
-    known, held = {p.image_id for p in there}, [p.phash for p in there if p.judges]
-    new = list({p.image_id: p for o in others for p in o.pictures if p.origin == "real" and p.image_id not in known}.values())
-    near = alike.near([(p.image_id, p.phash) for p in new], held) if held else set[str]()
-    refused += [Refusal(p.file_name, NEAR) for p in new if p.image_id in near]
-    kept = [p for p in new if p.image_id not in near]
+def _lots(data: Snapshot) -> Callable[[str], str]:
+    """By which names tell lots or units, as the dataset's import was told."""
+    return splits.lot_finder(snapshot.lot_pattern(rundir.find_snapshot(data.snapshot_id)))
+
+
+def _free(others: list[Snapshot], there: list[Picture], lot_of: Callable[[str], str], refused: list[Refusal]) -> list[Picture]:
+    """Real pictures of other datasets, whatever was said of them there, each content once; none that nearly equals one of val or test, or
+    is of the lot or unit of one. Grouped among themselves: a long row of alike pictures must not tie labelled ones together."""
+    known, held = {p.image_id for p in there}, [p for p in there if p.judges]
+    every = [p for o in others for p in o.pictures if p.origin == "real" and p.image_id not in known]
+    near = alike.near([(p.image_id, p.phash) for p in every], [p.phash for p in held]) if held else set[str]()
+    lots = {lot_of(p.file_name) for p in held} - {""}
+    same = {p.image_id for p in every if lot_of(catalog.without_folder(p.file_name)) in lots}
+    new = {p.image_id: p for p in every}
+    refused += [Refusal(p.file_name, NEAR if i in near else LOT) for i, p in new.items() if i in near | same]
+    kept = [p for i, p in new.items() if i not in near | same]
     groups = alike.groups([p.image_id for p in kept], [p.phash for p in kept])
     return [replace(p, split=snapshot.UNLABELLED, boxes=(), mask="", group_id=g) for p, g in zip(kept, groups, strict=True)]
 

@@ -23,6 +23,7 @@ from backend.device import cores
 from backend.errors import ConfigError, InputError
 
 MIN_SIDE = 10                      # pixels; the trainer refuses smaller pictures
+TOLD = "Unlabelled pictures that nearly equal one of val or test, or are of the same lot or unit, left out"
 NO_DEFECT = "No picture carries a labelled defect. Where all show good parts, an anomaly model can learn from them; a detector needs labels"
 
 
@@ -38,6 +39,9 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
     with files.listing(where) as entries:
         found = catalog.read(entries, config.layout)
         given, splits_from = _given(config, found)
+        if splits_from == "lists" and any(r.split == UNLABELLED and given.get(r.name) != UNLABELLED for r in found.records):
+            found = catalog.read(entries, config.layout, unlabelled=False)       # the lists say what each is: the folder's name does not
+            given, splits_from = _given(config, found)
         records = [replace(r, split=given[r.name]) for r in found.records if r.name in given]
         if splits_from == "drawn" and (lists := [e.name for e in entries if e.name.endswith("train.txt")]):
             found.notes.add("Split lists lie in the data but were not asked for; the split was drawn", *lists)
@@ -49,7 +53,8 @@ def run(config: Import, run_dir: Path, report: Callable[..., None]) -> dict[str,
     free = [p for p in pictures if p.split == UNLABELLED]
     pictures = [p for p in pictures if p.split != UNLABELLED]
     if not pictures:
-        raise InputError(f"None of the {len(records):,} pictures can be used. {found.refused[0].name}: {found.refused[0].reason}")
+        first = f" {found.refused[0].name}: {found.refused[0].reason}" if found.refused else ""
+        raise InputError(f"None of the {len(records) - len(free):,} pictures can be used.{first}")
 
     # The same content twice, alike pictures, and the splits that are still to be drawn.
     report(step=len(records), total=len(records), message="Comparing the pictures")
@@ -89,9 +94,7 @@ def _given(config: Import, found: Catalog) -> tuple[dict[str, str], str]:
         listed = splits.from_lists(Path(config.splits).expanduser(), config.split_prefix, names)
         if held := [n for n in made if listed.get(n, "train") != "train"]:
             found.notes.add("Synthetic pictures that the lists put into val or test; they are of train", *held)
-        if named := free.keys() & listed:
-            found.notes.add(f"Pictures in a folder called {UNLABELLED} that the lists name; their labels are not read", *sorted(named))
-        return listed | made | free, "lists"
+        return free | listed | made, "lists"
     if splits.by_folders([r.split for r in real]):
         return {r.name: r.split for r in real if r.split} | made | free, "folders"
     return {r.name: "" for r in real} | made | free, "drawn"
@@ -231,16 +234,19 @@ def _unlabelled(free: list[Picture], others: list[Picture], lots: dict[str, set[
     held, known = [p for p in others if p.judges], {p.image_id for p in others}
     held_lots = set[str]().union(*(lots.get(p.image_id, set()) for p in held))
     near = alike.near([(p.image_id, p.phash) for p in free], [p.phash for p in held]) if held else set[str]()
-    kept, told = dict[str, Picture](), list[str]()
+    own: dict[str, set[str]] = defaultdict(set)                         # of a content that has several names, all its lots
     for picture in free:
-        if picture.image_id in near or lot_of(picture.file_name) in held_lots - {""}:
-            told.append(picture.file_name)
+        own[picture.image_id].add(lot_of(catalog.without_folder(picture.file_name)))
+    kept: dict[str, Picture] = {}
+    for picture in free:
+        if picture.image_id in near or own[picture.image_id] & held_lots - {""}:
+            notes.add(TOLD, picture.file_name)
         elif picture.image_id in known or picture.image_id in kept:
             notes.add("Unlabelled pictures that are there already, left out", picture.file_name)
         else:
             kept[picture.image_id] = picture
-    if told:
-        notes.add("Unlabelled pictures that nearly equal one of val or test, or are of the same lot or unit, left out", *told)
+    if lots and (without := [p.file_name for p in kept.values() if own[p.image_id] == {""}]):
+        notes.add("Unlabelled pictures in whose names no lot or unit was found, so that none was compared", *without)
     groups = alike.groups(list(kept), [p.phash for p in kept.values()])
     return [replace(p, group_id=g) for p, g in zip(kept.values(), groups, strict=True)]
 

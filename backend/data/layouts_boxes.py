@@ -40,7 +40,8 @@ def voc(tree: Tree) -> Catalog | None:
     names = [n for n in tree.pictures if not {"SegmentationClass", "SegmentationObject"} & set(PurePosixPath(n).parts)]
     records, refused = records_of(tree, marks, bad, names)
     note_unlabelled(notes, records, marks)
-    explanation = f"Read as Pascal VOC: {len(marks):,} of {len(names):,} pictures have an XML file of the same name with boxes."
+    count = len(marks.keys() & set(names))
+    explanation = f"Read as Pascal VOC: {count:,} of {len(names):,} pictures have an XML file of the same name with boxes."
     return Catalog("voc", explanation, records, refused=refused, notes=notes)
 
 
@@ -84,7 +85,7 @@ def coco(tree: Tree) -> Catalog | None:
     records, refused = records_of(tree, marks, bad, splits=lambda n: splits.get(n) or folder_split(n))
     note_unlabelled(notes, records, marks)
     explanation = f"Read as COCO: {', '.join(e.name for e, _ in files[:3])} {'lists' if len(files) == 1 else 'list'} " \
-                  f"{len(marks):,} of {len(tree.pictures):,} pictures."
+                  f"{len(marks.keys() & set(tree.pictures)):,} of {len(tree.pictures):,} pictures."
     return Catalog("coco", explanation, records, list(classes), refused, notes)
 
 

@@ -42,10 +42,13 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     # Pictures of the dataset with their new boxes, each in its split; then the new ones.
     notes: list[str] = []
     refused: list[Refusal] = []
-    old = [_anew(p, said, notes) for p in base.pictures] if base else []
+    free = [p for p in base.pictures if p.split == snapshot.UNLABELLED and p.image_id in said] if base else []     # no longer, perhaps
+    bare = {p.image_id for p in free}
+    stay = [p for p in base.pictures if p.image_id not in bare] if base else []
+    old = [_anew(p, said, notes) for p in stay]
     there = {p.image_id for p in old}
-    others = [word.file_name for word in said.values() if word.of and word.image_id not in there]
-    fresh = {i: word for i, word in said.items() if not word.of and i not in there}
+    others = [word.file_name for word in said.values() if word.of and word.image_id not in there | bare]
+    fresh = {i: word for i, word in said.items() if i in bare or not word.of and i not in there}
     held = _held(fresh)
     tested = {i for i, split in held.items() if split in ("val", "test")}
     new = list(_new({i: word for i, word in fresh.items() if not base or i not in tested}, refused, report))
@@ -59,8 +62,9 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     about = {k: base.head[k] for k in ("layout", "seed", "splits_from")} if base else dict(layout="images", seed=config.seed,
                                                                                           splits_from="drawn")
     lines = _lines(notes, others, [fresh[i].file_name for i in sorted(tested)], bool(base))
-    changed = sum((a.boxes, a.mask, a.split) != (b.boxes, b.mask, b.split) for a, b in zip(old, base.pictures if base else [], strict=True))
-    head = snapshot.write(run_dir, old + new, classes, refused, dict(
+    changed = sum(a.boxes != b.boxes or a.mask != b.mask for a, b in zip(old, stay, strict=True))
+    taken = {p.image_id for p in new}
+    head = snapshot.write(run_dir, old + new + [p for p in free if p.image_id not in taken], classes, refused, dict(
         **about, name=config.name.strip(), grouped_by=base.head.get("grouped_by", []) if base else ["near-duplicate group", "lot or unit"],
         explanation=_explained(base, changed, len(new)), notes=[*(base.head.get("notes", []) if base else []), *lines],
         relabelled_from=base.snapshot_id if base else "", relabelled=changed, added=len(new), held=len(tested)))
@@ -87,12 +91,11 @@ def _anew(picture: Picture, said: dict[str, Labelled], notes: list[str]) -> Pict
         return picture
     before = {_place(b): b for b in picture.boxes}
     boxes = tuple(before.get(_place(b), b) for b in word.boxes)
-    split = "train" if picture.split == snapshot.UNLABELLED else picture.split          # now it is labelled
     if sorted(map(_place, boxes)) == sorted(before):
-        return replace(picture, split=split)
+        return picture
     if picture.mask:
         notes.append(picture.file_name)
-    return replace(picture, boxes=boxes, mask="", split=split)
+    return replace(picture, boxes=boxes, mask="")
 
 
 def _place(box: Box) -> tuple[str, ...]:
@@ -135,6 +138,7 @@ def _placed(new: list[Picture], old: list[Picture], said: dict[str, Labelled], t
     is another view of a unit there, or of one that another dataset has there (`tested`), as far as the units of labelled pictures tell."""
     from backend.data import alike
 
+    old = [p for p in old if p.split != snapshot.UNLABELLED]                    # a long row of these would tie others together
     everything = [*old, *new]
     joint = alike.groups([p.image_id for p in everything], [p.phash for p in everything])
     near = defaultdict[str, list[Picture]](list)

@@ -142,6 +142,19 @@ def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[st
     return {s: {c: found[s, c] for c in classes} for s in ("train", "val", "test")}
 
 
+def lot_pattern(snapshot_run: Path) -> str | None:
+    """The pattern by which the import told lots or units in file names; a dataset made of another has it from the one it began with."""
+    head = rundir.read_json(snapshot_run / "snapshot.json")
+    try:
+        while before := head.get("combined_from") or head.get("relabelled_from"):
+            snapshot_run = rundir.find_snapshot(before)
+            head = rundir.read_json(snapshot_run / "snapshot.json")
+    except NotFoundError:                                                                # taken away since; its lots are forgotten
+        return None
+    pattern = rundir.read_json(snapshot_run / "job.json")["config"].get("group_pattern")
+    return str(pattern) if pattern else None
+
+
 def written(run_dir: Path) -> dict[str, Any] | None:
     """What stands in the snapshot.json of a run that was killed after it, before it could say so: the snapshot is whole."""
     path = run_dir / "snapshot.json"

@@ -2,7 +2,7 @@
 
 The three maps of a random YOLO11 backbone, brought to stride 8 and read by one 1×1 convolution, are to give the repository's
 decoded features; the convolution is thrown away. After ten minutes on two cores a linear reader reached 85 mean AP over NEU-DET's cells
-with such a backbone, 24 with a random one. Takes train images and images of no split; labels are never read.
+with such a backbone, 24 with a random one. Takes train images and unlabelled ones; labels are never read.
 Knows nothing of boxes.
 """
 

@@ -126,7 +126,8 @@ def run(config: TrainDiffusion, run_dir: Path, report: Any) -> dict[str, Any]:
 
 
 def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report: Any) -> dict[str, Any]:
-    """Train on the train split of a snapshot and keep the denoiser in `<run>/denoiser`. Raises ConfigError, ResourceError."""
+    """Train on the train split of a snapshot, and on what nobody labelled, and keep the denoiser in `<run>/denoiser`. Raises ConfigError,
+    ResourceError."""
     if not config.name:
         raise ConfigError("Give the diffusion model a name.")
     preset, scratch = PRESETS[config.preset], run_dir / "training-denoiser"
@@ -136,7 +137,7 @@ def make(config: TrainDiffusion, data: snapshot.Snapshot, run_dir: Path, report:
         return done
     rundir.bound(scratch, key(config, data.snapshot_id))
     try:
-        # its images: those of train, and of no other split
+        # its images: those of train, and those that nobody labelled
         paths = [p.path for p in (divided(data)[0] if config.good else data.learnable(snapshot.UNLABELLED))]
         if not paths:
             raise ConfigError(f"The dataset {config.dataset!r} has no train images to learn from.")

@@ -89,7 +89,7 @@ def _twins(arms: Arms) -> Iterator[tuple[str, str]]:
         splits: dict[str, set[str]] = defaultdict(set)
         for row in rundir.rows(run, "snapshot_images").select(["split", "group_id"]).to_pylist():
             splits[row["group_id"]].add(row["split"])
-        n = sum("train" in found and len(found) > 1 for group, found in splits.items() if group)
+        n = sum("train" in found and bool(found & {"val", "test"}) for group, found in splits.items() if group)
         if n:
             dataset = rundir.read_json(run / "snapshot.json")["name"]
             yield "near-duplicates", (f"Near-duplicate images of {dataset!r} stand on both sides, in train and in val or test: figures on "

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import comparable, rundir
-from backend.data import alike, splits
-from backend.errors import NotFoundError
+from backend.data import alike, snapshot, splits
 from backend.evaluation.outcomes import Outcomes
 from backend.evaluation.scored import Scored
 
@@ -72,7 +71,7 @@ def together(entrant: Entrant, names: list[str]) -> tuple[list[list[str]], str]:
     """Groups of test images that are near-duplicates, or of one lot or unit where file names tell; and by what, '' where none are."""
     rows = rundir.rows(entrant.snapshot_run, "snapshot_images").select(["split", "image_id", "group_id", "file_name"]).to_pylist()
     rows = [r for r in rows if r["split"] == "test"]
-    lot_of = splits.lot_finder(_pattern(entrant.snapshot_run))
+    lot_of = splits.lot_finder(snapshot.lot_pattern(entrant.snapshot_run))
     lots = [{lot} if (lot := lot_of(r["file_name"])) else set() for r in rows]
     whole = alike.united([r["group_id"] or r["image_id"] for r in rows], lots)
     group_of = {r["image_id"]: group for r, group in zip(rows, whole, strict=True)}
@@ -81,16 +80,3 @@ def together(entrant: Entrant, names: list[str]) -> tuple[list[list[str]], str]:
         groups.setdefault(group_of[name.partition("-")[0]], []).append(name)             # the second copy of a content is '<id>-2'
     found = [members for members in groups.values() if len(members) > 1]
     return found, "lot or unit" if found and any(lots) else "near-duplicates" if found else ""
-
-
-def _pattern(snapshot_run: Path) -> str | None:
-    """The pattern by which the import told lots or units; a combined dataset has it from the one it began with."""
-    head = rundir.read_json(snapshot_run / "snapshot.json")
-    try:
-        while "combined_from" in head:
-            snapshot_run = rundir.find_snapshot(head["combined_from"])
-            head = rundir.read_json(snapshot_run / "snapshot.json")
-    except NotFoundError:                                                                # taken away since; its lots are forgotten
-        return None
-    pattern = rundir.read_json(snapshot_run / "job.json")["config"].get("group_pattern")
-    return str(pattern) if pattern else None

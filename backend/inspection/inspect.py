@@ -172,7 +172,8 @@ class Desk:
                  "its scores are logged, but it calls nothing unusual."] if self.beside and self.beside.threshold is None else []
         large = "1 large picture was" if self.cut == 1 else f"{self.cut:,} large pictures were"
         cut = f"{large} looked at in tiles of {self.engine.tile[0]:,} pixels."
-        return self.engine.network.notes + self.keeper.warnings + ([clock] if self.doubtful else []) + ([cut] if self.cut else []) + blind
+        notes = dict.fromkeys(self.engine.network.notes + (self.beside.network.notes if self.beside else []))
+        return list(notes) + self.keeper.warnings + ([clock] if self.doubtful else []) + ([cut] if self.cut else []) + blind
 
     def looked(self, items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Generator[Looked]:
         """What the engine says of each picture, in their order; refusals and repeated pictures in their place."""

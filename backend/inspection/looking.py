@@ -13,6 +13,7 @@ import numpy as np
 
 from backend import rundir
 from backend.data.files import Entry, Refusal
+from backend.errors import DiffspectError
 from backend.inspection import reading
 from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
 from backend.inspection.engine import Engine, Prepared, load
@@ -34,8 +35,17 @@ class Looked:
 
 
 def anomaly(name: str, runtime: str = "auto") -> AnomalyEngine | None:
-    """The anomaly model of this name or id, None for WITHOUT or nothing; where the detector beside it computes, but in float32."""
-    return None if name in ("", WITHOUT) else load_anomaly(rundir.find_model(name, "anomaly"), exactly(runtime))
+    """The anomaly model of this name or id, None for WITHOUT or nothing; where the detector beside it computes, but in float32, or where
+    that cannot be in another place of this machine, which its notes tell."""
+    if name in ("", WITHOUT):
+        return None
+    folder = rundir.find_model(name, "anomaly")
+    try:
+        return load_anomaly(folder, exactly(runtime))
+    except DiffspectError:
+        if runtime == "auto":
+            raise
+        return load_anomaly(folder)
 
 
 def looks(engine: Engine, items: Iterable[Picture | Refusal], floor: float) -> Generator[Looked]:

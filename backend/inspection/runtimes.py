@@ -79,7 +79,8 @@ def open_network(onnx: bytes, runtime: str, name: str, imgsz: int, exact: bool =
     `openvino` takes the fastest arithmetic that it has leave to; a person who names bf16 or int8 gets it anyway.
     Raises ConfigError, InputError, ResourceError.
     """
-    asked = runtime if runtime != "auto" else os.environ.get("DIFFSPECT_RUNTIME") or "auto"
+    usual = os.environ.get("DIFFSPECT_RUNTIME") or "auto"
+    asked = runtime if runtime != "auto" else exactly(usual) if exact else usual
     if asked not in NAMES:
         raise ConfigError(f"runtime must be one of {', '.join(NAMES)}, not {asked}.")
     if asked != "auto":

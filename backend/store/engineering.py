@@ -145,13 +145,14 @@ def labels(db: Database, snapshot_id: str, image_ids: list[str]) -> pd.DataFrame
 def duplicates(db: Database, snapshot_id: str) -> pd.DataFrame:
     """group_id, kind (exact | near), file_name, split: pictures with a twin in another split. Exact is the same content."""
     return frame(db, _IMAGES + """,
+        judged AS (SELECT * FROM image WHERE split <> 'unlabelled'),
         crossing AS (
-            SELECT image_id AS key, 'exact' AS kind FROM image GROUP BY image_id HAVING count(DISTINCT split) > 1
+            SELECT image_id AS key, 'exact' AS kind FROM judged GROUP BY image_id HAVING count(DISTINCT split) > 1
             UNION ALL
-            SELECT group_id, 'near' FROM image WHERE group_id <> '' GROUP BY group_id
+            SELECT group_id, 'near' FROM judged WHERE group_id <> '' GROUP BY group_id
             HAVING count(DISTINCT split) > 1 AND count(DISTINCT image_id) > 1)
         SELECT i.group_id, c.kind, i.file_name, i.split
-        FROM crossing c JOIN image i ON c.key = CASE c.kind WHEN 'exact' THEN i.image_id ELSE i.group_id END
+        FROM crossing c JOIN judged i ON c.key = CASE c.kind WHEN 'exact' THEN i.image_id ELSE i.group_id END
         ORDER BY c.kind, i.group_id, i.split, i.file_name""", {"id": snapshot_id})
 
 

@@ -47,7 +47,11 @@ def took_s() -> float:
     return float(st.session_state.get(_KEPT, (0.0, 0.0))[1])
 
 
+def since_s() -> float:
+    """How long the page stands as it was drawn."""
+    return float(time.monotonic() - st.session_state.get(_KEPT, (0.0, 0.0))[0])
+
+
 def rested() -> bool:
     """Whether a page may draw itself anew by now."""
-    since = time.monotonic() - st.session_state.get(_KEPT, (0.0, 0.0))[0]
-    return bool(since >= max(rest_s(), min(MOST_S, SHARE * took_s())))
+    return bool(since_s() >= max(rest_s(), min(MOST_S, SHARE * took_s())))

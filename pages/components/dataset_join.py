@@ -20,7 +20,8 @@ def button(head: Any) -> None:
 
 
 def _form(head: Any) -> None:
-    others = {r.snapshot_id: words.short(r.name) for r in cached("datasets").itertuples() if r.snapshot_id != head.snapshot_id}
+    others = {r.snapshot_id: f"{words.short(r.name)} · {r.images:,} pictures · {words.when(r.created_at)}"
+              for r in cached("datasets").itertuples() if r.snapshot_id != head.snapshot_id}
     st.caption("Diffusion models and taught backbones learn from pictures that nobody labelled. Import them as a dataset of their own, "
                "then add them here. Detectors never see them, and none that nearly equals a validation or test picture joins.")
     chosen = st.multiselect("Datasets whose pictures join", list(others), format_func=others.__getitem__, key=f"join_{head.snapshot_id}")

@@ -188,15 +188,16 @@ def _watch(seen: int, plant: str) -> None:
 def _look(seen: int, plant: str) -> None:
     """`plant`: new numbers of another one are no reason; '' where there is none to show yet."""
     is_new = jobs.results.known(plant) > seen if plant else jobs.results.revision() != seen
-    if is_new and crowd.rested() and not _more_soon():
+    if is_new and crowd.rested() and (crowd.since_s() >= WHOLE_S or not _more_soon(plant)):
         st.rerun()
 
 
-def _more_soon() -> bool:
-    """A batch that was handed over just now is shown whole: drawing the page for each part of it would keep the batch itself waiting."""
+def _more_soon(plant: str) -> bool:
+    """A batch that was handed over just now is shown whole: drawing the page for each part of it would keep the batch itself waiting. Where
+    one comes after the other, the page is drawn all the same once it has stood for so long."""
     now = datetime.now(UTC)
-    return any(run_panel.unsettled(run) and (now - datetime.fromisoformat(run.created_at)).total_seconds() < WHOLE_S
-               for run in jobs.recent(limit=3, recipes=("inspect",)))
+    return any((now - datetime.fromisoformat(run.created_at)).total_seconds() < WHOLE_S and run_panel.unsettled(run)
+               for run in jobs.recent(limit=3, recipes=("inspect",)) if plant in ("", run.plant))
 
 
 def link(page: str, label: str, icon: str | None = None, **query: str) -> None:

@@ -16,8 +16,9 @@ from pages.components import words
 Body = Callable[[jobs.RunStatus], None]
 AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
 YOUNG_S, SOON_S = 6.0, 0.25     # in its first seconds a batch is looked at that often
-SHARE, MOST_S, WAIT_S = 2.0, 10.0, 1.0     # what took long to draw is drawn as much more seldom: the machine is busy with the run itself
-_NEWS = "news_drawn"            # in the session: the run drawn last, as of which revision, in how many seconds
+SHARE, MOST_S, WAIT_S = 2.0, 5.0, 0.5      # what took long to draw is drawn as much more seldom: the machine is busy with the run itself
+_WHOLE = "panel_whole"          # in the session: the page is being drawn as a whole
+_NEWS, _KEPT = "news_drawn", 8  # in the session, of each of the last runs: as of which revision, until when, in how many seconds
 SETTLE_S = 300.0   # after that long a run whose rows did not come has them set aside as damaged: no use in waiting on
 
 
@@ -29,8 +30,9 @@ def show(run_id: str, body: Body | None = None, every: float = 1.0) -> None:
         words.sorry(error)
         return
     polling, young = unsettled(status), _young(status)
-    pace = SOON_S if young else max(every, min(MOST_S, SHARE * _took_s(run_id)))
-    st.fragment(_follow, run_every=pace if polling else None)(run_id, polling, young, body)
+    pace = SOON_S if young else _pace(run_id, every)
+    st.session_state[_WHOLE] = True
+    st.fragment(_follow, run_every=pace if polling else None)(run_id, polling, young, body, every, pace)
 
 
 def start(config: jobs.Config, param: str = "") -> None:
@@ -77,21 +79,32 @@ def _young(status: jobs.RunStatus) -> bool:
 def _until_news(run_id: str) -> None:
     """A run's first rows are drawn at the moment when they are in, not at the next turn; and what stands there is not drawn again
     meanwhile, nor sooner than it takes to draw it twice: on two cores that would slow the inspection itself."""
-    began, seen, rest = time.monotonic(), jobs.results.revision(), SHARE * _took_s(run_id)
-    whose, drawn, _ = st.session_state.get(_NEWS, ("", 0, 0.0))
-    while SOON_S < rest and time.monotonic() - began < min(WAIT_S, rest):          # before the first rows it takes less than that
+    began, seen = time.monotonic(), jobs.results.revision()
+    drawn, at, took = _last(run_id)
+    while SOON_S < SHARE * took and time.monotonic() < min(at + SHARE * took, began + WAIT_S):      # before the first rows it takes less
         time.sleep(0.02)
-    while (whose != run_id or drawn == seen) and jobs.results.revision() == seen and time.monotonic() - began < SOON_S:
+    while drawn in (None, seen) and jobs.results.revision() == seen and time.monotonic() - began < SOON_S:
         time.sleep(0.02)
 
 
-def _took_s(run_id: str) -> float:
-    """Seconds in which what is known of a run was drawn last."""
-    whose, _, took = st.session_state.get(_NEWS, ("", 0, 0.0))
-    return float(took) if whose == run_id else 0.0
+def _last(run_id: str) -> tuple[int | None, float, float]:
+    """Of what is known of a run as it was drawn last: as of which revision, when that was done, and how many seconds it took."""
+    found: tuple[int | None, float, float] = st.session_state.get(_NEWS, {}).get(run_id, (None, 0.0, 0.0))
+    return found
 
 
-def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
+def _drawn(run_id: str, began: float, seen: int) -> None:
+    kept = {k: v for k, v in st.session_state.get(_NEWS, {}).items() if k != run_id}
+    now = time.monotonic()
+    st.session_state[_NEWS] = dict(list(kept.items())[-_KEPT + 1:]) | {run_id: (seen, now, now - began)}
+
+
+def _pace(run_id: str, every: float) -> float:
+    """Seconds between two drawings."""
+    return max(every, min(MOST_S, SHARE * _last(run_id)[2]))
+
+
+def _follow(run_id: str, polling: bool, young: bool, body: Body | None, every: float, pace: float) -> None:
     try:
         if young:
             _until_news(run_id)
@@ -105,7 +118,10 @@ def _follow(run_id: str, polling: bool, young: bool, body: Body | None) -> None:
     head(status)
     if body:
         body(status)
-    st.session_state[_NEWS] = (run_id, seen, time.monotonic() - began)
+    _drawn(run_id, began, seen)
+    alone = not st.session_state.pop(_WHOLE, False)
+    if alone and polling and not young and not pace / 2 <= _pace(run_id, every) <= 2 * pace:
+        st.rerun()                          # at another pace: it is set where the page is drawn as a whole
 
 
 def head(status: jobs.RunStatus) -> None:

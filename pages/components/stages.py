@@ -15,8 +15,9 @@ from pages.components import plant, training_curves, words
 
 # name -> what it is called before a run has said so, and what happens in it
 STAGES = {
-    "diffusion": ("Pre-train the diffusion model", "It learns to remove noise from your training pictures, without labels. To do that it "
-                                                   "must come to know what the surface, and a defect in it, looks like."),
+    "diffusion": ("Pre-train the diffusion model", "It learns to remove noise from your training pictures, without their labels, and from "
+                                                   "those that nobody labelled. For that it must come to know what the surface, and a "
+                                                   "defect in it, looks like."),
     "repository": ("Build the feature repository", "What it sees in each picture is kept, compressed, so that it need not run again."),
     "backbone": ("Teach the backbone", "The detector's first layers learn to see the same, still without labels."),
     "fused": ("Train the fused teacher", "A detector learns your labels and reads the diffusion model's features beside each picture."),

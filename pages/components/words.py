@@ -26,7 +26,7 @@ RECIPES = {"import": "Dataset", "train-detector": "Training", "train-distilled":
            "experiment": "Experiment", "compare": "Comparison",
            "synthesize": "Synthetic defects", "collect-masks": "Outlines of a new defect", "train-prior": "Surface prior",
            "adapt-prior": "Adapted prior", "measure-synthesis": "Quality of a synthetic set", "search-synthesis": "Search of settings",
-           "score": "Scoring of a model", "measure-precision": "Measuring of bf16", "combine": "Dataset with synthetic pictures",
+           "score": "Scoring of a model", "measure-precision": "Measuring of bf16", "combine": "Dataset with added pictures",
            "relabel": "Dataset with new labels", "train-classifier": "Classifier", "backup": "Backup", "restore": "Restored backup",
            "retention": "Retention"}
 MODEL_MAKERS = ("train-detector", "train-distilled", "distill", "train-anomaly", "train-classifier")
