@@ -407,6 +407,7 @@ def test_pictures_without_labels_are_told_and_join_from_another_dataset(data_fol
     made = jobs.recent(limit=1, recipes=("combine",))[0]
     assert (made.config["dataset"], made.config["unlabelled"], made.config["name"]) == ("s" * 16, "p" * 16, "Steel + unlabelled")
     assert at.query_params["run"] == made.run_id
+    assert "learns from the 1 picture without labels too" in said(page("training", dataset="s" * 16, kind="teacher"))
 
 
 def test_an_unlabelled_twin_of_a_training_picture_flatters_nobody(data_folder: Path) -> None:

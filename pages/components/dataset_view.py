@@ -99,9 +99,15 @@ def counts(snapshot_id: str) -> None:
     wide = wide[[column for column in told if column in wide.columns]]
     wide.columns = [f"{'Pictures' if what == 'images' else 'Labels'} {split}" for what, split in wide.columns]
     st.dataframe(wide.rename_axis("Kind"), alt="Pictures and labels per kind and split")
-    if n := int(rows.loc[rows["split"] == "unlabelled", "images"].sum()):
+    if n := unlabelled(snapshot_id):
         st.caption(f"{n:,} {'picture has' if n == 1 else 'pictures have'} no label, which is not to say that nothing is wrong there: "
                    "diffusion models and taught backbones learn from such, detectors and anomaly models do not.")
+
+
+def unlabelled(snapshot_id: str) -> int:
+    """How many pictures nobody labelled."""
+    rows = cached("dataset_counts", snapshot_id)
+    return int(rows.loc[rows["split"] == "unlabelled", "images"].sum())
 
 
 def box_sizes(snapshot_id: str) -> None:

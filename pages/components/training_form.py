@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import anomaly_form, form, stages, sweep, text, words
+from pages.components import anomaly_form, dataset_view, form, stages, sweep, text, words
 from pages.components.cached import cached
 
 KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "classifier": "Classifier", "anomaly": "Anomaly model"}
@@ -84,6 +84,8 @@ def _guided(dataset: str, name: str) -> jobs.TrainDistilled | None:
     preset = st.segmented_control("Diffusion model", list(TEACHERS), default="tiny", required=True, format_func=str.capitalize,
                                   key="train_teacher")
     st.caption(TEACHERS[preset])
+    if n := dataset_view.unlabelled(dataset):
+        st.caption(f":material/add_photo_alternate: It learns from the {n:,} {'picture' if n == 1 else 'pictures'} without labels too.")
     with st.expander("Advanced", icon=":material/tune:"):
         values = form.fields(jobs.TrainDistilled, GUIDED, "guided")
         sweep.ask(dataset)
