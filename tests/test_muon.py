@@ -4,6 +4,7 @@ import pytest
 import torch
 from ultralytics.optim import muon as library
 
+from backend import device
 from backend.detection import muon
 
 
@@ -38,3 +39,13 @@ def test_only_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch, native
     weight.grad = torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
     step.step()
     assert weight.isfinite().all() and not torch.equal(weight, torch.ones(4, 9))
+
+
+@pytest.mark.parametrize("native, precision, used", [(True, "auto", True), (True, "bf16", True), (True, "f32", False),
+                                                     (False, "auto", False), (False, "bf16", True), (False, "f32", False)])
+def test_who_asks_for_bfloat16_where_it_is_emulated_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+                                                            native: bool, precision: str, used: bool) -> None:
+    monkeypatch.setattr(device, "computes_bf16", lambda: native)
+    device._warn_emulated.cache_clear()
+    assert device.in_bf16(precision) == device.in_bf16(precision) == used
+    assert capsys.readouterr().out.count("imitated") == (precision == "bf16" and not native), "once"

@@ -23,7 +23,7 @@ from backend.anomaly import losses
 from backend.anomaly.corrupt import Batch, Surface
 from backend.anomaly.networks import AnomalyNet
 from backend.config import TrainAnomaly
-from backend.device import computes_bf16, cores, torch_device
+from backend.device import cores, in_bf16, torch_device
 from backend.errors import ConfigError
 
 WARM_UP = 0.05           # of the steps, in which the learning rate rises; then half a cosine down to nothing
@@ -41,7 +41,7 @@ class Training:
     def __init__(self, config: TrainAnomaly, net: AnomalyNet, surface: Surface, scratch: Path) -> None:
         self.config, self.surface, self.scratch = config, surface, scratch
         self.device = torch_device()
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
+        self.bf16 = in_bf16(config.precision)
         torch.set_num_threads(cores())
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
         learning: list[nn.Module] = [net.student, *([net.head] if config.loss != "cosine" else [])]

@@ -16,7 +16,7 @@ from ultralytics.utils.torch_utils import intersect_dicts
 from backend import rundir
 from backend.config import TrainDetector
 from backend.detection import start
-from backend.device import computes_bf16
+from backend.device import in_bf16
 from backend.errors import ConfigError
 
 BACKBONE = (4, 6, 10)          # layers of YOLO11 whose outputs the neck takes: strides 8, 16, 32
@@ -26,7 +26,7 @@ NECK = (16, 19, 22)            # layers whose outputs the head takes, same strid
 class Detector(DetectionModel):
     """YOLO11 whose training pass may run in bfloat16, on the CPU too; the loss itself is always float32.
 
-    Ultralytics refuses autocast on CPUs, where it halves a step (see `device.computes_bf16`).
+    Ultralytics refuses autocast on CPUs, where it halves a step (see `device.in_bf16`).
     """
 
     bf16 = False
@@ -75,10 +75,6 @@ def full(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: full(v) for k, v in value.items()}
     return type(value)(map(full, value)) if isinstance(value, (list, tuple)) else value
-
-
-def in_bf16(precision: str) -> bool:
-    return precision == "bf16" or (precision == "auto" and computes_bf16())
 
 
 def class_names(data: Path) -> dict[int, str]:

@@ -23,9 +23,9 @@ from backend.config import TeachBackbone, TrainDetector
 from backend.data import images, snapshot
 from backend.data.snapshot import Picture
 from backend.detection.fuse import STRIDE, find_repository
-from backend.detection.network import BACKBONE, Detector, build, in_bf16
+from backend.detection.network import BACKBONE, Detector, build
 from backend.detection.warp import Sources, warp
-from backend.device import cores, torch_device
+from backend.device import cores, in_bf16, torch_device
 from backend.diffusion import pictures
 from backend.errors import Canceled, ConfigError
 from backend.teacher.repository import Repository

@@ -28,7 +28,7 @@ from backend import rundir
 from backend.config import TrainDiffusion
 from backend.data import images, snapshot
 from backend.data.normals import divided
-from backend.device import computes_bf16, cores, torch_device
+from backend.device import cores, in_bf16, torch_device
 from backend.diffusion import pictures, sampling
 from backend.errors import Canceled, ConfigError, NotFoundError, ResourceError
 
@@ -200,7 +200,7 @@ class Training:
         self.device = torch_device()
         self.batch = config.batch or PRESETS[config.preset].batch
         self.ema = PRESETS[config.preset].ema
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
+        self.bf16 = in_bf16(config.precision)
         self.schedule = noise_schedule(config.schedule)
         torch.set_num_threads(cores())
         torch.manual_seed(config.seed)

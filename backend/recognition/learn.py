@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from backend import rundir
 from backend.config import TrainClassifier
-from backend.device import computes_bf16, cores, torch_device
+from backend.device import cores, in_bf16, torch_device
 from backend.errors import ConfigError
 from backend.recognition.batches import Order, augmented, pixels
 
@@ -36,7 +36,7 @@ class Training:
                  scratch: Path) -> None:
         self.config, self.images, self.labels, self.order, self.scratch = config, images, labels, order, scratch
         self.device = torch_device()
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
+        self.bf16 = in_bf16(config.precision)
         torch.set_num_threads(cores())
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), config.learning_rate, weight_decay=DECAY)

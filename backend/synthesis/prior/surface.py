@@ -24,7 +24,7 @@ from backend import rundir
 from backend.config import TrainPrior
 from backend.data import snapshot
 from backend.data.snapshot import Snapshot
-from backend.device import computes_bf16, cores, torch_device
+from backend.device import cores, in_bf16, torch_device
 from backend.diffusion import pictures
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.synthesis.prior import autoencoder, bank, denoiser, draw, learner, stable, supply, tokenizer
@@ -62,7 +62,7 @@ def run(config: TrainPrior, run_dir: Path, report: Any) -> dict[str, Any]:
         shutil.rmtree(scratch, ignore_errors=True)
         return done
     rundir.bound(scratch, key(config, datasets))
-    device, bf16 = torch_device(), config.precision == "bf16" or (config.precision == "auto" and computes_bf16())
+    device, bf16 = torch_device(), in_bf16(config.precision)
     torch.set_num_threads(cores())
     total = preset.coder.steps + preset.size.steps
     try:
