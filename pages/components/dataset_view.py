@@ -45,7 +45,8 @@ def show(head: Any) -> None:
     st.caption(f"{recognized(head)} The test pictures are locked: nothing is ever chosen on them.")
     with st.container(horizontal=True, vertical_alignment="center"):
         plant.link("review", "Correct its labels", icon=":material/draw:", queue="Label", pictures=head.snapshot_id)
-        dataset_join.button(head)
+        if head.labels:
+            dataset_join.button(head)
     grid = st.grid(4, min_column_width=130)
     for label, value in (("Pictures", head.images), ("Labels", head.labels), ("Kinds", len(head.classes)), ("Left out", head.refused)):
         grid.metric(label, text.count(value), border=True)
@@ -68,7 +69,8 @@ def show(head: Any) -> None:
 def only_good(snapshot_id: str) -> None:
     """What a set without a labelled defect is good for."""
     st.info("No defect is labelled here. If all pictures show good parts, that is enough for an anomaly model: it learns what good parts "
-            "look like and marks whatever is unlike them. A detector needs labelled defects.", icon=":material/lightbulb:")
+            "look like and marks whatever is unlike them. A detector needs labelled defects. They can still join another dataset: choose "
+            "that one, then Add pictures without labels.", icon=":material/lightbulb:")
     plant.link("training", "Train an anomaly model on it", icon=":material/arrow_forward:", kind="anomaly", dataset=snapshot_id)
 
 
