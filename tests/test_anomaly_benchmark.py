@@ -207,9 +207,9 @@ def test_the_gpu_script_runs_the_arms_that_are_asked() -> None:
     clean = {k: v for k, v in os.environ.items() if k not in ("SEEDS", "PARTS", "ABLATED")}
     done = subprocess.run(["bash", str(script), "chains"], env=clean, capture_output=True, text=True, check=True)
     named = {(part, seed, same_as(arm)) for part, seed, *arms in map(str.split, done.stdout.splitlines()) for arm in arms}
-    wanted = {(part, str(seed), arm) for part in PARTS for seed in anomaly.SEEDS for arm in ("ours", "anchor")}
+    wanted = {(part, str(seed), arm) for part in PARTS for seed in anomaly.SEEDS for arm in anomaly.MAIN}
     wanted |= {(part, str(seed), same_as(arm)) for parts in ABLATED.values() for part in parts for seed in anomaly.ABLATED_SEEDS
-               for arm in ABLATION}
+               for arm in (*ABLATION, "coupled")}
     assert named == wanted
 
 

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -172,7 +172,9 @@ def notes(runs: Runs, shape: Shape) -> str:
     for arm, part, seed in wanted:
         if seed not in runs.get(arm, {}).get(part, {}):
             missing[arm].add(f"{part} {seed}")
-    left = "; ".join(f"{arm}: {', '.join(sorted(parts))}" for arm, parts in missing.items())
+    asked = Counter(arm for arm, _, _ in wanted)
+    left = "; ".join(f"{arm}: " + (f"all {asked[arm]}" if len(parts) == asked[arm] else ", ".join(sorted(parts)))
+                     for arm, parts in missing.items())
     commits = sorted({row["commit"] for parts in runs.values() for seeds in parts.values() for row in seeds.values()})
     return " ".join(filter(None, [
         "magnetic-tile: 714 good tiles to learn from, 238 good and 392 defective ones in the test; PIPED: six kinds of paper, 32 good to "

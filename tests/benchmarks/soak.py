@@ -127,7 +127,8 @@ def tell(a: argparse.Namespace, samples: list[Sample], rows: int, different: int
     notes = (f"{a.rate:g} images/s for {a.minutes:g} minutes by a writer of its own, {kept}; {cores()} cores. Memory and open files: "
              f"{verdict} (95 % interval of the slope below {FLAT:g} a minute). {rows:,} rows of {different:,} pictures, {asked:,} written.")
     command = f"python -m tests.benchmarks.soak --minutes {a.minutes:g} --rate {a.rate:g}" + (f" --keep {a.keep:g}" if a.keep else "")
-    path = write("soak", command, {"folder watch": arm}, [], notes, ("openvino", "numpy", "pyarrow", "pillow"))
+    name = "soak_removed" if a.keep else "soak"
+    path = write(name, command, {"folder watch": arm}, [], notes, ("openvino", "numpy", "pyarrow", "pillow"))
     print(json.dumps(dict(verdict=verdict, memory=memory, handles=handles, images_per_s=pace, late_most=max(late), rows=rows,
                           different=different, written=asked, path=str(path))))
 
