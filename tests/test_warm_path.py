@@ -51,6 +51,20 @@ def test_a_batch_is_drawn_when_its_first_rows_are_in(data_folder: Path, tmp_path
     assert sum("Defective" in c.value for c in page.caption) == 3, "with its pictures"
 
 
+def test_a_batch_that_has_ended_before_its_rows_are_in_is_waited_for_as_closely(data_folder: Path, tmp_path: Path) -> None:
+    """A small one ends at once: looked at every second from then on, its first picture would come a second late."""
+    bright_model.bundle(rundir.create("train-detector", {}, state="completed") / "model")
+    run = taken(tmp_path, 0.9)
+    assert run_panel._young(jobs.status(run.name))
+    house = jobs.house.opened()
+    with house._ingesting:                                                   # nothing is taken in meanwhile
+        carried_out(run)
+        rundir.set_state(run, "completed", finished_at=rundir.now())
+        assert not jobs.status(run.name).is_open and run_panel._young(jobs.status(run.name))
+    house.ingest()
+    assert jobs.results.settled(run.name) and not run_panel._young(jobs.status(run.name))
+
+
 def test_trends_wait_for_the_rest_of_a_batch_but_not_for_long(data_folder: Path, tmp_path: Path) -> None:
     def script() -> None:
         import time
@@ -114,4 +128,4 @@ def test_a_panel_that_takes_long_is_drawn_more_seldom(monkeypatch: pytest.Monkey
     else:
         run_panel._follow("a", True, False, body, 1.0, pace)
     run_panel._follow("b", True, False, None, 1.0, 1.0)                      # another panel's drawings are its own
-    assert run_panel._pace("b", 1.0) == 1.0 and run_panel._pace("a", 1.0) == max(1.0, min(5.0, 2 * took))
+    assert run_panel._pace("b", 1.0) == 1.0 and run_panel._pace("a", 1.0) == max(1.0, min(5.0, run_panel.SHARE * took))

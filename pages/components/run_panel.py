@@ -16,7 +16,7 @@ from pages.components import words
 Body = Callable[[jobs.RunStatus], None]
 AGAIN = {"interrupted": "Resume", "failed": "Try again", "canceled": "Run it after all"}
 YOUNG_S, SOON_S = 6.0, 0.25     # in its first seconds a batch is looked at that often
-SHARE, MOST_S, WAIT_S = 2.0, 5.0, 0.5      # what took long to draw is drawn as much more seldom: the machine is busy with the run itself
+SHARE, MOST_S, WAIT_S = 4.0, 5.0, 0.5      # what took long to draw is drawn as much more seldom: the machine is busy with the run itself
 _WHOLE = "panel_whole"          # in the session: the page is being drawn as a whole
 _NEWS, _KEPT = "news_drawn", 8  # in the session, of each of the last runs: as of which revision, until when, in how many seconds
 SETTLE_S = 300.0   # after that long a run whose rows did not come has them set aside as damaged: no use in waiting on
@@ -71,9 +71,10 @@ def _await(seen: int) -> None:
 
 
 def _young(status: jobs.RunStatus) -> bool:
-    """Whether a person has just asked for it and looks at the screen: its first rows come within a second."""
-    return status.is_open and status.recipe == "inspect" and \
-        (datetime.now(UTC) - datetime.fromisoformat(status.created_at)).total_seconds() < YOUNG_S
+    """Whether a person has just asked for it and looks at the screen: its first rows come within a second. A small batch has ended by
+    then, and its rows are still on their way."""
+    age = (datetime.now(UTC) - datetime.fromisoformat(status.created_at)).total_seconds()
+    return status.recipe == "inspect" and age < YOUNG_S and unsettled(status)
 
 
 def _until_news(run_id: str) -> None:
