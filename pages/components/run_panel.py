@@ -79,7 +79,7 @@ def _young(status: jobs.RunStatus) -> bool:
 
 def _until_news(run_id: str) -> None:
     """A run's first rows are drawn at the moment when they are in, not at the next turn; and what stands there is not drawn again
-    meanwhile, nor sooner than it takes to draw it twice: on two cores that would slow the inspection itself."""
+    meanwhile, nor before it has stood for some time: on two cores that would slow the inspection itself."""
     began, seen = time.monotonic(), jobs.results.revision()
     drawn, at, took = _last(run_id)
     while SOON_S < SHARE * took and time.monotonic() < min(at + SHARE * took, began + WAIT_S):      # before the first rows it takes less
@@ -94,10 +94,11 @@ def _last(run_id: str) -> tuple[int | None, float, float]:
     return found
 
 
-def _drawn(run_id: str, began: float, seen: int) -> None:
+def _drawn(run_id: str, began: float, seen: int, alone: bool) -> None:
+    """`alone`: not within the whole page, which takes longer and says nothing of what the panel takes."""
+    now, took = time.monotonic(), _last(run_id)[2]
     kept = {k: v for k, v in st.session_state.get(_NEWS, {}).items() if k != run_id}
-    now = time.monotonic()
-    st.session_state[_NEWS] = dict(list(kept.items())[-_KEPT + 1:]) | {run_id: (seen, now, now - began)}
+    st.session_state[_NEWS] = dict(list(kept.items())[-_KEPT + 1:]) | {run_id: (seen, now, now - began if alone else took)}
 
 
 def _pace(run_id: str, every: float) -> float:
@@ -119,8 +120,8 @@ def _follow(run_id: str, polling: bool, young: bool, body: Body | None, every: f
     head(status)
     if body:
         body(status)
-    _drawn(run_id, began, seen)
     alone = not st.session_state.pop(_WHOLE, False)
+    _drawn(run_id, began, seen, alone)
     if alone and polling and not young and not pace / 2 <= _pace(run_id, every) <= 2 * pace:
         st.rerun()                          # at another pace: it is set where the page is drawn as a whole
 
