@@ -26,6 +26,7 @@ from backend.jobs import bench, events, executor, locks, messenger, operator, su
 from backend.store import mounts
 
 PATHS = {"path", "splits", "images", "list", "out", "mvtec", "done", "to", "file", "into"}  # name a file: resolved from where one stands
+REFUSED = 10                            # files that could not be used are told, so many
 ECHO_S = 5.0                            # between two progress lines where stderr is no terminal
 
 
@@ -251,10 +252,23 @@ def tell(run_dir: Path, as_json: bool, note: str = "") -> int:
         more = {"run_id": run_dir.name, "state": state["state"]}
         return fail(state["message"], as_json, 130 if state["state"] == "canceled" else 1, more)
     result = rundir.read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else {}
+    nothing = result.get("inspected") == 0 and bool(result.get("refused"))          # a damaged zip is no success
     if as_json:
         print(json.dumps({"run_id": run_dir.name, "state": state["state"], "result": result}, ensure_ascii=False), flush=True)
-        return 0
-    return show(result, False, note or f"Done: {run_dir.name}")
+    else:
+        show(result, False, note or f"Done: {run_dir.name}")
+        unusable(rundir.rows(run_dir, "refused").to_pylist() if rundir.parts(run_dir, "refused") else [])
+    if nothing:
+        print("Nothing of it could be looked at.", file=sys.stderr)
+    return int(nothing)
+
+
+def unusable(refused: list[dict[str, Any]]) -> None:
+    """The first files that could not be used, with the reason."""
+    for row in refused[:REFUSED]:
+        print(f"  not usable: {row['file_name']}: {row['reason']}")
+    if len(refused) > REFUSED:
+        print(f"  and {len(refused) - REFUSED:,} more")
 
 
 def show(result: dict[str, Any], as_json: bool, head: str) -> int:
@@ -266,8 +280,12 @@ def show(result: dict[str, Any], as_json: bool, head: str) -> int:
     for key, value in result.items():
         if value and isinstance(value, dict) and not any(isinstance(v, (dict, list)) for v in value.values()):
             value = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items())
-        if not isinstance(value, (dict, list)):
+        if key == "refused" and isinstance(value, list):
+            print(f"  refused: {len(value):,}")
+        elif not isinstance(value, (dict, list)):
             print(f"  {key.replace('_', ' ')}: {value}")
+    if isinstance(result.get("refused"), list):
+        unusable(result["refused"])
     for sentence in [*result.get("notes", []), *result.get("warnings", [])]:        # what a person should know before trusting it
         print(f"  {sentence}")
     return 0

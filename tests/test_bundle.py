@@ -13,6 +13,7 @@ from PIL import Image
 from backend import rundir
 from backend.config import ExportModel, demo_assets
 from backend.data import demo
+from backend.data.decoding import decode
 from backend.device import REFERENCE
 from backend.errors import ConfigError, NotFoundError
 from backend.inspection import bundle, infer
@@ -92,3 +93,29 @@ def test_the_recipe_and_what_it_refuses(tmp_path: Path, monkeypatch: pytest.Monk
         bundle.run(ExportModel(), tmp_path, plates.silent)
     with pytest.raises(NotFoundError):
         bundle.run(ExportModel(model="nobody", out=str(tmp_path)), tmp_path, plates.silent)
+
+
+def test_a_picture_is_opened_as_the_product_opens_it_and_a_bad_one_keeps_nobody(shown: Path, tmp_path: Path) -> None:
+    """Deep greys, transparent parts, colours; what cannot be read is told in its place, and the exit code says so."""
+    plate, rng = np.asarray(Image.open(shown / "0.png")), np.random.default_rng(0)
+    grey = plate[..., 0].astype(np.uint16)
+    alpha = rng.integers(0, 255, grey.shape).astype(np.uint8)
+    for name, image in {"ten.png": Image.fromarray(grey * 4), "sixteen.tif": Image.fromarray(grey * 257),
+                        "float.tif": Image.fromarray((grey / 255).astype(np.float32)),
+                        "clear.png": Image.fromarray(np.dstack([plate, alpha])),
+                        "print.jpg": Image.fromarray(plate).convert("CMYK"), "grey.bmp": Image.fromarray(plate[..., 0])}.items():
+        image.save(tmp_path / name)
+        ours, theirs = decode((tmp_path / name).read_bytes(), name), infer.opened(tmp_path / name)
+        assert np.array_equal(np.asarray(ours), theirs), name
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "bad" / "half.png").write_bytes((shown / "0.png").read_bytes()[:2000])
+    Image.fromarray(plate).save(tmp_path / "bad" / "two.tif", save_all=True, append_images=[Image.fromarray(plate)])
+    Image.fromarray(plate).save(tmp_path / "bad" / "well.png")
+    bundle.write(demo_assets() / "model", tmp_path / "out", "onnx")
+    done = subprocess.run([sys.executable, "-I", str(tmp_path / "out" / "infer.py"), str(tmp_path / "bad"), str(tmp_path / "none.png")],
+                          capture_output=True, text=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, timeout=120)
+    told = {Path(row["file"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "detections" in told.pop("well.png")
+    assert set(told) == {"empty.jpg", "half.png", "two.tif", "none.png"} and all("error" in row for row in told.values())
+    assert told["none.png"]["error"] == "There is no such file."

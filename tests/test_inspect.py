@@ -589,3 +589,8 @@ def test_large_pictures_are_cut_into_tiles_where_that_is_asked(house: Path) -> N
     assert len(boxes) == len(expected) > 0 and rows["large.png"]["width"] == 300 and max(b["x2"] for b in boxes) > 150
     config, run_dir = new_run(images=str(house / "in"))
     assert inspect.run(config, run_dir, Report())["warnings"] == []                       # this model does not say what it learned from
+    side = inspect.SHRUNK * Engine(rundir.find_model("tiny")).imgsz + 1
+    folder(house / "huge", {"huge.png": encoded(3, size=(side, 40))})
+    for tile, said in ((None, True), (0, False)):                                         # who wants no tiles is not told of them
+        config, run_dir = new_run(images=str(house / "huge"), tile=tile)
+        assert ["1 picture was shrunk" in w for w in inspect.run(config, run_dir, Report())["warnings"]] == [True] * said

@@ -63,6 +63,19 @@ def test_a_summary_for_people() -> None:
     assert done.returncode == 0 and done.stdout.startswith("Done: ") and "  steps: 3" in done.stdout
 
 
+def test_files_that_could_not_be_used_are_named_and_nothing_at_all_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    run = rundir.create("inspect", {}, state="completed")
+    rows = [dict(file_name=f"{i}.jpg", reason="The file is empty.") for i in range(12)]
+    rundir.write_part(run, "refused", rows, 1)
+    for inspected, code in ((3, 0), (0, 1)):
+        rundir.write_json(run / "result.json", dict(inspected=inspected, refused=12))
+        assert command.tell(run, as_json=False) == code
+        said = capsys.readouterr()
+        assert said.out.splitlines()[-2:] == ["  not usable: 9.jpg: The file is empty.", "  and 2 more"]
+        assert ("Nothing of it could be looked at." in said.err) == bool(code)
+    assert command.show(dict(images=1, refused=rows), False, "Done") == 0 and "  refused: 12" in capsys.readouterr().out
+
+
 def test_a_summary_tells_what_to_know_before_trusting_a_result(capsys: pytest.CaptureFixture[str]) -> None:
     run = rundir.create("trial", {}, state="completed")
     rundir.write_json(run / "result.json", dict(

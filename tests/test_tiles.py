@@ -8,6 +8,7 @@ import pytest
 from backend.config import demo_assets
 from backend.data import demo
 from backend.device import REFERENCE
+from backend.errors import ImageError
 from backend.inspection import tiles
 from backend.inspection.engine import Engine
 
@@ -20,7 +21,7 @@ def test_tiles_cover_the_picture_and_overlap(width: int, height: int, side: int,
     for x, y, w, h in where:
         assert 0 <= x and x + w <= width and 0 <= y and y + h <= height and (w, h) == (min(side, width), min(side, height))
         seen[y:y + h, x:x + w] = True
-    assert seen.all() and len(where) == len(set(where))
+    assert seen.all() and len(where) == len(set(where)) == tiles.number(width, height, side, overlap)
     shared = int(np.clip(overlap, side / 8, side / 2))
     for axis in (0, 1):
         starts = sorted({place[axis] for place in where})
@@ -96,6 +97,14 @@ def test_the_engine_looks_at_a_large_picture_in_the_scale_it_learned() -> None:
     assert len(expected) > 15 and hit >= 0.85 * len(expected) and len(whole[0]) < 1.4 * len(expected)
     assert len(shrunk) < 0.5 * len(expected)
     np.testing.assert_allclose(whole[1], alone[0], atol=0.01)              # a small picture beside it is looked at as ever
+
+
+def test_more_tiles_than_fit_into_memory_are_refused() -> None:
+    """All of a picture are held at once: 8,000 × 2,000 pixels in tiles of 10 took 7 GB in twelve seconds, and went on."""
+    engine = Engine(demo_assets() / "model", REFERENCE)
+    with pytest.raises(ImageError, match="would be cut into .* tiles of 1 pixels"):
+        engine.cutting(1).prepare(np.zeros((2000, 8000, 3), np.uint8))
+    assert len(engine.cutting(640).prepare(np.zeros((2000, 8000, 3), np.uint8)).tiles) == tiles.number(8000, 2000, 640)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,14 +21,15 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from backend.errors import InputError, NotFoundError
+from backend.errors import ImageError, InputError, NotFoundError
 from backend.inspection.description import alone, called, checked
 from backend.inspection.precision import FILE, leave
 from backend.inspection.runtimes import Answer, InMemory, Network, Pixels, open_network
-from backend.inspection.tiles import Place, joined, places
+from backend.inspection.tiles import Place, joined, number, places
 
 cv2.setNumThreads(1)                    # pictures are fitted in threads of ours; more only get into each other's way
 KINDS = {"detector": "a detector", "anomaly": "an anomaly model", "classifier": "a classifier"}
+MOST_TILES = 2**30                      # bytes of the tiles of one picture: all are held at once
 DEFAULT_THRESHOLD = 0.25                # of a class for which the bundle states none
 
 
@@ -106,6 +107,10 @@ class Engine:
     def prepare(self, image: np.ndarray) -> Prepared:
         """Fit an image into the square input, or each of its tiles."""
         height, width = image.shape[:2]
+        count = number(width, height, *self.tile)
+        if 3 * count * self.imgsz**2 > MOST_TILES:
+            raise ImageError(f"It would be cut into {count:,} tiles of {self.tile[0]:,} pixels, more than fit into memory. Choose larger "
+                             "tiles, or send it in parts.")
         where = places(width, height, *self.tile)
         if len(where) == 1:
             return self._fitted(image)

@@ -1,4 +1,4 @@
-"""Use a downloaded Diffspect model outside Diffspect: pictures in, one JSON line each out.
+"""Use a downloaded Diffspect model outside Diffspect: pictures in, one JSON line each out; exit code 1 where one could not be read.
 
 Needs numpy, Pillow, and ONNX Runtime or OpenVINO.
 
@@ -136,6 +136,36 @@ def answer(image: np.ndarray, run: Run, head: dict[str, Any], every: bool) -> di
     return dict(unusual=score >= limits["unusual"] if "unusual" in limits else None, score=score)
 
 
+def opened(path: Path) -> np.ndarray:
+    """uint8 (H, W, 3), upright; greys of more than 8 bits by the camera's depth, transparent parts white. Raises ValueError, worded."""
+    try:
+        with Image.open(path) as image:
+            if image.format != "JPEG" and getattr(image, "n_frames", 1) > 1:
+                raise ValueError("It holds several pictures; save each by itself.")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode[0] in "IF":
+                return np.repeat(to_8_bits(np.asarray(upright))[..., None], 3, -1)
+            if upright.has_transparency_data:
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
+            return np.asarray(upright.convert("RGB"))
+    except FileNotFoundError:
+        raise ValueError("There is no such file.") from None
+    except ValueError:
+        raise
+    except Exception as problem:                         # decoders raise what they like on damaged files
+        raise ValueError("It is no picture that can be read.") from problem
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """The smallest depth (0..1, or 8, 10, 12, 14, 16 bits) that holds the brightest pixel becomes 0..255."""
+    grey = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(grey.min())), float(grey.max())
+    depths = [1, 255, 1023, 4095, 16383, 65535][values.dtype.kind != "f":]
+    top = next((d for d in depths if high <= d), high)
+    return np.rint((grey - low) * (255 / max(top - low, 5e-324))).astype(np.uint8)
+
+
 def pictures(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS) if path.is_dir() else [path]
@@ -149,10 +179,17 @@ def main() -> None:
     a = ap.parse_args()
     sys.path.insert(0, str(HERE))
     head, run = json.loads((a.model / "model.json").read_bytes()), network(a.model)
+    looked, bad = 0, 0
     for path in pictures(a.pictures):
-        with Image.open(path) as opened:
-            image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        print(json.dumps(dict(file=str(path), **answer(image, run, head, a.all))), flush=True)
+        try:
+            told = answer(opened(path), run, head, a.all)
+            looked += 1
+        except ValueError as problem:                    # one bad file does not keep the others from being looked at
+            told, bad = dict(error=str(problem)), bad + 1
+        print(json.dumps(dict(file=str(path), **told)), flush=True)
+    if not looked + bad:
+        print("There is no picture in what was named.", file=sys.stderr)
+    sys.exit(not looked or bool(bad))
 
 
 if __name__ == "__main__":

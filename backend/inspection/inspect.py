@@ -43,6 +43,7 @@ FLOOR = 0.05                            # lowest confidence stored: as far down 
 MOST_IN_A_RUN = 1 << 20                 # as many ids as one run has
 FIRST, MOST = 8, 128                    # pictures in the first group, and in any later one: each costs four files
 WORTH_S = 2.0                           # of a later one: with one second 200 pictures were 12 groups, and each is taken in and drawn
+SHRUNK = 8                              # as large as the network's input, this many times: a defect of 8 pixels is left with one
 MOST_BYTES = 64 * 10**6                 # of their files
 NO_PICTURE = "There is no picture in {}. Pictures can be PNG, JPEG, BMP, TIFF or WebP."
 
@@ -160,6 +161,7 @@ class Desk:
     keeper: Keeper
     doubtful: int = 0
     cut: int = 0
+    shrunk: int = 0
 
     @property
     def floor(self) -> float:
@@ -173,7 +175,11 @@ class Desk:
         large = "1 large picture was" if self.cut == 1 else f"{self.cut:,} large pictures were"
         cut = f"{large} looked at in tiles of {self.engine.tile[0]:,} pixels."
         notes = dict.fromkeys(self.engine.network.notes + (self.beside.network.notes if self.beside else []))
-        return list(notes) + self.keeper.warnings + ([clock] if self.doubtful else []) + ([cut] if self.cut else []) + blind
+        small = "1 picture was" if self.shrunk == 1 else f"{self.shrunk:,} pictures were"
+        shrunk = f"{small} shrunk to less than a {SHRUNK}th: the model does not say at which scale it learned, so small defects may be " \
+                 "lost. A tile size (tile) has large pictures looked at in parts."
+        told = [(self.doubtful, clock), (self.cut, cut), (self.shrunk, shrunk)]
+        return [*notes, *self.keeper.warnings, *(sentence for n, sentence in told if n), *blind]
 
     def looked(self, items: Iterable[Picture | Refusal], seen: dict[str, str]) -> Generator[Looked]:
         """What the engine says of each picture, in their order; refusals and repeated pictures in their place."""
@@ -189,6 +195,9 @@ class Desk:
         self.keeper.look()
         inspections = [self._inspection(i, one, picture, i in unusual) for i, (one, picture) in zip(ids, pictures, strict=True)]
         self.cut += sum(one.cut for one, _ in pictures)
+        whole = self.config.tile is None and not self.engine.tile[0]                     # nobody asked for tiles, nor does the model
+        if whole and self.engine.head.get("kind", "detector") == "detector":
+            self.shrunk += sum(max(p.prepared.width, p.prepared.height) > SHRUNK * self.engine.imgsz for _, p in pictures)
         self.keeper.settle()
         self.doubtful += sum(capture.doubtful(row["captured_at"]) for row in inspections)
         for inspection, anomaly in zip(inspections, anomalies, strict=bool(anomalies)):

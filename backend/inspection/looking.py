@@ -13,7 +13,6 @@ import numpy as np
 
 from backend import rundir
 from backend.data.files import Entry, Refusal
-from backend.errors import DiffspectError
 from backend.inspection import reading
 from backend.inspection.anomaly_engine import AnomalyEngine, load_anomaly
 from backend.inspection.engine import Engine, Prepared, load
@@ -42,10 +41,12 @@ def anomaly(name: str, runtime: str = "auto") -> AnomalyEngine | None:
     folder = rundir.find_model(name, "anomaly")
     try:
         return load_anomaly(folder, exactly(runtime))
-    except DiffspectError:
+    except Exception as problem:                         # many kinds, a KeyError among them, as with the detector's own runtimes
         if runtime == "auto":
             raise
-        return load_anomaly(folder)
+        found, why = load_anomaly(folder), f"The anomaly model cannot be computed by {exactly(runtime)}: {problem}"
+        found.network.notes[:] = dict.fromkeys([*found.network.notes, why])
+        return found
 
 
 def looks(engine: Engine, items: Iterable[Picture | Refusal], floor: float) -> Generator[Looked]:

@@ -133,7 +133,7 @@ def _look(entry: Entry | Refusal, engine: Fits, beside: FitsBeside | None) -> Pi
         return source
     try:
         pixels, form = images.pixels(source.data, source.name)
+        prepared = engine.prepare(pixels)
     except ImageError as e:
         return Refusal(source.name, str(e))
-    return Picture(source.name, source.data, images.sha256(source.data), form, engine.prepare(pixels),
-                   beside.prepare(pixels) if beside else None)
+    return Picture(source.name, source.data, images.sha256(source.data), form, prepared, beside.prepare(pixels) if beside else None)

@@ -82,7 +82,7 @@ def open_network(onnx: bytes, runtime: str, name: str, imgsz: int, exact: bool =
     usual = os.environ.get("DIFFSPECT_RUNTIME") or "auto"
     asked = runtime if runtime != "auto" else exactly(usual) if exact else usual
     if asked not in NAMES:
-        raise ConfigError(f"runtime must be one of {', '.join(NAMES)}, not {asked}.")
+        raise ConfigError(f"{'runtime' if runtime != 'auto' else 'DIFFSPECT_RUNTIME'} must be one of {', '.join(NAMES)}, not {asked}.")
     if asked != "auto":
         return _opened(asked, onnx, name, imgsz, leave)
     passed = []
@@ -103,7 +103,8 @@ def _opened(runtime: str, onnx: bytes, name: str, imgsz: int, leave: Leave) -> N
     if runtime == "openvino":                    # the fastest arithmetic of this processor that it may take
         runtime = next((f"openvino-{a}" for a in faster() if getattr(leave, a)), "openvino-f32")
     if runtime == INT8 and not leave.int8_form:
-        raise ConfigError(f"The model {name!r} has no int8 form yet. `measure-precision --arithmetic int8` makes it.")
+        raise ConfigError(f"The model {name!r} has no int8 form yet. Make it with: python -m backend measure-precision --model "
+                          f"{name!r} --arithmetic int8")
     return RUNTIMES[runtime](leave.int8_form if runtime == INT8 else onnx, name, imgsz)
 
 

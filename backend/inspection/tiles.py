@@ -27,9 +27,21 @@ def places(width: int, height: int, side: int, overlap: int = 0) -> list[Place]:
     return [(x, y, min(side, width), min(side, height)) for y, x in product(down, across)]
 
 
+def number(width: int, height: int, side: int, overlap: int = 0) -> int:
+    """How many `places` there are."""
+    if not side or max(width, height) <= LARGER * side:
+        return 1
+    shared = int(np.clip(overlap, LEAST * side, MOST * side))
+    return _count(width, min(side, width), shared) * _count(height, min(side, height), shared)
+
+
+def _count(length: int, side: int, overlap: int) -> int:
+    return max(1, int(np.ceil((length - overlap) / max(side - overlap, 1))))
+
+
 def _starts(length: int, side: int, overlap: int) -> list[int]:
     """Where tiles begin along one direction, spread evenly."""
-    count = max(1, int(np.ceil((length - overlap) / max(side - overlap, 1))))
+    count = _count(length, side, overlap)
     return [round(k * (length - side) / max(count - 1, 1)) for k in range(count)]
 
 
