@@ -182,10 +182,11 @@ def main() -> None:
     looked, bad = 0, 0
     for path in pictures(a.pictures):
         try:
-            told = answer(opened(path), run, head, a.all)
-            looked += 1
+            image = opened(path)
         except ValueError as problem:                    # one bad file does not keep the others from being looked at
             told, bad = dict(error=str(problem)), bad + 1
+        else:
+            told, looked = answer(image, run, head, a.all), looked + 1
         print(json.dumps(dict(file=str(path), **told)), flush=True)
     if not looked + bad:
         print("There is no picture in what was named.", file=sys.stderr)

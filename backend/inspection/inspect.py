@@ -77,7 +77,7 @@ def _inspect(config: Inspect, run_dir: Path, log: GroupLog, report: Report, spre
     log.note(model_id=engine.model_id, anomaly_model_id=beside.model_id if beside else WITHOUT)
     desk = Desk(config, run_dir.name, engine, beside, clock, unit, count, Keeper())
 
-    # Group after group; each is in the store about as long after its first picture was read as it took.
+    # Group after group; each is written while the next is looked at.
     began, before = time.monotonic(), len(log.seen)
     with (files.listing(path) as entries, ThreadPoolExecutor(1, "desk") as writer,
           _looked(desk, path, reading.left(entries, log.names), log, spread if path.is_dir() and path != inbox else None) as looked):

@@ -22,7 +22,7 @@ def places(width: int, height: int, side: int, overlap: int = 0) -> list[Place]:
     sensible share of the side). One place, the whole picture, where it is hardly larger than a tile."""
     if not side or max(width, height) <= LARGER * side:
         return [(0, 0, width, height)]
-    shared = int(np.clip(overlap, LEAST * side, MOST * side))
+    shared = _shared(side, overlap)
     across, down = (_starts(length, min(side, length), shared) for length in (width, height))
     return [(x, y, min(side, width), min(side, height)) for y, x in product(down, across)]
 
@@ -31,8 +31,12 @@ def number(width: int, height: int, side: int, overlap: int = 0) -> int:
     """How many `places` there are."""
     if not side or max(width, height) <= LARGER * side:
         return 1
-    shared = int(np.clip(overlap, LEAST * side, MOST * side))
+    shared = _shared(side, overlap)
     return _count(width, min(side, width), shared) * _count(height, min(side, height), shared)
+
+
+def _shared(side: int, overlap: int) -> int:
+    return int(np.clip(overlap, LEAST * side, MOST * side))
 
 
 def _count(length: int, side: int, overlap: int) -> int:
