@@ -238,7 +238,7 @@ def test_maps_have_a_quarter_of_the_side_and_teachers_of_other_strides_fit() -> 
 def test_teacher_features_are_standardised_by_what_was_measured() -> None:
     net = AnomalyNet(Plain())
     images = torch.rand(8, 3, SIDE, SIDE) * torch.rand(8, 3, 1, 1)
-    net.measure([images[:6], images[6:]])
+    net.measure([images[:6], images[6:]], net.extractor)
     for maps in net.teacher(images):
         assert maps.mean((0, 2, 3)).abs().max() < 1e-4 and (maps.std((0, 2, 3)) - 1).abs().max() < 1e-2
 
@@ -249,7 +249,7 @@ def test_a_constant_channel_does_not_blow_up() -> None:
             return [torch.cat([m[:, :5], m[:, 5:] * 1e-12], 1) for m in super().forward(images)]
 
     net = AnomalyNet(Dead())
-    net.measure([torch.rand(4, 3, SIDE, SIDE)])
+    net.measure([torch.rand(4, 3, SIDE, SIDE)], net.extractor)
     assert all(float(m.abs().max()) < 50 for m in net.teacher(torch.rand(1, 3, SIDE, SIDE)))
 
 

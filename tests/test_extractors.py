@@ -18,7 +18,7 @@ from backend import rundir
 from backend.diffusion import ddpm, features
 from backend.errors import ConfigError
 from backend.synthesis import looks
-from backend.teacher import extractors
+from backend.teacher import extractors, quick
 from backend.teacher.extractors import extractor
 
 
@@ -287,3 +287,40 @@ def test_timm_reads_what_lies_in_the_cache(tmp_path: Path, monkeypatch: pytest.M
         extractor("timm:resnet10t")
     with pytest.raises(ConfigError, match="timm has no network"):
         extractor("timm:no_such_network")
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "ddpm"])
+def test_openvino_sees_what_torch_sees_whatever_the_batch(name: str, tmp_path: Path) -> None:
+    network = extractor(name, denoiser(tmp_path / "denoiser", 1))
+    see = quick.seeing(network, 64, False, "cpu")
+    assert see is not network, "OpenVINO is one of our dependencies"
+    for count in (3, 1, 5):
+        given = images(count, 64)
+        with torch.no_grad():
+            wanted = network(given)
+        for ours, theirs in zip(see(given), wanted, strict=True):
+            assert ours.shape == theirs.shape
+            assert torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_what_openvino_saw_stays_what_it_was(lite: extractors.Extractor) -> None:
+    see = quick.seeing(lite, 64, False, "cpu")
+    first = see(images(2, 64))
+    kept = [m.clone() for m in first]
+    see(torch.zeros(2, 3, 64, 64))
+    assert all(torch.equal(a, b) for a, b in zip(first, kept, strict=True))
+
+
+def test_without_openvino_torch_looks_itself(lite: extractors.Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "find_spec", lambda name: None)
+    assert quick.seeing(lite, 64, False, "cpu") is lite
+
+
+def test_a_network_that_openvino_does_not_take_is_looked_through_by_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd(extractors.Extractor):
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            raise RuntimeError("no such operator")
+
+    odd = Odd("timm:odd", (8,), (4,))
+    assert quick.seeing(odd, 64, False, "cpu") is odd
+    assert "OpenVINO does not take the teacher timm:odd" in capsys.readouterr().out

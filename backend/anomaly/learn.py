@@ -25,6 +25,7 @@ from backend.anomaly.networks import AnomalyNet
 from backend.config import TrainAnomaly
 from backend.device import cores, in_bf16, torch_device
 from backend.errors import ConfigError
+from backend.teacher import quick
 
 WARM_UP = 0.05           # of the steps, in which the learning rate rises; then half a cosine down to nothing
 STUDENT = 0.4            # of the steps, with two phases: the student's; DeSTSeg gives it 1,000 of 5,000
@@ -43,6 +44,7 @@ class Training:
         self.device = torch_device()
         self.bf16 = in_bf16(config.precision)
         torch.set_num_threads(cores())
+        self.see = quick.seeing(net.extractor, config.imgsz, self.bf16, self.device)
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
         learning: list[nn.Module] = [net.student, *([net.head] if config.loss != "cosine" else [])]
         self.optimizer = torch.optim.AdamW([dict(params=list(m.parameters())) for m in learning], config.learning_rate, weight_decay=DECAY)
@@ -50,7 +52,7 @@ class Training:
         self.defects = dict(wanted=0, drawn=0, seen=0)           # images to have one, tries, images that have one
         self.told: dict[str, deque[float]] = {}
         if not self._take_up():
-            net.measure(self._good())
+            net.measure(self._good(), self.see)
 
     def advance(self) -> dict[str, float]:
         """One optimiser step; its losses."""
@@ -103,7 +105,7 @@ class Training:
         with torch.autocast(shown.device.type, torch.bfloat16, enabled=self.bf16):
             # what is wanted of the student are features of the clean images; the first half of both is the same
             with torch.no_grad():
-                maps = [m.float() for m in self.net.teacher(torch.cat([shown, clean[half:]]))]
+                maps = self.net.standardised(self.see(torch.cat([shown, clean[half:]])), self.config.imgsz)
             seen, wanted = [m[:len(shown)] for m in maps], [torch.cat([m[:half], m[len(shown):]]) for m in maps]
             with torch.set_grad_enabled(phase != "head"):
                 told = [m.float() for m in self.net.student(shown)]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backend.teacher.extractors import Extractor
+from backend.teacher.quick import See
 
 GRIDS = (4, 8, 16)                  # strides that teacher, student and head meet on
 STEM, WIDTHS = 16, (32, 48, 96, 128)         # student at strides 2, and 4, 8, 16, 32: 0.6 GMAC at 256 px
@@ -56,9 +57,13 @@ class AnomalyNet(nn.Module):
 
     def teacher(self, images: Tensor) -> list[Tensor]:
         """Features of the frozen network, each channel standardised by `measure`: (B, C, S/s, S/s), s in GRIDS."""
+        return self.standardised(self.extractor(images), images.shape[-1])
+
+    def standardised(self, seen: Iterable[Tensor], side: int) -> list[Tensor]:
+        """The same of maps that were seen elsewhere, in images of this side."""
         found = []
-        for level, maps in enumerate(self.extractor(images)):
-            maps = on_grid(maps, images.shape[-1] // self.grids[level])
+        for level, maps in enumerate(seen):
+            maps = on_grid(maps.float(), side // self.grids[level])
             found.append((maps - self.get_buffer(f"mean{level}")) / self.get_buffer(f"deviation{level}"))
         return found
 
@@ -68,11 +73,11 @@ class AnomalyNet(nn.Module):
         return torch.stack(maps).mean(0)
 
     @torch.no_grad()
-    def measure(self, batches: Iterable[Tensor]) -> None:
-        """Take mean and deviation of every channel of the teacher from good images, batches of (B, 3, S, S)."""
+    def measure(self, batches: Iterable[Tensor], see: See) -> None:
+        """Take mean and deviation of every channel of the teacher, which `see` is, from good images, batches of (B, 3, S, S)."""
         sums: list[list[Tensor]] = []
         for images in batches:
-            maps = [on_grid(m, images.shape[-1] // g).double() for m, g in zip(self.extractor(images), self.grids, strict=True)]
+            maps = [on_grid(m, images.shape[-1] // g).double() for m, g in zip(see(images), self.grids, strict=True)]
             sums.append([len(m) * torch.stack([m.mean((0, 2, 3)), m.square().mean((0, 2, 3)), torch.ones_like(m[0, :, 0, 0])])
                          for m in maps])
         for level, parts in enumerate(zip(*sums, strict=True)):

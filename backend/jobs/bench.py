@@ -30,8 +30,8 @@ Figures = dict[str, Any]             # percent or None; `reused` where the train
 BACKEND = Path(__file__).resolve().parents[1]
 # What a figure of an anomaly model comes from; a test holds the list against what the recipe imports.
 SOURCES = ("anomaly/*.py", "diffusion/*.py", "synthesis/blend.py", "synthesis/masks.py", "synthesis/perturb.py", "synthesis/pool.py",
-           "synthesis/sources.py", "teacher/extractors.py", "teacher/source.py", "data/normals.py", "evaluation/anomaly.py",
-           "inspection/anomaly_engine.py")
+           "synthesis/sources.py", "teacher/extractors.py", "teacher/quick.py", "teacher/source.py", "data/normals.py",
+           "evaluation/anomaly.py", "inspection/anomaly_engine.py")
 
 
 def inference(options: dict[str, Any], as_json: bool) -> int:
