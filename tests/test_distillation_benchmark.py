@@ -26,7 +26,7 @@ from tests.benchmarks.sets import SETS, TILE, true_boxes
 
 CPU = SHAPES["cpu"]
 TILES = SETS["magnetic-tile"]
-WORDS = ("--steps", str(CPU.denoiser), "--precision", "bf16")           # of the denoiser
+WORDS = ("--steps", str(CPU.denoiser))           # of the denoiser
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,6 +91,19 @@ def test_a_run_of_other_settings_is_not_reused(lab: Lab, state: str, others: dic
     with pytest.raises(ConfigError, match=f"ddpm is there already, as the run {run}, but with other settings: {sentence}. Take another"):
         lab.features()
     assert len(list(lab.data.glob("runs/*-train-*"))) == 1
+
+
+def test_arithmetic_follows_from_the_processor_and_the_table_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    for native in (True, False, False):
+        monkeypatch.setattr(settings, "computes_bf16", lambda native=native: native)
+        rows.append(dict(arm="ddpm-taught", seed=len(rows), settings=planned(lab, "ddpm-taught")))
+        for row in rows:
+            distillation.refuse_others(lab, row)                       # made on the other kind of processor, and no other for that
+    assert {run["precision"] for run in rows[0]["settings"].values() if "precision" in run} == {"bf16"}
+    assert settings.arithmetic(rows) == "Trained in bf16 where the processor has it: 1 row; in float32 where it has no bf16: 2 rows."
+    assert settings.arithmetic(rows[:1]) == "Trained in bf16 where the processor has it: 1 row."
+    assert settings.arithmetic([dict(settings={})]) == ""
 
 
 def test_another_optimiser_is_another_run(lab: Lab) -> None:

@@ -44,6 +44,7 @@ from tests.benchmarks.anomaly_arms import (
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare
 from tests.benchmarks.arms import commit
 from tests.benchmarks.record import RESULTS, SHARED, machine, versions, write
+from tests.benchmarks.settings import arithmetic
 
 SEEDS, ABLATED_SEEDS = (0, 1, 2), (0, 1)
 PACKAGES = ("torch", "diffusers", "onnxruntime", "scikit-learn", "efficientnet-lite-pytorch")
@@ -181,6 +182,7 @@ def notes(runs: Runs, shape: Shape) -> str:
         "learn from, 16 good and 48 defective in the test of each. Of ours 15 % of train only set thresholds. Percent, by the published "
         f"scorer, last-step weights, one configuration: {shape.steps:,} steps, {shape.perturbed:,} images perturbed by a diffusion model "
         f"of {shape.denoiser:,} steps. The anchor is PatchCore on EfficientNet-Lite0, which has no seed.",
+        arithmetic(row for parts in runs.values() for seeds in parts.values() for row in seeds.values()),
         SHAPED, "Arms of one source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs.",
         *near_duplicates(runs),
         "Differences in points: 95 % intervals of a paired bootstrap over seeds and images. One diffusion model and one pool of perturbed "

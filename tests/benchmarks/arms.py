@@ -20,14 +20,14 @@ from backend.device import REFERENCE
 from backend.errors import ConfigError
 from tests.benchmarks.record import product
 from tests.benchmarks.sets import SETS, Dataset, write_truth
-from tests.benchmarks.settings import OWN, Settings, asked, differing
+from tests.benchmarks.settings import OWN, Settings, asked, differing, here
 
 LABELS = 126                         # of 1,260 train images: the arms named -10
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How long everything is. `suffix` of results; the network's input is 224 px and its arithmetic bf16 throughout.
+    """How long everything is. `suffix` of results; the network's input is 224 px, its arithmetic bf16 where the processor has it.
 
     The optimiser is that of every detector alike, teachers and rivals too, with its own learning rate.
     """
@@ -135,18 +135,18 @@ class Lab:
 
     def denoiser(self, name: str = "ddpm") -> str:
         steps = 0 if name == "random" else self.shape.denoiser
-        return self.made("train-diffusion", name, "--steps", str(steps), "--precision", "bf16")
+        return self.made("train-diffusion", name, "--steps", str(steps))
 
     def features(self, name: str = "features", denoiser: str = "ddpm", *words: str) -> str:
         return self.made("build-repository", name, "--denoiser", self.denoiser(denoiser), "--steps", str(self.shape.repository), *words)
 
     def backbone(self) -> str:
         return self.made("teach-backbone", f"backbone-{self.seed}", "--repository", self.features(), "--steps", str(self.shape.teach),
-                         "--seed", str(self.seed), "--precision", "bf16")
+                         "--seed", str(self.seed))
 
     def detector(self, recipe: str, arm: str, *words: str, epochs: int | None = None) -> str:
-        shape = ("--epochs", str(epochs or self.shape.epochs), "--imgsz", "224", "--precision", "bf16", "--seed", str(self.seed),
-                 "--optimizer", self.shape.optimizer)
+        shape = ("--epochs", str(epochs or self.shape.epochs), "--imgsz", "224", "--seed", str(self.seed), "--optimizer",
+                 self.shape.optimizer)
         return self.made(recipe, f"{arm}-{self.seed}", *shape, *words)
 
     def plain(self, arm: str = "plain", *words: str, epochs: int | None = None) -> str:
@@ -166,7 +166,7 @@ class Plan(Lab):
     noted: dict[str, Settings] = field(default_factory=dict)
 
     def made(self, recipe: str, name: str, *words: str) -> str:
-        self.noted[f"{recipe} {name}"] = asked(recipe, "--dataset", self.dataset.name, "--name", name, *words)
+        self.noted[f"{recipe} {name}"] = here(asked(recipe, "--dataset", self.dataset.name, "--name", name, *words))
         return name
 
 

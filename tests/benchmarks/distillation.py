@@ -29,7 +29,7 @@ from backend.evaluation.paired import Scored, average_precision, compare
 from tests.benchmarks.arms import ARMS, LABELS, SHAPES, Lab, commit, planned, predictions
 from tests.benchmarks.record import RESULTS, machine, scored, versions, write
 from tests.benchmarks.sets import SETS, true_boxes
-from tests.benchmarks.settings import differing
+from tests.benchmarks.settings import arithmetic, differing
 
 PACKAGES = ("torch", "ultralytics", "diffusers", "onnxruntime", "faster-coco-eval")
 RIVALS = ("plain-longer", "self", "ultralytics")                                   # what the best of ours must beat beside plain
@@ -149,9 +149,10 @@ def notes(runs: Runs, lab: Lab) -> str:
               if not place(replace(lab, seed=seed), arm).with_suffix(".npz").exists()]
     commits = sorted({row["commit"] for rows in runs.values() for row in rows.values()})
     return " ".join(filter(None, [
-        f"{lab.dataset.about}; YOLO11n from scratch, {shape.epochs} epochs, {shape.optimizer}, 224 px, bf16; weights "
+        f"{lab.dataset.about}; YOLO11n from scratch, {shape.epochs} epochs, {shape.optimizer}, 224 px; weights "
         f"chosen on val, test scored once, by the published scorer. One denoiser ({shape.denoiser:,} steps of 32 crops) and one "
         f"repository for all seeds; backbones taught {shape.teach:,} steps of 32 images.",
+        arithmetic(row for rows in runs.values() for row in rows.values()),
         f"Arms named -10 have {LABELS} labelled images and equal steps, and choose their epoch on all of val like the others."
         if any(arm.endswith("-10") for arm in asked) else "",
         tuned(shape.optimizer),

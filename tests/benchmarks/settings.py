@@ -1,8 +1,11 @@
 """Settings of runs: those that a command would have, and whether two runs were made alike.
 
-Arms that are compared get equal settings, so nothing that was made with others may be taken for what is asked now.
+Arms that are compared get equal settings, so nothing that was made with others may be taken for what is asked now. One follows from
+the processor: trainings compute in bf16 where it has that, elsewhere in float32. Rows of both stand in one table, which says so.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -30,17 +33,29 @@ def _class(recipe: str) -> type[Config]:
 def differing(recipe: str, before: Settings, now: Settings) -> str:
     """'optimizer was SGD, is MuSGD', or ''. What a run of an older program does not name was as it is by default."""
     before = effective({**_class(recipe)().to_json(), **before})
-    now = effective(now)
+    now = {**effective(now), "precision": before.get("precision")}
     return "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in sorted(before | now) if before.get(k) != now.get(k))
 
 
+def here(settings: Settings) -> Settings:
+    """With what is left to the machine filled in, as this one has it."""
+    return {**settings, "precision": "bf16" if computes_bf16() else "f32"} if settings.get("precision") == "auto" else dict(settings)
+
+
 def effective(settings: Settings) -> Settings:
-    """With what is left to the machine or the optimiser filled in, as here."""
-    found = dict(settings)
-    if found.get("precision") == "auto":
-        found["precision"] = "bf16" if computes_bf16() else "f32"
+    """With what is left to the machine or the optimiser filled in."""
+    found = here(settings)
     if "optimizer" in found and found["learning_rate"] is None:
         from backend.detection.trainer import LEARNING_RATES  # loads torch and more: only where it is asked for
 
         found["learning_rate"] = LEARNING_RATES[found["optimizer"]]
     return found
+
+
+def arithmetic(rows: Iterable[dict[str, Any]]) -> str:
+    """What the networks of these rows were trained in, as a sentence; '' where none was trained."""
+    found = Counter("f32" if "f32" in used else "bf16" for row in rows
+                    if (used := {run.get("precision") for run in row.get("settings", {}).values()} & {"f32", "bf16"}))
+    told = {"bf16": "bf16 where the processor has it", "f32": "float32 where it has no bf16"}
+    parts = [f"{told[name]}: {found[name]} row{'s' * (found[name] > 1)}" for name in told if found[name]]
+    return f"Trained in {'; in '.join(parts)}." if parts else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from backend import rundir
 from tests.benchmarks import arms
 from tests.benchmarks.sets import write_truth
-from tests.benchmarks.settings import Settings, asked
+from tests.benchmarks.settings import Settings, asked, here
 from tests.benchmarks.synthesis_data import ALL_PAPER, ALL_TILES, ROLLED, Source
 
 # Of all parts, chosen beforehand: low-shot ones have no further images to search on, and settings that were searched for one arm of kid
@@ -96,7 +96,7 @@ class Lab(arms.Lab):
         """YOLO11n; `epochs` on `data` alone, as many steps on what made pictures were added to."""
         plain, more = (steps_of(self.size(d)) for d in (data, with_made))
         return self.done("train-detector", name, "--dataset", with_made, "--epochs", str(max(1, round(epochs * plain / more))),
-                         "--imgsz", str(self.shape.imgsz), "--batch", str(BATCH), "--optimizer", "MuSGD", "--precision", "bf16",
+                         "--imgsz", str(self.shape.imgsz), "--batch", str(BATCH), "--optimizer", "MuSGD",
                          "--seed", str(self.seed))
 
     def size(self, data: str) -> int:
@@ -129,7 +129,7 @@ class Plan(Lab):
         return source.name
 
     def done(self, recipe: str, name: str, *words: str) -> str:
-        self.noted[f"{recipe} {name}"] = asked(recipe, "--name", name, *words)
+        self.noted[f"{recipe} {name}"] = here(asked(recipe, "--name", name, *words))
         return name
 
     def set(self, name: str, data: str, method: str, count: int, *words: str) -> str:

@@ -6,6 +6,7 @@ Knows nothing of how arms are made or compared.
 from collections.abc import Callable
 from typing import Any
 
+from tests.benchmarks.settings import arithmetic
 from tests.benchmarks.synthesis_arms import HELD, INPAINT, PARTS, RATIO, REAL_SHARE, TENTH
 from tests.benchmarks.synthesis_compare import Row, Runs
 from tests.benchmarks.synthesis_data import LEFT, TAIL
@@ -25,6 +26,7 @@ def notes(runs: Runs, compared: list[dict[str, Any]], shape: Shape) -> str:
         f"Surface priors of the preset {shape.preset}, {coder:,} and {prior:,} steps of {shape.batch} crops, from {shape.drawn:,} drawn "
         "surfaces, PIPED's good paper and the train list of the other dataset: never of the one they are for. Adapters: "
         f"{tokens:,} steps of tokens, {lora:,} of low rank.",
+        arithmetic(rows),
         *(ABOUT[part](runs[part], shape) for part in PARTS if runs[part]),
         "Differences: 95 %, of a paired bootstrap over seeds and images where there is a test; of KID from both sides' own intervals, "
         "which is rather too wide. One prior serves all seeds, so they leave out how another one would have come out.",
