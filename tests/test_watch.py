@@ -127,6 +127,20 @@ def test_half_written_files_wait_and_what_stays_so_is_refused(house: Path, monke
     assert result["inspected"] == result["refused"] == 0, "and said once"
 
 
+def test_a_file_that_stays_empty_is_told_of_and_taken_once_it_is_written(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropped, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(Folder, "again", partial_again)
+    folder = house / "in"
+    (folder / "dead.png").touch()
+    os.utime(folder / "dead.png", (1e9, 1e9))                        # a disk that was full, long ago
+    (folder / "late.png").touch()                                    # a moment ago: about to be written
+    run_dir, _ = watched(house, lambda run: len(rows(run, "refused")) == 1, settle=0.1)
+    assert [(r["file_name"], r["reason"]) for r in rows(run_dir, "refused")] == [("dead.png", "The file is empty.")]
+    (folder / "dead.png").write_bytes(encoded(1))
+    last, _ = watched(house, lambda run: len(rows(run)) == 1, settle=0.1)
+    assert [r["file_name"] for r in rows(last)] == ["dead.png"] and rows(last, "refused") == []
+
+
 def test_what_was_refused_is_not_moved_and_is_looked_at_anew_where_it_changes(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropped, "PATIENCE_S", 0.1)
     monkeypatch.setattr(Folder, "again", partial_again)
