@@ -584,9 +584,13 @@ def test_an_outline_of_what_was_drawn_anew_is_none_to_learn_pixels_by(boxed: sna
     assert made.mask is not None and made.mask.all() and made.exact is False
 
 
-def test_where_one_made_again_is_refused_another_takes_its_place() -> None:
-    again = methods.Again(3, dict(a=[4, 9], b=[2]))
-    assert [again.task(methods.Task("a", n)).again for n in range(4)] == [4, 9, 4, 9]
+def test_where_one_made_again_is_refused_it_is_tried_once_more_itself() -> None:
+    again, some = methods.Again(3, dict(a=[4, 9], b=[2])), [methods.Task("a", n) for n in range(2)]
+    assert [t.again for t in again.tasks([*some, methods.Task("b", 0)], [])] == [4, 9, 2]
+    made = [dict(class_name="a", again=4), dict(class_name="b", again=2)]                   # 9 was refused
+    tried = again.tasks([methods.Task("a", n) for n in (2, 3)], made)
+    assert [(t.number, t.again) for t in tried] == [(2, 9), (3, 9)], "by other dice"
+    assert [t.again for t in methods.Again(3, dict(a=[4, 4, 9])).tasks(some, made)] == [4, 9], "one asked for twice is made twice"
     assert again.counts(["a", "b", "c"]) == dict(a=2, b=1, c=0)
     config = Synthesize(again='{"seed": 3, "attempts": {"a": [4]}}', seed=8)
     assert methods.chosen(config, methods.Task("a", 0, 4), 7) == methods.in_turn(3, 4, 7)

@@ -12,6 +12,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -67,10 +68,20 @@ class Again:
             raise ConfigError(f"There is nothing to make {', '.join(unknown)} of again. Classes are: {', '.join(classes)}.")
         return {c: len(self.attempts.get(c, ())) for c in classes}
 
-    def task(self, task: "Task") -> "Task":
-        """The attempt with the parent of an earlier one, each in turn; after the last, where one was refused, the first once more."""
-        numbers = self.attempts[task.class_name]
-        return replace(task, again=numbers[task.number % len(numbers)])
+    def tasks(self, tasks: Sequence["Task"], items: Sequence[dict[str, Any]]) -> list["Task"]:
+        """The attempts with the parents of earlier ones, each in turn: of each class those that are not among the `items` made so far, so
+        that where one was refused the next try is its own."""
+        left = {c: _without(numbers, [i["again"] for i in items if i["class_name"] == c]) for c, numbers in self.attempts.items()}
+        turns = {c: cycle(numbers) for c, numbers in left.items()}
+        return [replace(task, again=next(turns[task.class_name])) for task in tasks]
+
+
+def _without(numbers: list[int], some: list[int]) -> list[int]:
+    """In their order, each as often as it is there more than among `some`."""
+    left = list(numbers)
+    for number in some:
+        left.remove(number)
+    return left
 
 
 @dataclass(frozen=True)

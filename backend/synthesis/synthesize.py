@@ -152,7 +152,7 @@ def _fill(config: Synthesize, method: Method, wanted: dict[str, int], progress: 
     scratch, shown, drawn_at = run_dir / "synthesizing", list[list[blend.Image]](), -np.inf
     most, again = sum(wanted.values()), Again.of(config)
     while some := tasks(progress, wanted, CHUNK * (1 if torch_device() == "cpu" else 4)):
-        some = [again.task(t) for t in some] if again else some
+        some = again.tasks(some, progress.items) if again else some
         told = dict(step=len(progress.items), total=most, message=f"making image {len(progress.items) + 1} of {most}")
         report(**told)
         began = time.monotonic()
