@@ -6,13 +6,16 @@ Which of the four stands in the URL as `queue`. A person's verdict is kept besid
 import streamlit as st
 
 from pages.components import label_view, plant, review_queue, review_sample
+from pages.components.cached import cached
 
 SAMPLE, LABEL = "Random sample", "Label"
 
 
 def review(shown: str) -> None:
-    name = st.segmented_control("Queue", [*review_queue.QUEUES, SAMPLE, LABEL], default="Doubtful", required=True, key="queue",
-                                bind="query-params", label_visibility="collapsed")
+    name = LABEL                                 # pictures of datasets can be labelled before anything was inspected
+    if plant.inspected(shown):
+        name = st.segmented_control("Queue", [*review_queue.QUEUES, SAMPLE, LABEL], default="Doubtful", required=True, key="queue",
+                                    bind="query-params", label_visibility="collapsed")
     st.fragment(queue)(shown, name)              # a key press runs this much of the page
 
 
@@ -27,4 +30,4 @@ def queue(shown: str, name: str) -> None:
 
 
 with plant.sound():
-    review(plant.begin("Review", watch=False))
+    review(plant.begin("Review", watch=False, ends=cached("datasets").empty))

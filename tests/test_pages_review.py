@@ -120,6 +120,53 @@ def test_drawn_boxes_become_a_dataset_and_travel(filled: list[int], tmp_path: Pa
     assert any("holds no COCO annotations" in e.value for e in at.error)
 
 
+def test_a_dataset_can_be_labelled_before_anything_was_inspected(data_folder: Path, tmp_path: Path) -> None:
+    st.cache_data.clear()
+    house.opened().ingest()
+    assert "Nothing inspected yet" in words(page("review", queue="Label"))
+    made = plates.imported(tmp_path / "in", "plates")
+    house.opened().ingest()
+    for query in ({}, dict(queue="Doubtful"), dict(queue="Label", pictures=jobs.results.datasets()["snapshot_id"].iloc[0])):
+        at = page("review", **query)
+        assert "21 to label" in words(at) and "Nothing inspected yet" not in words(at) and made.exists()
+        assert at.selectbox(key="label_source").options == ["Dataset plates"]
+    house.close()
+
+
+def test_what_is_drawn_on_a_dataset_outlasts_the_demo(data_folder: Path, tmp_path: Path) -> None:
+    """The demo plant is what a new user looks at while labelling a dataset of his own."""
+    st.cache_data.clear()
+    plant.add(plant.batch([], plant="demo"), [dict(image_id="demo:1:2a:1:good", width=256, height=256, model_id="m1")])
+    plates.imported(tmp_path / "in", "plates")
+    house.opened().ingest()
+    at = page("review", queue="Label", plant="demo", pictures=jobs.results.datasets()["snapshot_id"].iloc[0])
+    assert "21 to label" in words(at) and "Demo plant" in words(at)
+    at.button(key="cvat_zip").click().run()
+    with zipfile.ZipFile(next(p for p in (data_root() / ".downloads").iterdir())) as z:
+        content = z.read(coco.ANNOTATIONS)
+    at.file_uploader(key="cvat_back_0").set_value(("back.json", content, "application/json")).run()
+    at.button(key="cvat_take").click().run()
+    at.button(key="make_dataset").click().run()
+    run = jobs.recent(limit=1, recipes=("relabel",))[0]
+    assert (run.plant, run.config["plant"]) == ("real", "real") and jobs.labelling.count("demo") == 0
+    relabel.run(jobs.Relabel.from_json(run.config), rundir.run_path(run.run_id), plates.silent)
+    jobs.remove_demo()
+    assert jobs.labelling.count("real") == 21 and (rundir.run_path(run.run_id) / "snapshot.json").exists()
+    house.close()
+
+
+def test_pictures_of_the_demo_join_no_dataset_of_ones_own(data_folder: Path, tmp_path: Path) -> None:
+    st.cache_data.clear()
+    ids = plant.add(plant.batch([], plant="demo"), [dict(image_id="demo:1:2a:1:good", width=256, height=256, model_id="m1")])
+    plates.imported(tmp_path / "in", "plates")
+    house.opened().ingest()
+    one = dict(image_id="demo:1:2a:1:good", file_name="x.png", width=256, height=256, boxes=[["pits", 1, 1, 9, 9]], unit="")
+    jobs.labelling.save("demo", [one])
+    at = page("review", queue="Label", plant="demo")
+    assert ids and at.selectbox(key="label_base_doubtful").options == ["None: labelled pictures alone"]
+    house.close()
+
+
 def _about(at: AppTest) -> dict[str, Any]:
     """What the canvas was given."""
     return dict(json.loads(next(e.proto.json for e in at.get("bidi_component"))))

@@ -35,7 +35,8 @@ KEYS = """Drag to draw; drag a box to move it, its edges to resize it. Hold **Sh
 def show(shown: str) -> None:
     st.caption("Draw where the defects are, for a detector to learn from. Nothing here changes the counted defect rate.")
     source = _source(shown)
-    _made(shown)
+    shown = owner(shown, source)
+    _made()
     rows = waiting(shown, source)
     if len(rows):
         _one(shown, source, rows)
@@ -54,10 +55,17 @@ def show(shown: str) -> None:
             label_cvat.show(shown, source, _snapshot(source), kinds(shown, source, []), bool(len(rows)))
 
 
+def owner(shown: str, source: str) -> str:
+    """The plant that labels of these pictures are kept with. A dataset is no plant's: what is drawn on it does not go when the demo is
+    removed, nor is it missing where another plant is looked at."""
+    return shown if source in jobs.labelling.KINDS else "real"
+
+
 def _source(shown: str) -> str:
-    """Which pictures; remembered as long as the page stays."""
+    """Which pictures; remembered as long as the page stays. Of a plant that has inspected nothing yet, a dataset's alone."""
     sets = cached("datasets").drop_duplicates("name")
-    names = {**jobs.labelling.KINDS, **{r.snapshot_id: f"Dataset {words.short(r.name)}" for r in sets.itertuples()}}
+    inspected = jobs.labelling.KINDS if plant.inspected(shown) else {}
+    names = {**inspected, **{r.snapshot_id: f"Dataset {words.short(r.name)}" for r in sets.itertuples()}}
     asked = str(st.query_params.get("pictures", ""))                      # a dataset's page leads here
     st.session_state.setdefault("label_source", asked if asked in names else next(iter(names)))
     with st.container(horizontal=True, vertical_alignment="bottom", key="label_head"):
@@ -158,7 +166,8 @@ def _new_dataset(shown: str, source: str) -> None:
         st.markdown("Label a picture first; what people drew becomes a new dataset here.")
         return
     sets = cached("datasets").drop_duplicates("name")
-    names = {r.snapshot_id: words.short(r.name) for r in sets.itertuples()} | {"": "None: labelled pictures alone"}
+    names = {r.snapshot_id: words.short(r.name) for r in sets.itertuples() if shown != "demo"}         # made-up pictures join no real ones
+    names |= {"": "None: labelled pictures alone"}
     start = list(names).index(source) if source in names else 0
     base = st.selectbox("Start from", list(names), start, format_func=names.__getitem__, key=f"label_base_{source}")
     said = "Its pictures keep their place; test stays test. Corrected ones get the new boxes, new ones go to train." if base else \
@@ -184,7 +193,7 @@ def _make(shown: str, base: str, name: str) -> None:
         st.toast(words.plain(error, 600), icon=":material/error:")
 
 
-def _made(shown: str) -> None:
+def _made() -> None:
     """The dataset that was asked for here, until it is in, and then the way to it."""
     run_id = st.session_state.get("relabelled")
     if not run_id:

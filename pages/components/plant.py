@@ -22,9 +22,10 @@ WHOLE_S = 15.0                               # so long a page waits for the rest
 NAMES = {"real": "Your plant", "demo": "Demo plant"}
 
 
-def begin(title: str, watch: bool = True) -> str:
+def begin(title: str, watch: bool = True, ends: bool = True) -> str:
     """The head of a plant page; returns the plant to show, or ends the page with the reason why there is nothing to see. Without
-    `watch` new numbers, once all are in, do not run the page again: where somebody answers by key, each answer is one."""
+    `watch` new numbers, once all are in, do not run the page again: where somebody answers by key, each answer is one. Without `ends`
+    the page goes on where nothing was inspected yet: see `inspected`."""
     seen = jobs.results.revision()                           # before anything is read: what comes in meanwhile is new to this page
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="plant_head"):
         st.title(title, anchor=False, width="content")
@@ -44,11 +45,16 @@ def begin(title: str, watch: bool = True) -> str:
         _building(building)
     if not have.get(plant) and not jobs.caught_up():
         _catching_up()
-    if not have.get(plant):
+    if not have.get(plant) and ends:
         _nothing(seen)
     if watch or not jobs.caught_up(0):
         _watch(seen, plant)
     return plant
+
+
+def inspected(plant: str) -> bool:
+    """Whether there is any result of this plant."""
+    return bool((cached("plants") | cached("elsewhere")).get(plant))
 
 
 def current(have: dict[str, int], building: jobs.RunStatus | None = None) -> str:
