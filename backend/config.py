@@ -616,6 +616,8 @@ class Predict(Config):
     images: str = _f("", "Folder of images.")
     list: str | None = _f(None, "Text file: only these images, one stem, name or relative path a line.")
     out: str = _f("", "Folder to write predictions.json, or maps and scores.json, into.")
+    tile: int | None = _f(None, "Of a detector: side of the tiles that larger pictures are cut into, in pixels; none: the scale that it "
+                                "learned; 0: never.", low=0, high=8192, advanced=True)
     runtime: str = _f("auto", "What computes the model; auto: the fastest that this machine has.", choices=RUNTIMES, advanced=True)
 
 

@@ -547,6 +547,18 @@ def test_a_list_names_stems_names_or_paths(house: Path) -> None:
         names(["two"])
 
 
+def test_predict_cuts_large_pictures_as_inspection_does(house: Path) -> None:
+    source = folder(house / "in", {"large.png": encoded(1, size=(300, 200))})
+    engine, found = Engine(rundir.find_model("tiny")), {}
+    for tile in (None, 100):
+        config = Predict(model="tiny", images=str(source), out=str(house / "out"), tile=tile)
+        predict.run(config, rundir.create("predict", config.to_json(), state="running"), Report())
+        found[tile] = [f["score"] for f in json.loads((house / "out" / "predictions.json").read_text())]
+        expected = engine.cutting(tile).predict([np.asarray(Image.open(source / "large.png"))], 0.001)[0]
+        np.testing.assert_allclose(found[tile], expected[:, 4], atol=1e-4)
+    assert found[None] != found[100]
+
+
 def test_predict_says_what_is_missing(house: Path) -> None:
     source = str(folder(house / "in", {"a.png": encoded(0)}))
     (house / "binary").write_bytes(b"\xff\xfe\x00\x81")

@@ -38,7 +38,7 @@ def run(config: Predict, run_dir: Path, report: Report) -> dict[str, Any]:
     if not config.out.strip():
         raise ConfigError("Choose a folder to write predictions.json, or maps and scores.json, into (out).")
     report(step=0, total=images.count(path), message="Loading the model")
-    answers = _answers(rundir.find_model(config.model), out, config.runtime)
+    answers = _answers(rundir.find_model(config.model), out, config)
     began, seen = time.monotonic(), 0
     refused: Rows = []
     with files.listing(path) as listed:
@@ -57,12 +57,15 @@ def run(config: Predict, run_dir: Path, report: Report) -> dict[str, Any]:
                 model_id=engine.model_id, model_name=engine.name, runtime=engine.runtime)
 
 
-def _answers(folder: Path, out: Path, runtime: str) -> "Boxes | Probabilities | Maps":
+def _answers(folder: Path, out: Path, config: Predict) -> "Boxes | Probabilities | Maps":
     """What takes pictures and keeps what the model of this folder says of them."""
-    if rundir.kind_of(rundir.read_json(folder / "model.json")) == "anomaly":
-        return Maps(load_anomaly(folder, runtime), out)
-    engine = load(folder, runtime)
-    return Probabilities(engine, out) if isinstance(engine, ClassifierEngine) else Boxes(engine, out)
+    kind = rundir.kind_of(rundir.read_json(folder / "model.json"))
+    if kind != "detector" and config.tile:
+        raise ConfigError("Only a detector looks at pictures in tiles. Leave the setting tile away.")
+    if kind == "anomaly":
+        return Maps(load_anomaly(folder, config.runtime), out)
+    engine = load(folder, config.runtime)
+    return Probabilities(engine, out) if isinstance(engine, ClassifierEngine) else Boxes(engine.cutting(config.tile), out)
 
 
 class Boxes:

@@ -32,6 +32,7 @@ from backend.device import torch_device
 from backend.diffusion import ddpm
 from backend.synthesis.blend import Image
 from backend.synthesis.measures import Vectors
+from backend.teacher import quick
 from backend.teacher.extractors import Extractor, extractor
 from backend.teacher.source import Rows
 
@@ -61,7 +62,7 @@ class Eye:
     """An extractor that looks at pictures."""
 
     def __init__(self, net: Extractor) -> None:
-        self.net = net.to(torch_device())
+        self.net, self._sees = net.to(torch_device()), dict[int, quick.See]()
         self.kinds, self.layouts = sum(net.widths), sum(net.widths[-2:]) * CELLS**2
         self.chunk = CHUNK * (1 if torch_device() == "cpu" else 4)
 
@@ -86,15 +87,20 @@ class Eye:
             rows.put(first, see(load(range(first, min(n, first + self.chunk)))))
         return rows.read()[:n] if n else np.zeros((0, *rows.shape), rows.dtype)
 
+    def _maps(self, images: Sequence[Image], side: int) -> Sequence[Tensor]:
+        if side not in self._sees:
+            self._sees[side] = quick.seeing(self.net, side, False, torch_device())
+        return self._sees[side](_stack(images, side))
+
     @torch.no_grad()
     def _kind(self, images: Sequence[Image]) -> Vectors:
-        maps = self.net(_stack(images, SIDE))
+        maps = self._maps(images, SIDE)
         levels = [F.normalize(m.float().mean((2, 3))) * m.shape[1] ** 0.5 for m in maps]                # (n, C) each
         return np.asarray(torch.cat(levels, 1).cpu().numpy())                                           # (n, d)
 
     @torch.no_grad()
     def _layout(self, images: Sequence[Image]) -> Vectors:
-        cells = [F.adaptive_avg_pool2d(m.float(), CELLS) for m in self.net(_stack(images, SMALL))[-2:]]     # (n, C, CELLS, CELLS)
+        cells = [F.adaptive_avg_pool2d(m.float(), CELLS) for m in self._maps(images, SMALL)[-2:]]     # (n, C, CELLS, CELLS)
         levels = [F.normalize((c - c.mean((2, 3), keepdim=True)).flatten(1)) for c in cells]
         return np.asarray(F.normalize(torch.cat(levels, 1)).cpu().numpy())                                  # (n, D)
 
