@@ -54,7 +54,7 @@ OF = {"run": of_run, "experiment": of_experiment, "runs": of_runs}
 with plant.sound():
     name = next((name for name in OF if st.query_params.get(name)), "")
     looked_at = st.query_params.get(name, "")
-    if name in ("", "runs") and cached("scored_runs").empty and run_panel.awaited(*words.MODEL_MAKERS):
+    if name in ("", "runs") and cached("scored_runs").empty and run_panel.awaited(*words.DETECTOR_MAKERS):
         st.stop()
     if not looked_at:
         st.caption("Do synthetic pictures help? Is the new model better? Ask with several seeds and the same test, and get an answer with "

@@ -13,7 +13,12 @@ SAMPLE, LABEL = "Random sample", "Label"
 
 def review(shown: str) -> None:
     name = LABEL                                 # pictures of datasets can be labelled before anything was inspected
-    if plant.inspected(shown):
+    if not plant.inspected(shown):
+        with st.container(horizontal=True, vertical_alignment="center", key="nothing_inspected"):
+            st.caption("Nothing inspected yet; until then, pictures of datasets can be labelled.", width="content")
+            plant.link("inspection", "Go to Inspection", icon=":material/image_search:")
+            plant.bring_back()
+    else:
         name = st.segmented_control("Queue", [*review_queue.QUEUES, SAMPLE, LABEL], default="Doubtful", required=True, key="queue",
                                     bind="query-params", label_visibility="collapsed")
     st.fragment(queue)(shown, name)              # a key press runs this much of the page

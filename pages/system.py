@@ -12,3 +12,4 @@ with plant.sound():
     system_archive.restore()
     st.subheader("Retention", anchor=False)
     system_retention.show()
+    plant.bring_back()                               # promised where the demo is taken away

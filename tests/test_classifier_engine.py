@@ -158,9 +158,9 @@ def test_predict_writes_the_probabilities(deployed: Path, folder: Path, tmp_path
     assert [r["file_name"] for r in rows] == list(PICTURES) and [r["category"] for r in rows] == ["red", "good", "blue", "blue"]
     for row in rows:
         assert row["probabilities"] == pytest.approx(softmax(PICTURES[row["file_name"]]), abs=1e-4) and list(row["probabilities"]) == ALL
+        assert row["score"] == row["probabilities"][row["category"]]
     with pytest.raises(ConfigError, match="Only a detector looks at pictures in tiles"):
         predict.run(Predict(model="colours", images=str(folder), out=str(tmp_path / "out"), tile=64), tmp_path, plates.silent)
-        assert row["score"] == row["probabilities"][row["category"]]
     assert result["images"] == 4 and result["classes"] == ALL and result["path"].endswith("predictions.json")
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from backend import rundir
-from backend.config import Combine, Import
-from backend.data import combine, images, importer, leaks, snapshot
+from backend.config import Combine, Import, Relabel
+from backend.data import combine, images, importer, labelling, leaks, relabel, snapshot
+from backend.data.marks import Box
 from backend.errors import ConfigError, NotFoundError
 from backend.synthesis import masks
 from tests import plates
@@ -208,6 +209,18 @@ def test_a_set_of_another_snapshot_is_used_only_where_nothing_can_leak(data: sna
         combined("gone")
     made_set(data, [{}], "fine", snapshot_id=fewer.snapshot_id)
     assert len(made(combined("fine"))) == 1, "all that it may have learned from is train here too"
+
+
+def test_what_was_made_of_a_picture_that_was_corrected_since_is_left_out(data: snapshot.Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong, right = data.by_split("train")[:2]
+    made_set(data, [dict(parent=wrong.image_id), dict(parent=right.image_id), dict(parent=right.image_id, donor=wrong.image_id)])
+    word = labelling.Labelled(wrong.image_id, wrong.file_name, wrong.width, wrong.height, (Box("dull", 1.0, 2.0, 20.0, 30.0, "person"),),
+                              "", "", "")
+    monkeypatch.setattr(relabel, "labelled", lambda *_: {wrong.image_id: word})
+    plates.run_of("relabel", lambda run: relabel.run(Relabel(dataset="plates", name="plates 2"), run, plates.silent))
+    assert [p.parent for p in made(combined(dataset="plates 2"))] == [right.image_id]
+    assert rundir.rows(next(rundir.find("combine")), "refused")["reason"].to_pylist() == [combine.CORRECTED] * 2
+    assert len(made(combined())) == 3, "in the dataset that they are of they stay"
 
 
 def test_what_the_prior_of_a_stranger_learned_counts_too(data: snapshot.Snapshot, tmp_path: Path) -> None:

@@ -101,9 +101,14 @@ def test_arithmetic_follows_from_the_processor_and_the_table_says_so(lab: Lab, m
         for row in rows:
             distillation.refuse_others(lab, row)                       # made on the other kind of processor, and no other for that
     assert {run["precision"] for run in rows[0]["settings"].values() if "precision" in run} == {"bf16"}
-    assert settings.arithmetic(rows) == "Trained in bf16 where the processor has it: 1 row; in float32 where it has no bf16: 2 rows."
-    assert settings.arithmetic(rows[:1]) == "Trained in bf16 where the processor has it: 1 row."
+    assert "1 rows; in float32, in whole or in part, elsewhere: ddpm-taught 1, ddpm-taught 2." in settings.arithmetic(rows)
+    assert settings.arithmetic(rows[:1]) == "Trained in bf16."
+    assert settings.arithmetic(rows[1:]) == "Trained in float32, on processors without bf16."
     assert settings.arithmetic([dict(settings={})]) == ""
+
+    kept(lab, "train-diffusion", "ddpm", *WORDS, precision="bf16")         # found as it was made, by a program that asked for bf16
+    used = lab.used(planned(lab, "ddpm-taught"))
+    assert used["train-diffusion ddpm"]["precision"] == "bf16" and used["teach-backbone backbone-0"]["precision"] == "f32"
 
 
 def test_another_optimiser_is_another_run(lab: Lab) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +275,34 @@ def test_what_waits_begins_with_the_model_s_boxes(data_folder: Path) -> None:
     with pytest.raises(ConfigError):
         from backend.store import labels
         labels.waiting(house.database(), "real", "odd", 5)
+
+
+def test_a_later_word_forgets_neither_the_unit_nor_where_the_picture_is_from(data: snapshot.Snapshot) -> None:
+    """Corrected in a dataset, or by way of CVAT, nobody speaks of units."""
+    new = kept(3)
+    one = dict(image_id=new, file_name="a.png", width=60, height=44, boxes=[["dent", 1, 2, 20, 21]], unit="part 17")
+    drawing.save("real", [one], "Kim")
+    made = relabelled()
+    house.opened().ingest()
+    assert any(p.image_id == new for p in made.by_split("train"))
+    undone = drawing.save("real", [one | dict(unit="", boxes=[])], "Lee")
+    word = labelling.labelled("real")[new]
+    assert (word.unit, word.of, word.boxes, word.run_id) == ("part 17", "", (), undone)
+
+
+def test_no_defect_is_believed_where_a_mask_says_otherwise(data: snapshot.Snapshot) -> None:
+    picture = replace(data.by_split("train")[0], boxes=(), mask="m")
+    word = labelling.Labelled(picture.image_id, picture.file_name, picture.width, picture.height, (), "", "", "run")
+    notes: list[str] = []
+    assert not picture.is_good and relabel._anew(picture, {picture.image_id: word}, notes).is_good and notes == [picture.file_name]
+    assert relabel._anew(picture, {}, notes) == picture
+
+
+def test_a_word_on_a_dataset_is_kept_with_the_real_plant_whoever_is_looked_at(data: snapshot.Snapshot) -> None:
+    """By way of CVAT the page may stand on the demo's pictures when labels of a dataset come back."""
+    house.opened().ingest()
+    one = data.by_split("train")[0]
+    drawing.save("demo", [said(one)])
+    assert (drawing.count("demo"), drawing.count("real")) == (0, 1)
+    with pytest.raises(ConfigError, match="Some of these pictures are of a dataset, others the demo plant's"):
+        drawing.save("demo", [said(one), dict(image_id="demo:1:2a:1:good", file_name="x", width=9, height=9, boxes=[])])

@@ -526,3 +526,13 @@ def test_runs_without_a_verdict_can_be_taken_away_too(compared: tuple[dict[str, 
     subject = comparison_subject.of_runs([r for listed in compared[0].values() for r in listed])
     assert "No verdict has been worked out" in comparison_export.html(subject).decode()
     assert len(pd.read_csv(io.BytesIO(comparison_export.csv(subject)))) == 8
+
+
+def test_where_only_anomaly_models_were_trained_the_form_is_there(data_folder: Path) -> None:
+    """Nothing of theirs will ever be compared, so nothing is waited for."""
+    st.cache_data.clear()
+    for recipe in ("train-anomaly", "train-classifier"):
+        rundir.create(recipe, dict(name=recipe), state="completed")
+    ingest()
+    at = page("comparison")
+    assert "Reading results into the database" not in said(at) and any(e.label == "New comparison" for e in at.expander)

@@ -16,7 +16,7 @@ from backend import jobs, rundir
 from backend.config import data_root
 from backend.data import coco, relabel
 from backend.jobs import house, sampling
-from pages.components import review_rate
+from pages.components import label_view, review_rate
 from tests import plates
 from tests import small_plant as plant
 from tests.test_pages_plant import page, words
@@ -128,7 +128,7 @@ def test_a_dataset_can_be_labelled_before_anything_was_inspected(data_folder: Pa
     house.opened().ingest()
     for query in ({}, dict(queue="Doubtful"), dict(queue="Label", pictures=jobs.results.datasets()["snapshot_id"].iloc[0])):
         at = page("review", **query)
-        assert "21 to label" in words(at) and "Nothing inspected yet" not in words(at) and made.exists()
+        assert "21 to label" in words(at) and made.exists()
         assert at.selectbox(key="label_source").options == ["Dataset plates"]
     house.close()
 
@@ -152,6 +152,37 @@ def test_what_is_drawn_on_a_dataset_outlasts_the_demo(data_folder: Path, tmp_pat
     relabel.run(jobs.Relabel.from_json(run.config), rundir.run_path(run.run_id), plates.silent)
     jobs.remove_demo()
     assert jobs.labelling.count("real") == 21 and (rundir.run_path(run.run_id) / "snapshot.json").exists()
+    house.close()
+
+
+def test_an_older_dataset_of_the_same_name_is_the_one_that_opens(data_folder: Path, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    st.cache_data.clear()
+    monkeypatch.setattr(label_view, "SITTING", 2)
+    for seed in (0, 1):
+        plates.imported(tmp_path / f"in{seed}", "plates", seed=seed)
+    house.opened().ingest()
+    newer, older = jobs.results.datasets()["snapshot_id"]
+    at = page("review", queue="Label", pictures=older)
+    assert at.selectbox(key="label_source").value == older and len(at.selectbox(key="label_source").options) == 2
+    at.selectbox(key="label_source").set_value(newer).run()
+    names = set()
+    for _ in range(21):                                          # more than a sitting: each but the last is followed by another one
+        names.add(_about(at)["name"])
+        at.button(key="label_skip").click().run()
+    assert len(names) == 21 and "Nothing here waits to be labelled" in words(at)
+    at.button(key="label_unskip").click().run()
+    assert _about(at)["name"] in names
+    house.close()
+
+
+def test_nobody_signs_with_the_name_of_a_made_up_person(data_folder: Path, tmp_path: Path) -> None:
+    st.cache_data.clear()
+    ids = plant.add(plant.batch([], plant="demo"), [dict(image_id="demo:1:2a:1:good", width=256, height=256, model_id="m1")])
+    plant.decide("review", plant="demo", inspection_id=str(ids[0]), verdict="good", reviewer="Ines")
+    plates.imported(tmp_path / "in", "plates")
+    house.opened().ingest()
+    assert page("review", queue="Label", plant="demo").text_input(key="reviewer").value == ""
     house.close()
 
 

@@ -227,3 +227,17 @@ def test_what_is_made_when_it_is_clicked_is_made_in_the_name_of_whoever_it_was_o
     people.sign_out(token)
     with pytest.raises(jobs.AccessError):
         offered()
+
+
+def test_whoever_comes_next_in_the_same_tab_finds_nothing_of_the_one_before(staffed: Callable[..., AppTest]) -> None:
+    at = opened("review")
+    sign_in(at, "Kim")
+    at.session_state["last_answer"], at.session_state["label_skipped"] = dict(text="Kim's", made="x"), ["a"]
+    at.session_state[person.TOKEN] = ""
+    at.run()
+    sign_in(at, "Kim")
+    assert at.session_state["label_skipped"] == ["a"], "the same person goes on"
+    at.session_state[person.TOKEN] = ""
+    at.run()
+    sign_in(at, "Ole")
+    assert "label_skipped" not in at.session_state and "last_answer" not in at.session_state

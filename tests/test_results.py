@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,18 @@ def test_dataset_pictures_show_labels(data_folder: Path) -> None:
     assert results.dataset_images("s1")["boxes"].tolist() == [1]
     plain, marked = (opened(results.picture(image_id=image_id, boxes=b, format="png")) for b in (False, True))
     assert (plain != marked).any()
+
+    # a newer dataset has the same picture with another label: each shows its own
+    again = rundir.create("relabel", {})
+    rundir.write_part(again, "snapshots", [dict(snapshot_id="s2", name="Steel 2", created_at=plant.NOON + timedelta(1), classes=["pits"])])
+    theirs = dict(snapshot_id="s2", image_id=image_id)
+    rundir.write_part(again, "snapshot_images", [theirs | dict(file_name="a.png", split="train", width=100, height=80)])
+    rundir.write_part(again, "labels", [theirs | dict(class_name="pits", x1=30, y1=30, x2=90, y2=70, source="person")])
+    plant.finish(again)
+    take_in()
+    first, second = (opened(results.picture(image_id=image_id, snapshot_id=s, format="png")) for s in ("s1", "s2"))
+    assert (first == marked).all() and (first != second).any()
+    assert (opened(results.picture(image_id=image_id, format="png")) == second).all()
 
 
 def test_csv_and_parquet(batch: str) -> None:

@@ -590,6 +590,9 @@ def test_where_one_made_again_is_refused_it_is_tried_once_more_itself() -> None:
     made = [dict(class_name="a", again=4), dict(class_name="b", again=2)]                   # 9 was refused
     tried = again.tasks([methods.Task("a", n) for n in (2, 3)], made)
     assert [(t.number, t.again) for t in tried] == [(2, 9), (3, 9)], "by other dice"
+    many = methods.Again(3, dict(a=list(range(10))))                                       # and one that always is keeps none from its turn
+    tried = [t.again for chunk in range(0, 12, 2) for t in many.tasks([methods.Task("a", chunk), methods.Task("a", chunk + 1)], [])]
+    assert set(tried) == set(range(10))
     assert [t.again for t in methods.Again(3, dict(a=[4, 4, 9])).tasks(some, made)] == [4, 9], "one asked for twice is made twice"
     assert again.counts(["a", "b", "c"]) == dict(a=2, b=1, c=0)
     config = Synthesize(again='{"seed": 3, "attempts": {"a": [4]}}', seed=8)

@@ -116,4 +116,6 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 def test_a_model_says_of_which_scale_it_learned() -> None:
     said = tiles.learned([(200, 200), (300, 180), (190, 240)], [10, 20, 30.5])
     assert said == dict(side=300, object=30) and tiles.learned([], []) == dict(side=0, object=0)
+    assert tiles.learned([(640, 480)] * 19 + [(8000, 2000)] * 2, [])["side"] == 640, "a few whole ones among crops set no scale"
+    assert tiles.learned([(640, 480)] * 8 + [(1280, 960)] * 2, [])["side"] == 1280, "a camera's own pictures are not cut"
     assert tiles.places(440, 400, said["side"]) == [(0, 0, 440, 400)] and len(tiles.places(460, 400, said["side"])) > 1

@@ -12,9 +12,10 @@ from PIL import Image
 
 from backend import rundir
 from backend.config import BuildRepository, Combine, Import, Relabel, TeachBackbone, TrainDiffusion
-from backend.data import combine, dataset, importer, labelling, relabel, seen, snapshot
+from backend.data import combine, dataset, images, importer, labelling, relabel, seen, snapshot
 from backend.data.marks import Box
 from backend.data.normals import divided
+from backend.detection import train
 from backend.errors import ConfigError, InputError
 from backend.synthesis import sources
 from tests import plates
@@ -359,3 +360,42 @@ def test_diffusion_models_and_backbones_learn_from_them(tmp_path: Path, monkeypa
                                                                    plates.silent))
     assert [rundir.read_json(run / "result.json")["images"] for run in (denoiser, taught)] == [6 + FREE, 6 + FREE]
     assert rundir.read_json(features / "result.json")["images"] == 12 + FREE
+
+
+def test_pictures_of_equal_names_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two exports of one layout: test was judged by its own boxes on the other's pixels. A snapshot of an older program is read so too."""
+    data = imported(folder(tmp_path / "in"))
+    imported(folder(tmp_path / "other", first=1000), name="other")
+    join = Combine(dataset="set", name="both", unlabelled="other")
+    for old in (True, False):
+        with monkeypatch.context() as m:
+            if old:
+                m.setattr(snapshot, "_named_once", lambda pictures: pictures)
+            run = plates.run_of("combine", lambda run: combine.run(join, run, plates.silent))
+            names = [p.file_name for p in snapshot.read(run).pictures]
+            assert (len(set(names)) < len(names)) == old
+        both = snapshot.read(run)
+        assert len({p.file_name for p in both.pictures}) == len(both.pictures) == len(data.pictures) + 12 + FREE
+        material = train.from_snapshot(run, tmp_path / f"laid-{old}" / "data")
+        for split in ("test", "val", "train"):
+            assert [p.file_name for p in both.by_split(split)] == [p.file_name for p in data.by_split(split)]
+            for picture in both.by_split(split):
+                assert material.keys[picture.file_name] == picture.image_id
+                assert np.array_equal(material.load(picture.file_name), np.asarray(images.load(picture.image_id)))
+
+
+def test_a_lot_that_is_tested_with_is_not_trained_on_by_way_of_a_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the dataset's own pattern, though nobody said of which unit its pictures are."""
+    data = imported(folder(tmp_path / "in"), group_pattern=r"(\d+)\.png$")
+    lots = {split: Path(data.by_split(split)[0].file_name).stem for split in ("train", "test")}
+    said, box = {}, Box("bright", 1.0, 2.0, 20.0, 30.0, "person")
+    for seed, lot in enumerate(lots.values()):
+        content = save(tmp_path / "new.png", pixels(500 + seed))
+        image_id = images.sha256(content)
+        images.keep(content, image_id, "PNG")
+        said[image_id] = labelling.Labelled(image_id, f"camera2/{lot}.png", 48, 48, (box,), "", "", "")
+    monkeypatch.setattr(relabel, "labelled", lambda *_: said)
+    run = plates.run_of("relabel", lambda run: relabel.run(Relabel(dataset="set", name="new"), run, plates.silent))
+    new = snapshot.read(run)
+    assert new.head["added"] == 1 and f"camera2/{lots['train']}.png" in {p.file_name for p in new.by_split("train")}
+    assert [r["reason"] for r in rundir.rows(run, "refused").to_pylist()] == [relabel.VIEW]

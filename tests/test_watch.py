@@ -18,6 +18,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,11 +132,13 @@ def test_a_file_that_stays_empty_is_told_of_and_taken_once_it_is_written(house: 
     monkeypatch.setattr(dropped, "PATIENCE_S", 0.1)
     monkeypatch.setattr(Folder, "again", partial_again)
     folder = house / "in"
-    (folder / "dead.png").touch()
-    os.utime(folder / "dead.png", (1e9, 1e9))                        # a disk that was full, long ago
-    (folder / "late.png").touch()                                    # a moment ago: about to be written
+    monkeypatch.setattr(dropped, "EMPTY_S", 1.0)
+    for name in ("dead.png", "0001.done"):                           # a disk that was full, and a sign to another machine
+        (folder / name).touch()
+    began = time.monotonic()
     run_dir, _ = watched(house, lambda run: len(rows(run, "refused")) == 1, settle=0.1)
     assert [(r["file_name"], r["reason"]) for r in rows(run_dir, "refused")] == [("dead.png", "The file is empty.")]
+    assert time.monotonic() - began > 1.0, "until then it may be about to be written"
     (folder / "dead.png").write_bytes(encoded(1))
     last, _ = watched(house, lambda run: len(rows(run)) == 1, settle=0.1)
     assert [r["file_name"] for r in rows(last)] == ["dead.png"] and rows(last, "refused") == []
@@ -298,6 +301,18 @@ def test_stop_reaches_the_run_that_goes_on_and_one_that_is_about_to(house: Path)
     jobs.cancel(run_dir.name)                                        # full, and the next one is not there yet
     watching.see_to_all()
     assert not following.exists() and watching.successor(run_dir) == "" and watching.watches()[0]["state"] == "completed"
+
+
+@pytest.mark.parametrize(("anomaly", "model", "used", "full"), [
+    ("", "", "", False), ("", "", "odd", True), ("", "m", "odd", True), ("odd 1", "", "odd", False), ("none", "m", "odd", False)])
+def test_a_watch_notices_an_anomaly_model_that_is_put_to_use(monkeypatch: pytest.MonkeyPatch, anomaly: str, model: str, used: str,
+                                                           full: bool) -> None:
+    """The next run of the watch looks with it; one that a person named stays."""
+    monkeypatch.setattr(watch.rundir, "promoted_model", lambda kind: {"detector": "d", "anomaly": used}[kind])
+    desk = SimpleNamespace(engine=SimpleNamespace(model_id="d"), beside=None)
+    watcher = watch.Watcher(*(Any,) * 2, SimpleNamespace(number=1, accepted=1), desk, Any, None)       # type: ignore[arg-type]
+    watcher.asked_at = -watch.PROMOTED_S
+    assert watcher.full(Watch(images="x", model=model, anomaly=anomaly)) == full
 
 
 def test_stop_pressed_when_a_run_is_full_ends_the_watch(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from backend.verdicts import verdicts
 LEAK = "It was made of a picture of val or test."
 NEAR = "It nearly equals a picture of val or test."
 LOT = "It is of the same lot or unit as a picture of val or test."
+CORRECTED = "The picture it was made of has other labels in this dataset, corrected ones perhaps. Make it anew from this dataset."
 CHOSEN = "chosen.json"
 
 
@@ -42,7 +43,7 @@ def run(config: Combine, run_dir: Path, report: Callable[..., None]) -> dict[str
     data, chosen, others = _taken_up(run_dir / CHOSEN) or _asked(config)
     folders = list(dict.fromkeys(c.folder for c in chosen))
     refused = list[Refusal]()
-    made = list(read(chosen, data, refused, report))
+    made = list(read(_current(chosen, data, refused), data, refused, report))
     made = _without_leaks(made, data, refused)
     made = _drawn(made, config.limit, config.seed)
     free = _free(others, [*data.pictures, *made], _lots(data), refused)
@@ -124,6 +125,27 @@ def _wanted(folder: Path, data: Snapshot, which: str) -> list[Chosen]:
     if not found:
         raise ConfigError(f"Every picture of {head['name']!r} was put aside.")
     return found
+
+
+def _current(chosen: list[Chosen], data: Snapshot, refused: list[Refusal]) -> list[Chosen]:
+    """Without what was made of pictures whose labels somebody corrected since: its labels are the old ones'. Asked of datasets that come
+    from one import alone; another import may label the same pictures otherwise, a class for each instead of boxes."""
+    now, kept, family = _labels(data), list[Chosen](), snapshot.ancestors(data.snapshot_id)
+    others = {i for i in {c.head["snapshot_id"] for c in chosen} - {data.snapshot_id} if snapshot.ancestors(i) & family}
+    then = {i: _labels(snapshot.read(rundir.find_snapshot(i))) for i in others}
+    for one in chosen:
+        before = then.get(one.head["snapshot_id"], now)
+        if any(before.get(i) != now.get(i) for i in (one.item["parent"], one.item.get("donor", "")) if i):
+            refused.append(Refusal(one.name, CORRECTED))
+        else:
+            kept.append(one)
+    return kept
+
+
+def _labels(data: Snapshot) -> dict[str, Any]:
+    """By image id, of real pictures: kinds and places of the boxes, and the mask."""
+    return {p.image_id: (sorted((b.class_name, *(f"{v:.1f}" for v in (b.x1, b.y1, b.x2, b.y2))) for b in p.boxes), p.mask)
+            for p in data.pictures if p.origin == "real"}
 
 
 def _refuse_stranger(head: dict[str, Any], data: Snapshot) -> None:

@@ -7,7 +7,7 @@ unless it was taken back. From files alone: knows nothing of pages, of DuckDB, o
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,10 @@ def labelled(plant: str, only: set[str] | None = None) -> dict[str, Labelled]:
         job = _job(path)
         if path.name not in taken_back and job["plant"] == plant and (only is None or path.name in only):
             for one in job["config"].get("pictures", []):
-                found[one["image_id"]] = Labelled(one["image_id"], one["file_name"], one["width"], one["height"],
-                                                  tuple(Box(*b) for b in one["boxes"]), one.get("unit", ""), one.get("of", ""), path.name)
+                said = Labelled(one["image_id"], one["file_name"], one["width"], one["height"],
+                                tuple(Box(*b) for b in one["boxes"]), one.get("unit", ""), one.get("of", ""), path.name)
+                before = found.get(said.image_id, said)      # who corrects a picture in a dataset, or elsewhere, says nothing of its unit,
+                found[said.image_id] = replace(said, unit=said.unit or before.unit, of=before.of)       # and it stays where it was from
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from backend import rundir
 from backend.config import Relabel
-from backend.data import snapshot
+from backend.data import catalog, snapshot
 from backend.data.files import Refusal
 from backend.data.labelling import Labelled, labelled
 from backend.data.marks import Box
@@ -52,7 +52,7 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     held = _held(fresh)
     tested = {i for i, split in held.items() if split in ("val", "test")}
     new = list(_new({i: word for i, word in fresh.items() if not base or i not in tested}, refused, report))
-    new = _placed(new, old, said, tested, refused) if base else _drawn(new, said, held, config.seed, refused)
+    new = _placed(new, old, said, tested, refused, _lots(base)) if base else _drawn(new, said, held, config.seed, refused)
     if not old and not new:
         why = f"{refused[0].name}: {refused[0].reason}" if refused else "They are all pictures of a dataset: start from that one."
         raise ConfigError(f"None of the {len(said)} labelled pictures can be used. {why}")
@@ -91,7 +91,7 @@ def _anew(picture: Picture, said: dict[str, Labelled], notes: list[str]) -> Pict
         return picture
     before = {_place(b): b for b in picture.boxes}
     boxes = tuple(before.get(_place(b), b) for b in word.boxes)
-    if sorted(map(_place, boxes)) == sorted(before):
+    if sorted(map(_place, boxes)) == sorted(before) and (boxes or not picture.mask):     # without a box nothing is defective, mask or not
         return picture
     if picture.mask:
         notes.append(picture.file_name)
@@ -132,10 +132,18 @@ def _new(said: dict[str, Labelled], refused: list[Refusal], report: Callable[...
         yield Picture(word.image_id, word.file_name, *image.size, alike.phash(image), word.boxes)
 
 
-def _placed(new: list[Picture], old: list[Picture], said: dict[str, Labelled], tested: set[str],
-            refused: list[Refusal]) -> list[Picture]:
+def _lots(base: Snapshot) -> Callable[[str], str]:
+    """By which names tell lots or units, as the dataset's import was told."""
+    from backend.data import splits
+
+    return splits.lot_finder(snapshot.lot_pattern(rundir.find_snapshot(base.snapshot_id)))
+
+
+def _placed(new: list[Picture], old: list[Picture], said: dict[str, Labelled], tested: set[str], refused: list[Refusal],
+            lot_of: Callable[[str], str]) -> list[Picture]:
     """New pictures in train, each in its near-duplicate group; one that nearly equals a picture of val or test is refused, and one that
-    is another view of a unit there, or of one that another dataset has there (`tested`), as far as the units of labelled pictures tell."""
+    is another view of a unit there, or of one that another dataset has there (`tested`), as far as the units of labelled pictures tell, or
+    names by the dataset's own pattern."""
     from backend.data import alike
 
     old = [p for p in old if p.split != snapshot.UNLABELLED]                    # a long row of these would tie others together
@@ -146,11 +154,12 @@ def _placed(new: list[Picture], old: list[Picture], said: dict[str, Labelled], t
         near[group].append(picture)
     tested = tested | {p.image_id for p in old if p.judges}
     held = {said[i].unit for i in tested & said.keys()} - {""}
+    lots = {lot_of(p.file_name) for p in old if p.judges} - {""}
     kept = []
     for picture, group in zip(new, joint[len(old):], strict=True):
         if any(p.judges for p in near[group]):
             refused.append(Refusal(picture.file_name, NEAR))
-        elif said[picture.image_id].unit in held:
+        elif said[picture.image_id].unit in held or lot_of(catalog.without_folder(picture.file_name)) in lots:
             refused.append(Refusal(picture.file_name, VIEW))
         else:
             kept.append(replace(picture, split="train", group_id=min((p.group_id for p in near[group]), default=group)))

@@ -9,7 +9,7 @@ Knows nothing of layouts or of how splits came about.
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class Snapshot:
 
 def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: list[Refusal], about: dict[str, Any]) -> dict[str, Any]:
     """Write manifest, parts and snapshot.json; returns what stands in snapshot.json. `about`: name, layout, explanation, seed ..."""
-    pictures = sorted(pictures, key=lambda p: json.dumps(_entry(p)))
+    pictures = sorted(_named_once(pictures), key=lambda p: json.dumps(_entry(p)))
     entries = [_entry(p) for p in pictures]
     manifest = json.dumps(dict(classes=classes, images=entries), separators=(",", ":")).encode()
     snapshot_id = hashlib.sha256(manifest).hexdigest()[:16]
@@ -129,6 +129,22 @@ def write(run_dir: Path, pictures: list[Picture], classes: list[str], refused: l
     return head
 
 
+def _named_once(pictures: list[Picture]) -> list[Picture]:
+    """The same, no two of one name: truth, answers and pixels are told apart by it. A dataset's own names are, but another dataset's
+    pictures may join, or a camera's that counts from 0001 each day. What models are judged by keeps its name, then what they learn from."""
+    order = ("test", "val", "train", UNLABELLED)
+    found, taken, again = list(pictures), set[str](), Counter[str]()
+    for k in sorted(range(len(found)), key=lambda k: (order.index(found[k].split) if found[k].split in order else len(order), k)):
+        name = found[k].file_name
+        while name in taken:
+            again[found[k].file_name] += 1
+            name = f"{found[k].file_name} (again{f' {n}' if (n := again[found[k].file_name]) > 1 else ''})"
+        taken.add(name)
+        if name != found[k].file_name:
+            found[k] = replace(found[k], file_name=name)
+    return found
+
+
 def _entry(p: Picture) -> dict[str, Any]:
     """A picture as the manifest has it, with mask and donor if it has them. The file's name is left out: content decides."""
     boxes = sorted([b.class_name, *(round(v, 3) for v in (b.x1, b.y1, b.x2, b.y2)), b.source] for b in p.boxes)
@@ -140,6 +156,19 @@ def box_counts(pictures: list[Picture], classes: list[str]) -> dict[str, dict[st
     """Boxes by split and class, every class named."""
     found = Counter((p.split, b.class_name) for p in pictures for b in p.boxes)
     return {s: {c: found[s, c] for c in classes} for s in ("train", "val", "test")}
+
+
+def ancestors(snapshot_id: str) -> set[str]:
+    """This snapshot and those that it was combined or relabelled from, as far as they are here."""
+    found = set[str]()
+    try:
+        while snapshot_id and snapshot_id not in found:
+            found.add(snapshot_id)
+            head = rundir.read_json(rundir.find_snapshot(snapshot_id) / "snapshot.json")
+            snapshot_id = str(head.get("combined_from") or head.get("relabelled_from") or "")
+    except NotFoundError:
+        pass
+    return found
 
 
 def lot_pattern(snapshot_run: Path) -> str | None:
@@ -173,4 +202,4 @@ def read(run_dir: Path) -> Snapshot:
                                     "generator_run")}
         boxes, more = tuple(Box(*b) for b in entry["boxes"]), {k: entry.get(k, "") for k in ("mask", "donor")}
         pictures.append(Picture(boxes=boxes, **more, **kept))
-    return Snapshot(head, pictures, table, rundir.rows(run_dir, "labels"))
+    return Snapshot(head, _named_once(pictures), table, rundir.rows(run_dir, "labels"))

@@ -72,15 +72,23 @@ def from_snapshot(snapshot_run: Path, folder: Path, share: Share = ALL, follows:
     rundir.bound(folder.parent, f"{data.snapshot_id} {follows}".rstrip())        # a dataset may have been imported anew meanwhile
     shutil.rmtree(folder, ignore_errors=True)
     ids = {p.file_name: p.image_id for p in data.pictures}
-    truth = {split: looks.truth(data, split) for split in SPLITS}
+    truth, scale = {split: looks.truth(data, split) for split in SPLITS}, scale_of(data.by_split("train"))
+    tell_of_large(data.by_split("train"), scale["side"])
     return Material(data.head["name"], data.snapshot_id, data.classes, yolo_folder(snapshot_run, folder, share), truth,
                     lambda name: np.asarray(images.load(ids[name])), ids, shares.tally(data.by_split("train"), share),
-                    rundir.test_set_id(snapshot_run), scale_of(data.by_split("train")))
+                    rundir.test_set_id(snapshot_run), scale)
 
 
 def scale_of(train: Sequence[snapshot.Picture]) -> dict[str, int]:
     """Of which scale the pictures are that a model learns from: larger ones are inspected in tiles of it."""
     return tiles.learned([(p.width, p.height) for p in train], [max(b.x2 - b.x1, b.y2 - b.y1) for p in train for b in p.boxes])
+
+
+def tell_of_large(train: Sequence[snapshot.Picture], side: int) -> None:
+    """In the run's log: whole pictures of a line scan, say, among crops of such."""
+    if large := sum(max(p.width, p.height) > tiles.LARGER * side for p in train):
+        print(f"{large:,} of {len(train):,} train images are much larger than the rest, of {side:,} pixels at most. They are "
+              "shrunk as a whole, so small defects in them may be too small to learn. Better cut them to that size.", flush=True)
 
 
 def refuse_few(data: snapshot.Snapshot, share: Share) -> None:

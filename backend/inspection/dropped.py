@@ -22,7 +22,8 @@ from backend.data.files import Entry, Refusal
 
 POLL_S, SHARE = 0.4, 0.1                 # between two looks at least; of the time, for looking
 PATIENCE_S = 10.0                        # unchanged for so long, what cannot be read is refused
-EMPTY_S = 60.0                           # empty for so long, a file is no longer one that is about to be written
+EMPTY_S = 60.0                           # empty for so long, a picture's file is no longer one that is about to be written
+PICTURES = {"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"}      # an empty file of another ending is a sign between machines
 MOST_WAITING = 10_000                    # files known to be new; further ones are found by a later look
 TEMPORARY = {"tmp", "temp", "part", "partial", "crdownload", "filepart", "swp", "lock"}      # endings of files that are renamed when whole
 PASSED_OVER = TEMPORARY | files.NOT_PICTURES
@@ -123,6 +124,8 @@ class Folder:
         return sorted(whole, key=lambda d: (d.mtime_ns, d.name))[:most]
 
     def _whole(self, drop: Drop, now: float) -> bool:
+        if not drop.size:
+            return now - drop.since >= EMPTY_S
         if now - drop.since >= self.settle_s:
             return True
         if drop.is_whole is None:
@@ -154,7 +157,7 @@ class Folder:
                         if entry.is_dir(follow_symlinks=False):
                             if name.lower() not in files.SYSTEM and os.path.realpath(entry.path) != without:
                                 folders.append((f"{place}{name}/", entry.path))
-                        elif (now := _stat(entry)) and stat.S_ISREG(now.st_mode) and not _awaited(now):
+                        elif (now := _stat(entry)) and stat.S_ISREG(now.st_mode) and (now.st_size or _pictured(name)):
                             yield hash((place, name, now.st_size, now.st_mtime_ns)), f"{place}{name}", entry, now
             except OSError:
                 self.gone = self.gone or folder == str(self.root)
@@ -175,9 +178,8 @@ def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
         return None
 
 
-def _awaited(now: os.stat_result) -> bool:
-    """Whether it is empty because somebody is about to write it."""
-    return not now.st_size and time.time() - now.st_mtime < EMPTY_S
+def _pictured(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in PICTURES
 
 
 def _chunks(found: Iterator[File]) -> Iterator[list[File]]:

@@ -150,10 +150,12 @@ class Watcher:
         """Whether the next run should go on: this one is large, or another model was put to use."""
         if self.log.number >= MOST_GROUPS or self.log.accepted >= MOST_PICTURES:
             return True
-        if config.model or time.monotonic() - self.asked_at < PROMOTED_S:
+        if time.monotonic() - self.asked_at < PROMOTED_S:
             return False
         self.asked_at = time.monotonic()
-        return self.log.number > 0 and rundir.promoted_model("detector") != self.desk.engine.model_id
+        beside = self.desk.beside.model_id if self.desk.beside else ""
+        return self.log.number > 0 and (not config.model and rundir.promoted_model("detector") != self.desk.engine.model_id
+                                        or not config.anomaly.strip() and (rundir.promoted_model("anomaly") or "") != beside)
 
     def group(self, drops: list[Drop]) -> None:
         """Inspect these files and write down what was found."""

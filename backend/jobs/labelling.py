@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from backend.data import coco, labelling
+from backend.errors import ConfigError
 from backend.jobs import audit, cells, events, export, house, pictures
 from backend.jobs.needs import needs, reading, signed
 from backend.store import engineering, labels, queries
@@ -70,10 +71,20 @@ def save(plant: str, found: list[dict[str, Any]], reviewer: str = "", source: st
     opened = house.opened()
     of = labels.datasets_of(house.database(), [str(one["image_id"]) for one in found])
     found = [{**one, "of": of.get(one["image_id"], "")} for one in found]
+    plant = _owner(plant, found)
     run_id = events.record("label", dict(pictures=labelling.checked(found), reviewer=signed(reviewer), source=source), plant,
                            signed(reviewer))
     opened.ingest(run_ids=[run_id])
     return run_id
+
+
+def _owner(plant: str, found: list[dict[str, Any]]) -> str:
+    """The plant that a word on these pictures is kept with, whatever was looked at when it was said. A dataset is no plant's: what is drawn
+    on it must not go with the demo. Raises ConfigError."""
+    owners = {"real" if one["of"] else plant for one in found}
+    if len(owners) > 1:
+        raise ConfigError("Some of these pictures are of a dataset, others the demo plant's alone. Take them over one after the other.")
+    return owners.pop() if owners else plant
 
 
 def count(plant: str) -> int:

@@ -21,13 +21,13 @@ _MARK = dict(class_name="", x1=0.0, y1=0.0, x2=0.0, y2=0.0, confidence=None, pas
 
 
 def picture(db: Database, inspection_id: int | None, image_id: str | None, boxes: bool, width: int | None,
-            threshold: float | Mapping[str, float] | None, format: str) -> bytes:
+            threshold: float | Mapping[str, float] | None, format: str, snapshot_id: str = "") -> bytes:
     if inspection_id is not None:
         image_id = queries.image_id(db, inspection_id)
         found = passing(rows(queries.detections(db, [inspection_id])), threshold) if boxes else []
     else:
         assert image_id is not None, "an inspection or an image"
-        found = _labels(db, image_id) if boxes else []
+        found = _labels(db, image_id, snapshot_id) if boxes else []
     with explained(db, inspection_id):
         return _encoded(image_id, found, width, format)
 
@@ -115,10 +115,10 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _labels(db: Database, image_id: str) -> list[dict[str, Any]]:
-    """Labels of the newest dataset that has the picture; a person drew them, so they carry no confidence."""
+def _labels(db: Database, image_id: str, snapshot_id: str) -> list[dict[str, Any]]:
+    """Labels of this dataset, or of the newest that has the picture; a person drew them, so they carry no confidence."""
     try:
-        snapshot = engineering.newest_snapshot_of(db, image_id)
+        snapshot = snapshot_id or engineering.newest_snapshot_of(db, image_id)
     except NotFoundError:
         return []
     return [{**row, "confidence": None} for row in rows(engineering.labels(db, snapshot, [image_id]))]

@@ -364,11 +364,12 @@ def operating(run_id: str, class_name: str = "") -> pd.DataFrame:
 
 
 def picture(inspection_id: int | None = None, image_id: str | None = None, boxes: bool = True, width: int | None = None,
-            threshold: float | dict[str, float] | None = None, format: str = "jpeg") -> bytes:
-    """An encoded picture with its defects drawn; of a dataset (image_id alone) with its labels. Raises NotFoundError."""
+            threshold: float | dict[str, float] | None = None, format: str = "jpeg", snapshot_id: str = "") -> bytes:
+    """An encoded picture with its defects drawn; of a dataset (image_id alone) with its labels: those of this snapshot, else of the newest
+    that has it. Raises NotFoundError."""
     from backend.jobs import pictures
 
-    return pictures.picture(house.database(), inspection_id, image_id, boxes, width, threshold, format)
+    return pictures.picture(house.database(), inspection_id, image_id, boxes, width, threshold, format, snapshot_id)
 
 
 def heat(inspection_id: int, width: int | None = None, opacity: float = 0.6, boxes: bool = False, format: str = "jpeg") -> bytes:

@@ -12,7 +12,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -72,15 +71,15 @@ class Again:
         """The attempts with the parents of earlier ones, each in turn: of each class those that are not among the `items` made so far, so
         that where one was refused the next try is its own."""
         left = {c: _without(numbers, [i["again"] for i in items if i["class_name"] == c]) for c, numbers in self.attempts.items()}
-        turns = {c: cycle(numbers) for c, numbers in left.items()}
-        return [replace(task, again=next(turns[task.class_name])) for task in tasks]
+        return [replace(t, again=left[t.class_name][t.number % len(left[t.class_name])]) for t in tasks]
 
 
 def _without(numbers: list[int], some: list[int]) -> list[int]:
     """In their order, each as often as it is there more than among `some`."""
     left = list(numbers)
     for number in some:
-        left.remove(number)
+        if number in left:                       # an older program made one twice where another was refused
+            left.remove(number)
     return left
 
 

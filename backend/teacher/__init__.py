@@ -6,7 +6,7 @@
     source      raw features of a snapshot's pictures, which the repository is built from
     fusion      features into a detector's levels: filter, dynamic weights, cross-attention, gate
     extractors  frozen networks whose maps an anomaly model learns from: ImageNet ones on disk, or the denoiser itself
-    quick       the same on a processor, by OpenVINO: half of what a step of an anomaly model's training takes
+    quick       the same on a processor, by OpenVINO, at a quarter of the time
 
 Knows nothing of boxes or of detectors' insides.
 """

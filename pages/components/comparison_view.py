@@ -50,7 +50,7 @@ def _missing(subject: Subject) -> None:
         st.warning(f"Not on this machine any more: {text.counted(len(gone), 'run')} of those compared. The verdict stands; curves and "
                    "pictures show the rest.", icon=":material/folder_off:")
     if len(missing) > len(gone):
-        run_panel.awaited(*words.MODEL_MAKERS)
+        run_panel.awaited(*words.DETECTOR_MAKERS)
 
 
 def _there(run_id: str) -> bool:

@@ -3,6 +3,7 @@
 Shows a snapshot as `jobs.results` gives it; a snapshot never changes, so nothing here does either.
 """
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -153,12 +154,13 @@ def matching(snapshot_id: str, split: str, kind: str) -> int:
 
 
 def look(snapshot_id: str) -> image_viewer.Look:
-    return image_viewer.Look(f"set_{snapshot_id[:8]}", "image_id", _drawn, lambda row: f":gray-badge[{words.plain(row.split)}]", None)
+    return image_viewer.Look(f"set_{snapshot_id[:8]}", "image_id", partial(_drawn, snapshot_id),
+                             lambda row: f":gray-badge[{words.plain(row.split)}]", None)
 
 
 @st.cache_data(max_entries=300, show_spinner=False)      # neither picture nor labels of a snapshot ever change
-def _drawn(image_id: str, width: int, boxes: bool) -> bytes:
-    drawn: bytes = jobs.results.picture(image_id=image_id, boxes=boxes, width=width)
+def _drawn(snapshot_id: str, image_id: str, width: int, boxes: bool) -> bytes:
+    drawn: bytes = jobs.results.picture(image_id=image_id, boxes=boxes, width=width, snapshot_id=snapshot_id)
     return drawn
 
 

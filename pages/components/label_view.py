@@ -44,6 +44,9 @@ def show(shown: str) -> None:
         with st.container(border=True, key="all_labelled"):
             st.markdown("### :material/task_alt: Nothing here waits to be labelled")
             st.markdown("Choose other pictures above, or turn on “Labelled ones too”.")
+            if n := len(st.session_state.get("label_skipped", [])):
+                st.button(f"Look again at {text.counted(n, 'picture')} put off or just labelled", icon=":material/replay:",
+                          key="label_unskip", on_click=st.session_state.pop, args=("label_skipped", None))
             review_answer.line()
     with st.container(horizontal=True, vertical_alignment="bottom", key="label_more"):
         review_answer.reviewer(shown)
@@ -63,10 +66,12 @@ def owner(shown: str, source: str) -> str:
 
 def _source(shown: str) -> str:
     """Which pictures; remembered as long as the page stays. Of a plant that has inspected nothing yet, a dataset's alone."""
-    sets = cached("datasets").drop_duplicates("name")
-    inspected = jobs.labelling.KINDS if plant.inspected(shown) else {}
-    names = {**inspected, **{r.snapshot_id: f"Dataset {words.short(r.name)}" for r in sets.itertuples()}}
     asked = str(st.query_params.get("pictures", ""))                      # a dataset's page leads here
+    sets = newest(asked, str(st.session_state.get("label_source", "")))
+    inspected = jobs.labelling.KINDS if plant.inspected(shown) else {}
+    if not inspected and sets.empty:                                      # the last one went while this page stood open
+        st.rerun()
+    names = {**inspected, **{i: f"Dataset {name}" for i, name in named(sets).items()}}
     st.session_state.setdefault("label_source", asked if asked in names else next(iter(names)))
     with st.container(horizontal=True, vertical_alignment="bottom", key="label_head"):
         chosen = st.selectbox("Pictures", list(names), format_func=names.__getitem__, key="label_source", width=280)
@@ -74,15 +79,29 @@ def _source(shown: str) -> str:
     return str(chosen)
 
 
+def newest(*asked: str) -> pd.DataFrame:
+    """Datasets, of several of one name the newest, and those asked for."""
+    sets = cached("datasets")
+    return sets[~sets["name"].duplicated() | sets["snapshot_id"].isin(asked)]
+
+
+def named(sets: pd.DataFrame) -> dict[str, str]:
+    """By snapshot id; where names repeat, with their day."""
+    columns = (sets["snapshot_id"], sets["name"], sets["created_at"], sets["name"].duplicated(keep=False))
+    return {str(i): words.short(name) + (f" · {words.when(at)}" if repeats else "") for i, name, at, repeats in zip(*columns, strict=True)}
+
+
 def waiting(shown: str, source: str) -> pd.DataFrame:
     """Rows that wait, without those that this person put off."""
-    rows = _waiting(shown, source, bool(st.session_state.get("label_again")), jobs.results.revision())
-    return rows[~rows["image_id"].isin(st.session_state.get("label_skipped", []))]
+    skipped = st.session_state.get("label_skipped", [])
+    most = -(-(SITTING + len(skipped)) // SITTING) * SITTING              # a new question at each SITTING put off, not at each picture
+    rows = _waiting(shown, source, bool(st.session_state.get("label_again")), jobs.results.revision(), most)
+    return rows[~rows["image_id"].isin(skipped)].head(SITTING)
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
-def _waiting(shown: str, source: str, again: bool, revision: int) -> pd.DataFrame:
-    return jobs.labelling.waiting(shown, source, SITTING, again)
+def _waiting(shown: str, source: str, again: bool, revision: int, most: int) -> pd.DataFrame:
+    return jobs.labelling.waiting(shown, source, most, again)
 
 
 def _snapshot(source: str) -> str:
@@ -165,15 +184,15 @@ def _new_dataset(shown: str, source: str) -> None:
     if not count:
         st.markdown("Label a picture first; what people drew becomes a new dataset here.")
         return
-    sets = cached("datasets").drop_duplicates("name")
-    names = {r.snapshot_id: words.short(r.name) for r in sets.itertuples() if shown != "demo"}         # made-up pictures join no real ones
-    names |= {"": "None: labelled pictures alone"}
+    sets = newest(source)
+    names = {**(named(sets) if shown != "demo" else {}), "": "None: labelled pictures alone"}          # made-up pictures join no real ones
     start = list(names).index(source) if source in names else 0
     base = st.selectbox("Start from", list(names), start, format_func=names.__getitem__, key=f"label_base_{source}")
     said = "Its pictures keep their place; test stays test. Corrected ones get the new boxes, new ones go to train." if base else \
         "Train, val and test are drawn; nearly equal pictures stay together. Pictures of a dataset stay there."
     st.caption(f"{text.counted(count, 'labelled picture')}. {said}")
-    name = st.text_input("Name", suggested(names[base] if base else "Labelled", sets["name"].tolist()), key=f"label_name_{base}",
+    own = sets.loc[sets["snapshot_id"] == base, "name"].map(words.short).tolist()
+    name = st.text_input("Name", suggested(own[0] if own else "Labelled", sets["name"].tolist()), key=f"label_name_{base}",
                          max_chars=80)
     st.button("Make the dataset", type="primary", icon=":material/database:", key="make_dataset", disabled=not name.strip(),
               on_click=_make, args=(shown, base, name.strip()))
@@ -198,7 +217,11 @@ def _made() -> None:
     run_id = st.session_state.get("relabelled")
     if not run_id:
         return
-    status = jobs.status(run_id)
+    try:
+        status = jobs.status(run_id)
+    except jobs.NotFoundError:                               # it was the demo's, and went with it
+        del st.session_state["relabelled"]
+        return
     on_its_way = status.is_open or run_panel.unsettled(status)
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="relabelled_run"):
         words.pill(status)
@@ -214,6 +237,9 @@ def _made() -> None:
 
 
 def _look(run_id: str, seen: str) -> None:
-    status = jobs.status(run_id)
+    try:
+        status = jobs.status(run_id)
+    except jobs.NotFoundError:
+        st.rerun()
     if status.state != seen or not (status.is_open or run_panel.unsettled(status)):
         st.rerun()

@@ -41,13 +41,13 @@ def begin(title: str, watch: bool = True, ends: bool = True) -> str:
     if plant in others:
         st.caption(f":material/factory: {plant} is looked after by a Diffspect of its own: its records are shown here, its pictures and "
                    "decisions are there.")
-    if plant == "demo" and building:
+    if plant == "demo" and building and ends:
         _building(building)
     if not have.get(plant) and not jobs.caught_up():
         _catching_up()
     if not have.get(plant) and ends:
         _nothing(seen)
-    if watch or not jobs.caught_up(0):
+    if watch or not have.get(plant) or not jobs.caught_up(0):
         _watch(seen, plant)
     return plant
 

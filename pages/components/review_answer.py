@@ -59,7 +59,7 @@ def reviewer(shown: str) -> None:
         person.your_name()
         return
     if "reviewer" not in st.session_state:
-        before = cached("reviews", shown).head(1)["reviewer"].tolist()
+        before = cached("reviews", shown).head(1)["reviewer"].tolist() if shown == "real" else []       # the demo's people are made up
         st.session_state["reviewer"] = str(before[0]) if before else ""
     st.text_input("Your name", key="reviewer", max_chars=60, persist_state="session", width=260)
 

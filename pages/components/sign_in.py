@@ -13,7 +13,7 @@ from backend import jobs
 from backend.jobs import people
 from pages.components import person, words
 
-_TICKET, _ENDED = "session_ticket", "session_ended"
+_TICKET, _ENDED, _WHO = "session_ticket", "session_ended", "session_of"
 PAUSE_S = 20.0                         # between two looks whether the session of an open page is over
 _SCRIPT = "<script>fetch('{base}/session{what}', {{method: 'POST', body: '{ticket}', credentials: 'same-origin'}})</script>"
 
@@ -68,6 +68,10 @@ def begun(token: str) -> None:
     """Somebody is in: this page goes on with the token, and the browser is given its cookie."""
     st.session_state[person.TOKEN] = token
     st.session_state[_TICKET] = people.ticket(token)
+    if st.session_state.get(_WHO, name := person.named()) != name:       # at a shift change: whose uploads, skips and Undo these were
+        for key in set(map(str, st.session_state)) - {person.TOKEN, _TICKET, _ENDED}:
+            del st.session_state[key]
+    st.session_state[_WHO] = name
 
 
 def out() -> None:

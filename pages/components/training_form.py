@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from backend import jobs
-from pages.components import anomaly_form, dataset_view, form, stages, sweep, text, words
+from pages.components import anomaly_form, dataset_view, form, model_view, stages, sweep, text, words
 from pages.components.cached import cached
 
 KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "classifier": "Classifier", "anomaly": "Anomaly model"}
@@ -71,7 +71,7 @@ def _plain(dataset: str, name: str) -> jobs.TrainDetector:
 
 def start(kind: type[jobs.Config], key: str) -> str | None:
     """The earlier model to go on from, by run; or what a person typed: the path of a weights file. Settings of this kind ask for it."""
-    models = cached("models", "detector")
+    models = model_view.usable(cached("models", "detector"))
     names = {r.run_id: f"{words.short(r.name, 40)} · {words.when(r.created_at)}"
              for r in models[(models["kind"] == "detector") & (models["run_id"] != "")].itertuples()}
     help = next(f.metadata["help"] for f in dataclasses.fields(kind) if f.name == "weights")

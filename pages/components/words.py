@@ -29,7 +29,8 @@ RECIPES = {"import": "Dataset", "train-detector": "Training", "train-distilled":
            "score": "Scoring of a model", "measure-precision": "Measuring of bf16", "combine": "Dataset with added pictures",
            "relabel": "Dataset with new labels", "train-classifier": "Classifier", "backup": "Backup", "restore": "Restored backup",
            "retention": "Retention"}
-MODEL_MAKERS = ("train-detector", "train-distilled", "distill", "train-anomaly", "train-classifier")
+DETECTOR_MAKERS = ("train-detector", "train-distilled", "distill")
+MODEL_MAKERS = (*DETECTOR_MAKERS, "train-anomaly", "train-classifier")
 TRAININGS = (*MODEL_MAKERS, "train-prior", "adapt-prior", "train-diffusion", "build-repository", "teach-backbone", "train-fused",
              "probe-features")
 STATES = {"pending": ("Waiting", "gray", ":material/schedule:"), "running": ("Running", "blue", ":material/progress_activity:"),

@@ -40,6 +40,7 @@ from tests.benchmarks.anomaly_arms import (
     odd,
     planned,
     same_as,
+    same_code,
 )
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare
 from tests.benchmarks.arms import commit
@@ -64,7 +65,7 @@ def one(lab: Lab, arm: str) -> None:
     if before and (why := odd(before.get("settings", {}), settings)):
         raise ConfigError(f"The result {path.stem} in {path.parent.name} comes from other settings ({why}). "
                           "Remove it, or go back to its settings.")
-    if before and before.get("code", "") != code(arm):
+    if before and not same_code(before.get("code", ""), code(arm)):
         raise ConfigError(f"The result {path.stem} in {path.parent.name} comes from other code of ours, of commit {before.get('commit')}. "
                           "Remove it, or go back to its code.")
     if path.exists() and path.with_suffix(".npz").exists():
@@ -110,7 +111,7 @@ def finished(shape: Shape) -> Runs:
                               f"different settings ({why}). An arm has one: remove those that are not meant.")
         if row["arm"] not in OUTSIDE:
             codes.setdefault(row.get("code", ""), path.stem)
-        if len(codes) > 1:
+        if not all(same_code(c, next(iter(codes))) for c in codes):
             both = " and ".join(codes.values())
             raise ConfigError(f"The results {both} in {path.parent.name} come from different code of ours. Remove those of the older.")
         found[row["arm"]][row["part"]][row["seed"]] = row

@@ -33,6 +33,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "two-phases": dict(phases="two"), "coupled": dict(coupled=True), "l1": dict(overlap="l1"), "ddpm-teacher": dict(teacher="ddpm"),
 }
 MAIN = ("anchor", "ours", "ddpm-both")       # the last as near to the paper as we come; the default was shaped with the defects known
+# Programs, as `code` calls them, that differ in what is named here alone.
+ALIKE: tuple[dict[str, str], ...] = (
+    {"d88572e8dc8e901e": "", "e701bd3fe50138e3": "quick.py: words, and OpenVINO's threads are not pinned to cores"},
+)
 DENOISER = ("diffusion/*.py", "data/normals.py")                                   # the program that makes one
 ABLATION = tuple(f"{source}-{loss}" for source in SOURCES for loss in LOSSES)
 OUTSIDE = ("anchor", *PEERS)                                                       # not ours: no run of the product
@@ -157,6 +161,11 @@ def odd(before: dict[str, Settings], now: dict[str, Settings]) -> str:
 def code(arm: str) -> str:
     """Of the program behind an arm's figures; '' of what is not ours."""
     return "" if arm in OUTSIDE else bench.code()
+
+
+def same_code(a: str, b: str) -> bool:
+    """Whether two programs differ in nothing that a figure could hang on."""
+    return a == b or any({a, b} <= alike.keys() for alike in ALIKE)
 
 
 def settings_of(arm: str) -> TrainAnomaly:

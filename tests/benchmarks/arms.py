@@ -104,6 +104,11 @@ class Lab:
     def folder(self, recipe: str, name: str) -> Path:
         return self.data / "runs" / self._found(recipe, name)[1]
 
+    def used(self, plan: dict[str, Settings]) -> dict[str, Settings]:
+        """A plan with the arithmetic that each of its runs was asked for, where that was not left to the machine."""
+        found = {run: self._found(*run.split(" ", 1))[1] for run, settings in plan.items() if "precision" in settings}
+        return plan | {run: plan[run] | dict(precision=here(self._settings(at))["precision"]) for run, at in found.items() if at}
+
     def _found(self, recipe: str, name: str) -> tuple[str, str]:
         """State and id of the newest run of this recipe and name; of a failed one its failure is a reason to begin anew."""
         for run in sorted((self.data / "runs").glob(f"*-{recipe}-*"), reverse=True):

@@ -62,7 +62,7 @@ def one(lab: Lab, arm: str) -> None:
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     result = lab.result(ARMS[arm][0], f"{arm}-{lab.seed}")
     path.write_text(json.dumps(dict(arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
-                                    groups=lab.groups(), result=result, settings=planned(lab, arm)), indent=1) + "\n")
+                                    groups=lab.groups(), result=result, settings=lab.used(planned(lab, arm))), indent=1) + "\n")
 
 
 def refuse_others(lab: Lab, row: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """Settings of runs: those that a command would have, and whether two runs were made alike.
 
-Arms that are compared get equal settings, so nothing that was made with others may be taken for what is asked now. One follows from
-the processor: trainings compute in bf16 where it has that, elsewhere in float32. Rows of both stand in one table, which says so.
+Arms that are compared get equal settings, so nothing that was made with others may be taken for what is asked now. But for one, which
+follows from the processor: trainings compute in bf16 where it has that, elsewhere in float32. Rows of both stand in one table, which says
+which are which.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -53,9 +53,12 @@ def effective(settings: Settings) -> Settings:
 
 
 def arithmetic(rows: Iterable[dict[str, Any]]) -> str:
-    """What the networks of these rows were trained in, as a sentence; '' where none was trained."""
-    found = Counter("f32" if "f32" in used else "bf16" for row in rows
-                    if (used := {run.get("precision") for run in row.get("settings", {}).values()} & {"f32", "bf16"}))
-    told = {"bf16": "bf16 where the processor has it", "f32": "float32 where it has no bf16"}
-    parts = [f"{told[name]}: {found[name]} row{'s' * (found[name] > 1)}" for name in told if found[name]]
-    return f"Trained in {'; in '.join(parts)}." if parts else ""
+    """What the networks of these rows were trained in, in words; '' where none was trained. Of two kinds, those in float32 are named."""
+    found: dict[str, list[str]] = {"bf16": [], "f32": []}
+    for row in rows:
+        if used := {run.get("precision") for run in row.get("settings", {}).values()} & {"f32", "bf16"}:
+            found["f32" if "f32" in used else "bf16"].append(" ".join(str(row[k]) for k in ("part", "arm", "seed") if k in row))
+    if not found["f32"] or not found["bf16"]:
+        return f"Trained in {'float32, on processors without bf16' if found['f32'] else 'bf16'}." if any(found.values()) else ""
+    return (f"Trained in bf16 where the processor has it, {len(found['bf16'])} rows; in float32, in whole or in part, elsewhere: "
+            f"{', '.join(found['f32'])}. Where the two of a comparison differ in that, their difference holds it too.")

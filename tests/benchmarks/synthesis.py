@@ -47,7 +47,7 @@ def one(lab: Lab, part: str, arm: str) -> None:
     began = time.monotonic()
     path.parent.mkdir(exist_ok=True)
     name = PARTS[part].make(lab, arm)
-    figures, settings = score(lab, part, name, record), planned(lab, part, arm)
+    figures, settings = score(lab, part, name, record), lab.used(planned(lab, part, arm))
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     row = dict(part=part, arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
                told=told(lab, list(settings)), settings=settings)

@@ -38,7 +38,7 @@ def main() -> None:
     found = {lab.shape.optimizer: {k: v for arm in ARMS for k, v in figures(lab, arm).items()} for lab in labs}
     best = max(found, key=lambda o: mean(v[0] for k, v in found[o].items() if k.endswith("map50_95")))
     print(write("tuning", "python -m tests.benchmarks.tuning --data FOLDER", found, [0],
-                f"NEU-DET, YOLO11n from scratch, 40 epochs, 224 px, bf16, each optimiser with its own learning rate (0.01; AdamW 0.001). "
+                f"NEU-DET, YOLO11n from scratch, 40 epochs, 224 px, each optimiser with its own learning rate (0.01; AdamW 0.001). "
                 f"Best mean of map50_95 on val: {best}. One seed: nothing is said of differences between seeds.", PACKAGES))
 
 
