@@ -415,6 +415,7 @@ class Relabel(Config):
 
     dataset: str = _f("", "Dataset to start from (its newest snapshot), or a snapshot id; empty: labelled pictures alone.")
     name: str = _f("", "Name of the new dataset.")
+    new: bool = _f(True, "Add labelled pictures of inspections to train too; off: only the dataset's own pictures get their new labels.")
     plant: str = _f("real", "Whose labels: those that people of this plant drew.", choices=("real", "demo"), advanced=True)
     seed: int = _f(0, "Seed of the drawn splits, where there is no dataset to start from.", low=0, high=2**31 - 1, advanced=True)
 

@@ -300,6 +300,18 @@ def taken(run_dir: Path, what: str, find: Callable[[], Path]) -> Path:
     return folder
 
 
+def taken_snapshot(run_dir: Path, name: str) -> Path:
+    """Run directory of the dataset that a run learns from, found by this name or id at its first attempt, and the same at each later one,
+    though one of that name may have been imported anew. Raises NotFoundError."""
+    mark = run_dir / "taken.json"
+    before: dict[str, str] = read_json(mark) if mark.exists() else {}
+    folder = run_dir.parent / before.get("dataset", "-")
+    if not (folder / "snapshot.json").exists():
+        folder = find_snapshot(name)
+        write_json(mark, before | {"dataset": folder.name})
+    return folder
+
+
 def bound(scratch: Path, key: str) -> Path:
     """A scratch folder that goes with `key`: what an attempt with other data behind it left is thrown away."""
     mark = scratch / "key"

@@ -290,6 +290,17 @@ def test_a_later_word_forgets_neither_the_unit_nor_where_the_picture_is_from(dat
     assert (word.unit, word.of, word.boxes, word.run_id) == ("part 17", "", (), undone)
 
 
+def test_a_dataset_can_be_corrected_without_what_was_labelled_elsewhere(data: snapshot.Snapshot) -> None:
+    """Of another product, perhaps."""
+    train = data.by_split("train")[0]
+    drawing.save("real", [said(train, ["dent", 1, 2, 20, 21])])
+    drawing.save("real", [dict(image_id=kept(4), file_name="leather.png", width=60, height=44, boxes=[["scar", 1, 2, 20, 21]])])
+    alone, both = relabelled(new=False), relabelled(name="plates 3")
+    assert (alone.head["relabelled"], alone.head["added"], alone.classes) == (1, 0, ["bright", "dent"])
+    assert (both.head["added"], both.classes) == (1, ["bright", "dent", "scar"])
+    assert relabelled(dataset="", name="alone", new=False).head["added"] == 1, "without a dataset they are all there is"
+
+
 def test_no_defect_is_believed_where_a_mask_says_otherwise(data: snapshot.Snapshot) -> None:
     picture = replace(data.by_split("train")[0], boxes=(), mask="m")
     word = labelling.Labelled(picture.image_id, picture.file_name, picture.width, picture.height, (), "", "", "run")

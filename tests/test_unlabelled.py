@@ -399,3 +399,15 @@ def test_a_lot_that_is_tested_with_is_not_trained_on_by_way_of_a_label(tmp_path:
     new = snapshot.read(run)
     assert new.head["added"] == 1 and f"camera2/{lots['train']}.png" in {p.file_name for p in new.by_split("train")}
     assert [r["reason"] for r in rundir.rows(run, "refused").to_pylist()] == [relabel.VIEW]
+
+
+def test_a_run_taken_up_again_learns_from_the_dataset_it_began_with(tmp_path: Path) -> None:
+    """Though another of that name was imported meanwhile; where its own is gone, the newest has to do."""
+    first = imported(folder(tmp_path / "in"))
+    run = rundir.create("train-detector", {})
+    assert rundir.snapshot_id(rundir.taken_snapshot(run, "set")) == first.snapshot_id
+    second = imported(folder(tmp_path / "anew", first=2000))
+    assert rundir.snapshot_id(rundir.taken_snapshot(run, "set")) == first.snapshot_id != second.snapshot_id
+    assert rundir.snapshot_id(rundir.taken_snapshot(rundir.create("train-detector", {}), "set")) == second.snapshot_id
+    shutil.rmtree(next(p for p in rundir.find("import") if rundir.snapshot_id(p) == first.snapshot_id))
+    assert rundir.snapshot_id(rundir.taken_snapshot(run, "set")) == second.snapshot_id

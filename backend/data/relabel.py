@@ -48,7 +48,7 @@ def run(config: Relabel, run_dir: Path, report: Callable[..., None]) -> dict[str
     old = [_anew(p, said, notes) for p in stay]
     there = {p.image_id for p in old}
     others = [word.file_name for word in said.values() if word.of and word.image_id not in there | bare]
-    fresh = {i: word for i, word in said.items() if i in bare or not word.of and i not in there}
+    fresh = {i: word for i, word in said.items() if i in bare or (config.new or not base) and not word.of and i not in there}
     held = _held(fresh)
     tested = {i for i, split in held.items() if split in ("val", "test")}
     new = list(_new({i: word for i, word in fresh.items() if not base or i not in tested}, refused, report))

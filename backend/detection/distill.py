@@ -137,7 +137,7 @@ def neck_channels(network: Detector) -> list[int]:
 def run(config: Distill, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    snapshot_run = rundir.find_snapshot(config.dataset)
+    snapshot_run = rundir.taken_snapshot(run_dir, config.dataset)
     snapshot_id = rundir.snapshot_id(snapshot_run)
     teacher = rundir.taken(run_dir, "teacher", lambda: find_teacher(config.teacher, snapshot_id))
     follows = str(rundir.read_json(teacher / "head.json")["key"])

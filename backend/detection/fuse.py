@@ -124,7 +124,7 @@ class Fusing(Course):
 def run(config: TrainFused, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    snapshot_run = rundir.find_snapshot(config.dataset)
+    snapshot_run = rundir.taken_snapshot(run_dir, config.dataset)
     snapshot_id = rundir.snapshot_id(snapshot_run)
     repository = rundir.taken(run_dir, "repository", lambda: find_repository(config.repository, snapshot_id))
     material = laid(config, snapshot_run, repository, run_dir)

@@ -98,7 +98,7 @@ def _told(path: Path) -> set[tuple[str, int]]:
 
 def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     train.check_settings(config)
-    snapshot_run = rundir.find_snapshot(config.dataset)
+    snapshot_run = rundir.taken_snapshot(run_dir, config.dataset)
     data = snapshot.read(snapshot_run)
     if not config.teach and not config.distill:
         raise ConfigError("Without teaching and without distilling nothing of the diffusion model reaches the detector.")

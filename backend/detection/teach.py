@@ -37,7 +37,7 @@ WARM_UP, SAVE_S, CURVE = 50, 60, 20
 
 
 def run(config: TeachBackbone, run_dir: Path, report: Any) -> dict[str, Any]:
-    data = snapshot.read(rundir.find_snapshot(config.dataset))
+    data = snapshot.read(rundir.taken_snapshot(run_dir, config.dataset))
     repository = rundir.taken(run_dir, "repository", lambda: find_repository(config.repository, data.snapshot_id))
     return make(config, data, repository, run_dir, report)
 

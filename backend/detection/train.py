@@ -49,7 +49,7 @@ class Material:
 def run(config: TrainDetector, run_dir: Path, report: Any) -> dict[str, Any]:
     check_settings(config)
     report(step=0, total=config.epochs, message="laying out the images")
-    snapshot_run = rundir.find_snapshot(config.dataset)
+    snapshot_run = rundir.taken_snapshot(run_dir, config.dataset)
     material = from_snapshot(snapshot_run, run_dir / "training" / "data", Share.of(config))
     return make(settled(config, material), material, run_dir, report)
 

@@ -36,7 +36,7 @@ RULE = "last step's weights; thresholds with the best F1 on val"
 
 def run(config: TrainClassifier, run_dir: Path, report: Any) -> dict[str, Any]:
     check_settings(config)
-    data = snapshot.read(rundir.find_snapshot(config.dataset))
+    data = snapshot.read(rundir.taken_snapshot(run_dir, config.dataset))
     return make(config, data, run_dir, report)
 
 

@@ -191,11 +191,13 @@ def _new_dataset(shown: str, source: str) -> None:
     said = "Its pictures keep their place; test stays test. Corrected ones get the new boxes, new ones go to train." if base else \
         "Train, val and test are drawn; nearly equal pictures stay together. Pictures of a dataset stay there."
     st.caption(f"{text.counted(count, 'labelled picture')}. {said}")
+    new = not base or st.toggle("Add labelled pictures of inspections", True, key="label_new",
+                                help="Turn it off where they are of another product: then only the dataset's own pictures are corrected.")
     own = sets.loc[sets["snapshot_id"] == base, "name"].map(words.short).tolist()
     name = st.text_input("Name", suggested(own[0] if own else "Labelled", sets["name"].tolist()), key=f"label_name_{base}",
                          max_chars=80)
     st.button("Make the dataset", type="primary", icon=":material/database:", key="make_dataset", disabled=not name.strip(),
-              on_click=_make, args=(shown, base, name.strip()))
+              on_click=_make, args=(shown, base, name.strip(), new))
 
 
 def suggested(name: str, taken: list[str]) -> str:
@@ -204,9 +206,9 @@ def suggested(name: str, taken: list[str]) -> str:
     return next(new for n in range(1, 10_000) if (new := f"{stem} {n}" if n > 1 else stem) not in taken)
 
 
-def _make(shown: str, base: str, name: str) -> None:
+def _make(shown: str, base: str, name: str, new: bool) -> None:
     try:
-        st.session_state["relabelled"] = jobs.submit(jobs.Relabel(dataset=base, name=name, plant=shown), plant=shown,
+        st.session_state["relabelled"] = jobs.submit(jobs.Relabel(dataset=base, name=name, plant=shown, new=new), plant=shown,
                                                      by=review_answer.name())
     except jobs.DiffspectError as error:
         st.toast(words.plain(error, 600), icon=":material/error:")
