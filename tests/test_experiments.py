@@ -22,7 +22,7 @@ from backend.data import snapshot
 from backend.detection import trainer
 from backend.errors import ConfigError, NotFoundError
 from backend.jobs import arms, holdings, house, locks, plans, runs, supervisor, waves, worker
-from tests import mixed, squares
+from tests import mixed, plates, squares
 from tests import small_experiment as small
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -534,3 +534,15 @@ def test_real_trainings_take_equal_steps_and_are_compared(data: Path, monkeypatc
     assert [(a["real_images"], a["synthetic_images"]) for a in told["arms"].values()] == [(10, 0), (10, 6)]
     assert told["warnings"] == [] and told["looks"] == 2 and told["differences"][0]["seeds"] == [1, 1]
     assert all((p / "model" / "model.onnx").exists() for p in rundir.find("train-detector")), "members are models to promote"
+
+
+def test_asked_again_on_a_dataset_that_was_imported_anew_it_is_another_experiment(data_folder: Path, tmp_path: Path) -> None:
+    """A nightly command would else tell last week's verdict for ever."""
+    first = rundir.snapshot_id(plates.imported(tmp_path / "first", "plates"))
+    config = Experiment(name="nightly", dataset="plates")
+    for plan in (dict(combine=[], snapshot_id=first), dict(combine=[dict(run_id="x", config=dict(dataset=first))], snapshot_id="combined")):
+        run = rundir.create("experiment", config.to_json(), state="completed")
+        rundir.write_json(run / "plan.json", plan)
+        assert waves.standing(config) == run
+    plates.imported(tmp_path / "second", "plates", seed=1)
+    assert waves.standing(config) is None

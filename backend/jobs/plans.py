@@ -16,7 +16,7 @@ from typing import Any
 
 from backend import __version__, rundir
 from backend.config import Combine, Compare, Config, Experiment
-from backend.errors import ConfigError
+from backend.errors import ConfigError, NotFoundError
 from backend.jobs import arms, holdings, pace, recipes, runs
 
 PLAN, WAVES = "plan.json", ("combine", "members", "compare")
@@ -121,6 +121,16 @@ def _comparison(config: Experiment, found: dict[str, Any], run_dir: Path) -> dic
 def _run(config: Config, run_id: str = "") -> Run:
     recipe = recipes.name_of(config)
     return dict(run_id=run_id or _ids([recipe])[0], recipe=recipe, config=config.to_json())
+
+
+def outdated(config: Experiment, run_dir: Path) -> bool:
+    """Whether a dataset of this name was imported anew since an experiment was planned."""
+    found = written(run_dir)
+    base = found["combine"][0]["config"]["dataset"] if found.get("combine") else found.get("snapshot_id")
+    try:
+        return bool(base) and base != rundir.snapshot_id(rundir.find_snapshot(config.dataset))
+    except NotFoundError:
+        return False
 
 
 def compared(config: Compare, *open_states: str) -> str:

@@ -169,8 +169,8 @@ def _carry_out(run_dir: Path, one: Run, report: Any) -> None:
 
 
 def standing(config: Config) -> Path | None:
-    """The run that such a command began before: a comparison of equal inputs, or an experiment of equal settings, done or not. Raises
-    ConfigError where the dashboard is at it."""
+    """The run that such a command began before: a comparison of equal inputs, or an experiment of equal settings, done or not, on the
+    dataset as it is now. Raises ConfigError where the dashboard is at it."""
     if isinstance(config, Compare):
         found = plans.compared(config)
         return rundir.run_path(found) if found else None
@@ -179,4 +179,4 @@ def standing(config: Config) -> Path | None:
     path = next((p for p in rundir.find("experiment") if runs.job(p)["config"] == config.to_json()), None)
     if path and runs.state(path)["state"] in rundir.OPEN_STATES and carried(path, runs.state(path)):
         raise ConfigError("The dashboard carries out this experiment already. Follow it there, or cancel it first.")
-    return path
+    return None if path and plans.outdated(config, path) else path

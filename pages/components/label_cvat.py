@@ -19,9 +19,9 @@ def show(shown: str, source: str, snapshot_id: str, kinds: list[str], there: boo
     if st.button("Make a zip", icon=":material/folder_zip:", key="cvat_zip", disabled=not (there or snapshot_id)):
         with st.spinner("Packing …"):
             path, told = jobs.labelling.to_cvat(shown, source, kinds, bool(st.session_state.get("label_again")))
-        st.session_state["cvat_out"] = (str(path), told)
-    if "cvat_out" in st.session_state:
-        path, told = st.session_state["cvat_out"]
+        st.session_state["cvat_out"] = (source, path, told)
+    of, path, told = st.session_state.get("cvat_out", ("", None, {}))
+    if of == source and path is not None and path.exists():              # not another source's; and one lasts an hour
         lost = f"; {told['missing']:,} are gone" if told["missing"] else ""
         st.download_button(f"Download {told['pictures']:,} pictures, {told['boxes']:,} boxes{lost}", lambda: open(path, "rb"),
                            "diffspect-coco.zip", "application/zip", key="cvat_download", icon=":material/download:", on_click="ignore")
