@@ -58,7 +58,7 @@ def test_a_new_snapshot_has_the_new_boxes_and_the_old_splits(data: snapshot.Snap
     drawing.save("real", [said(test, ["bright", 3.5, 4, 30, 31])], "Lee")
     drawing.save("real", [dict(image_id=i, file_name=f"{i[:4]}.png", width=60, height=44, boxes=[["dent", -3, 2, 99, 9]])
                           for i in (new, twin)])
-    drawing.save("demo", [said(data.by_split("val")[0])], "another plant's")
+    drawing.save("demo", [dict(image_id=kept(2), file_name="x.png", width=60, height=44, boxes=[])], "another plant's")
     other = snapshot.read(plates.imported(tmp_path / "other", "others", seed=1)).by_split("test")[0]
     house.opened().ingest()
     drawing.save("real", [said(other, ["dent", 1, 2, 20, 21])])
@@ -292,6 +292,7 @@ def test_a_later_word_forgets_neither_the_unit_nor_where_the_picture_is_from(dat
 
 def test_a_dataset_can_be_corrected_without_what_was_labelled_elsewhere(data: snapshot.Snapshot) -> None:
     """Of another product, perhaps."""
+    house.opened().ingest()
     train = data.by_split("train")[0]
     drawing.save("real", [said(train, ["dent", 1, 2, 20, 21])])
     drawing.save("real", [dict(image_id=kept(4), file_name="leather.png", width=60, height=44, boxes=[["scar", 1, 2, 20, 21]])])
