@@ -115,6 +115,8 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
                     "shaped with the defects of both sets known", "ddpm-both: PA_BDP01_TL 0"):
         assert said_of in written["notes"]
     assert all(against[a, b, "magnetic-tile aupro"]["seeds"] == 1 for a, b in (("ours", "ddpm-both"), ("ddpm-both", "anchor")))
+    reached = np.mean(written["arms"]["ours"]["magnetic-tile image_auroc"])
+    assert f"Aims for ours: magnetic-tile image auroc {reached:.1f} of 98, " in written["notes"]
     shown = tables.unusual(written)
     assert shown.count("| ddpm-both |") == 2, "beside ours, and in the ablation"
     first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
