@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,15 @@ def test_openvino_sees_what_torch_sees_whatever_the_batch(name: str, tmp_path: P
         for ours, theirs in zip(see(given), wanted, strict=True):
             assert ours.shape == theirs.shape
             assert torch.allclose(ours, theirs, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_the_conversion_silences_nobody(lite: extractors.Extractor, caplog: pytest.LogCaptureFixture) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    quick.seeing(lite, 64, False, "cpu")
+    assert (root.level, list(root.handlers)) == before
+    logging.getLogger("backend.store").warning("set aside")
+    assert "set aside" in caplog.text
 
 
 def test_what_openvino_saw_stays_what_it_was(lite: extractors.Extractor) -> None:
