@@ -28,8 +28,11 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def kill_holder(lock: Path) -> bool:
-    """kill -9 whoever holds this lock, and wait until it is free. False where nobody does."""
+    """kill -9 whoever holds this lock, and wait until it is free. False where nobody does. A look at the lock by a thread of the tests' own
+    process is none: it once was what got killed."""
+    wait_for(lambda: locks.holder(lock) != os.getpid())
     pid = locks.holder(lock)
+    assert pid != os.getpid()
     if pid is None:
         return False
     os.kill(pid, signal.SIGKILL)
