@@ -130,7 +130,7 @@ class Import(Config):
     """Read a folder or zip of images and labels into an immutable snapshot."""
 
     path: str = _f("", "Folder or zip file to read.")
-    name: str = _f("", "Name of the dataset.")
+    name: str = _f("", "Name of the dataset; prompts of a diffusion prior hold it, without what stands in brackets.")
     splits: str | None = _f(None, "Folder with train.txt, val.txt and test.txt.", advanced=True)
     split_prefix: str = _f("", "Prefix of the list files, such as 'det-'.", advanced=True)
     layout: str = _f("auto", "Layout of the labels.", advanced=True,
@@ -282,7 +282,8 @@ class TrainPrior(Config):
 
     name: str = _f("", "Name of the prior.")
     datasets: str = _f("", "Datasets whose train images it learns from too, their names separated by commas; empty: drawn surfaces only.")
-    preset: str = _f("small", "Size and length: tiny (minutes on a CPU, to try out), small (two hours on a CPU), base (for a GPU).",
+    preset: str = _f("small", "Size and length: tiny (minutes on a CPU, to try out), small (two hours on a CPU, about "
+                                "eight where it has no bf16 of its own), base (for a GPU).",
                      choices=("tiny", "small", "base"))
     drawn: int = _f(4000, "Surfaces to draw.", low=0, high=1_000_000, advanced=True)
     autoencoder_steps: int | None = _f(None, "Optimiser steps of the autoencoder; none: the preset's.", low=1, high=5_000_000,
@@ -466,6 +467,7 @@ class TrainAnomaly(Config):
                               "mixed (these in turn, and the surface itself, darker, brighter, blurred or moved).",
                      choices=("ddpm", "texture", "noise", "mixed"), advanced=True)
     loss: str = _f("both", "What is learned: both, or one alone.", choices=("both", "cosine", "segmentation"), advanced=True)
+    memory: int = _f(2000, "Patches of good images that are remembered beside what is learned; 0: none.", low=0, high=20_000, advanced=True)
     phases: str = _f("joint", "Student and segmentation head together, or one after the other.", choices=("joint", "two"), advanced=True)
     overlap: str = _f("dice", "The term beside focal loss.", choices=("dice", "l1"), advanced=True)
     batch: int = _f(16, "Images per optimiser step.", low=2, high=512, advanced=True)

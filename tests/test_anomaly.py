@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from backend import rundir
 from backend.anomaly import calibrate, corrupt, learn, losses, stages, train
 from backend.anomaly.corrupt import Surface, View
+from backend.anomaly.memory import GRID, farthest
 from backend.anomaly.networks import AnomalyNet, distance
 from backend.config import Import, TrainAnomaly, TrainDiffusion
 from backend.data import importer, normals, snapshot
@@ -259,6 +261,32 @@ def test_what_was_not_learned_repeats_what_was(loss: str) -> None:
     assert torch.equal(cosine, logit if loss == "cosine" else logit.sigmoid())
 
 
+def test_a_patch_is_as_far_as_the_nearest_that_is_remembered() -> None:
+    """Against plain distances; what is remembered is at none."""
+    torch.manual_seed(0)
+    images, strange = torch.rand(6, 3, SIDE, SIDE) * 0.3, torch.rand(1, 3, SIDE, SIDE)
+    net = AnomalyNet(Plain(), memory=1000).eval()                   # all patches of these images, and some twice
+    net.remember([images[:4], images[4:]], 6, SIDE, net.extractor, 0)
+    memory = net.memory
+    assert memory is not None and len(memory.get_buffer("patches")) == 1000 > 6 * (SIDE // GRID) ** 2
+    asked = memory.described(net.teacher(strange), SIDE)            # (1, C, h, w)
+    found = memory(net.teacher(strange), SIDE)
+    plain = torch.cdist(asked.flatten(2)[0].T, memory.get_buffer("patches")).amin(1).view(found.shape)
+    torch.testing.assert_close(found, plain, atol=2e-3, rtol=1e-3)
+    assert memory(net.teacher(images), SIDE).max() < 0.1 * found.mean()
+    maps = net(strange)
+    assert len(maps) == 3 and maps[2].shape == maps[0].shape == (1, 1, SIDE // 4, SIDE // 4)
+    assert len(AnomalyNet(Plain()).eval()(strange)) == 2
+
+
+def test_what_is_rare_is_remembered() -> None:
+    patches = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+    patches[[123, 321]] += 30
+    patches[321] -= 70
+    chosen = farthest(patches, 10, torch.Generator().manual_seed(0)).tolist()
+    assert len(set(chosen)) == 10 and {123, 321} <= set(chosen[:3])
+
+
 def test_the_teacher_never_learns() -> None:
     net = AnomalyNet(Plain()).train()
     assert net.student.training and not net.extractor.training
@@ -414,6 +442,23 @@ def test_what_is_there_is_used_again(done: SimpleNamespace, paper: snapshot.Snap
     result = train.run(config(source="ddpm", perturbed=4, steps=1, diffusion_steps=3), run, plates.silent)
     assert result["reused"] == {"denoiser": done.run.name, "perturbed": done.run.name}
     assert not (run / "denoiser").exists() and not (run / "perturbed").exists()
+
+
+def test_what_follows_training_is_asked_anew_without_it(done: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another threshold, another name, no memory: the same weights. Another seed: others."""
+    settings, run = dict(source="mixed", perturbed=4, diffusion_steps=3), rundir.create("train-anomaly", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(learn.Training, "advance", lambda self: pytest.fail("it was trained again"))
+        result = train.run(config(**settings, name="again", false_rejects=0.4, memory=0), run, plates.silent)
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            train.run(config(**settings, seed=5), rundir.create("train-anomaly", {}), plates.silent)
+    assert result["reused"] == {"denoiser": done.run.name, "perturbed": done.run.name, "training": done.run.name}
+    told = ("steps", "losses", "defects", "seconds", "seconds_per_step")
+    assert {k: result[k] for k in told} == {k: done.result[k] for k in told} and result["name"] == "again"
+    weights, before = (load_file(r / "anomaly" / "network.safetensors") for r in (run, done.run))
+    assert set(before) - set(weights) == {"memory.patches"} and all(torch.equal(weights[k], before[k]) for k in weights)
+    head = rundir.read_json(run / "model" / "model.json")
+    assert "memory_weight" in done.head["chosen"] and "memory_weight" not in head["chosen"] and head["chosen"]["step"] == result["steps"]
 
 
 def test_a_run_that_was_killed_with_all_done_says_the_same(done: SimpleNamespace) -> None:

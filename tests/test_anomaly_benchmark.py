@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,8 +80,24 @@ def test_a_better_method_is_told_from_an_equal_one(tmp_path: Path) -> None:
     assert better["pixel_auroc"].low > 0 and better["pixel_ap"].low > 0 and better["aupro"].low > 0
     same = compare({"set": good}, {"set": equal}, rounds=500)
     assert all(same[m].low < 0 < same[m].high for m in METRICS[1:])
-    alone = compare({"set": good}, {"set": poor[:1]}, rounds=500)                                  # the anchor has one seed
+    alone, anchored = (compare({"set": good}, {"set": poor[:1]}, rounds=500, seedless=sure) for sure in (False, True))
     assert alone["pixel_auroc"].difference == pytest.approx(better["pixel_auroc"].difference, abs=1.5)
+    assert all(anchored[m].low >= alone[m].low for m in METRICS) and anchored["pixel_ap"].low > alone["pixel_ap"].low      # it has no seed
+
+
+def test_near_duplicates_are_no_further_evidence(tmp_path: Path) -> None:
+    """Each image three times over, drawn together: the intervals are those of the images once; drawn apart they look surer."""
+    once = [[Record.of(*said(tmp_path, skill, seed))] for skill, seed in ((2.0, 0), (1.0, 4))]
+    thrice = [[Record(**{f.name: np.concatenate([getattr(r, f.name)] * 3) for f in fields(Record)}) for r in side] for side in once]
+    names = [f"{k} {name}" for k in range(3) for name in once[0][0].images]
+    thrice = [[replace(r, images=np.array(names)) for r in side] for side in thrice]
+    copies = [[f"{k} {name}" for k in range(3)] for name in once[0][0].images]
+
+    def widths(a: list[Record], b: list[Record], groups: list[list[str]]) -> float:
+        return float(np.mean([i.high - i.low for i in list(compare({"set": a}, {"set": b}, groups={"set": groups}).values())[1:]]))
+
+    true, together, apart = widths(*once, []), widths(*thrice, copies), widths(*thrice, [])
+    assert together == pytest.approx(true, rel=0.1) and apart < 0.7 * true
 
 
 def test_records_of_other_images_are_not_compared(tmp_path: Path) -> None:

@@ -42,8 +42,10 @@ def net() -> Iterator[AnomalyNet]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    made = AnomalyNet(extractor("efficientnet-lite0")).eval()
+    made = AnomalyNet(extractor("efficientnet-lite0"), memory=50).eval()
     torch.nn.init.normal_(made.head.last.weight, std=0.5)                  # an untrained head says the same everywhere
+    made.remember([torch.from_numpy(np.stack([picture(80 + k) for k in range(4)]).transpose(0, 3, 1, 2)).float() / 255], 4, S,
+                  made.extractor, 0)
     yield made
     torch.set_num_threads(threads)
 
@@ -72,26 +74,26 @@ def engine(folder: Path) -> AnomalyEngine:
 
 
 def test_the_graph_holds_all_that_makes_the_map(net: AnomalyNet, found: calibrate.Calibration, engine: AnomalyEngine) -> None:
-    """Smoothing, units and weights by another way: SciPy's Gaussian on the network's own two maps."""
+    """Smoothing, units and weights by another way: SciPy's Gaussian on the network's own maps."""
     pictures = [picture(k) for k in range(3)]
     with torch.inference_mode():
         maps = [m[:, 0].numpy() for m in net(torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2)).float() / 255)]
     smooth = [np.stack([gaussian_filter(m, found.sigma, mode="nearest", truncate=3) for m in some]) for some in maps]
     units = [(s - c) / d for s, c, d in zip(smooth, found.centre, found.scale, strict=True)]
-    expected = found.weight * units[0] + (1 - found.weight) * units[1]
+    expected = sum(w * u for w, u in zip(found.weights, units, strict=True))
     assert expected.std() > 0.1 and min(u.std() for u in units) > 0.1
     np.testing.assert_allclose(engine.maps(pictures), expected, atol=2e-3)
 
 
-def test_both_maps_reach_the_graph(net: AnomalyNet, found: calibrate.Calibration) -> None:
+def test_all_maps_reach_the_graph(net: AnomalyNet, found: calibrate.Calibration) -> None:
     images = torch.rand(1, 3, S, S, generator=torch.Generator().manual_seed(1))
     maps = []
-    for weight in (0.0, 0.5, 1.0):
-        changed = calibrate.Calibration(**{**vars(found), "weight": weight})
+    for weights in (*np.eye(3).tolist(), [1 / 3] * 3):
+        changed = calibrate.Calibration(**{**vars(found), "weights": tuple(weights)})
         with torch.inference_mode():
             maps.append(export.Deployed(net, changed).eval()(images))
-    assert not torch.allclose(maps[0], maps[2], atol=0.1)
-    torch.testing.assert_close(maps[1], (maps[0] + maps[2]) / 2, atol=1e-3, rtol=1e-3)
+    assert not any(torch.allclose(maps[i], maps[j], atol=0.1) for i, j in ((0, 1), (0, 2), (1, 2)))
+    torch.testing.assert_close(maps[3], sum(maps[:3]) / 3, atol=1e-3, rtol=1e-3)
 
 
 def test_what_the_bundle_says(folder: Path, found: calibrate.Calibration) -> None:
@@ -104,7 +106,7 @@ def test_what_the_bundle_says(folder: Path, found: calibrate.Calibration) -> Non
 
 
 def test_an_export_that_is_off_is_found(net: AnomalyNet, found: calibrate.Calibration, folder: Path) -> None:
-    other = calibrate.Calibration(**{**vars(found), "centre": (found.centre[0] + 3 * found.scale[0], found.centre[1])})
+    other = calibrate.Calibration(**{**vars(found), "centre": (found.centre[0] + 3 * found.scale[0], *found.centre[1:])})
     with pytest.raises(AssertionError, match="off by"):
         export.check(folder, export.Deployed(net, other).eval(), S)
 

@@ -143,15 +143,17 @@ def test_too_few_good_pictures_set_no_threshold(n: int, rate: float, said: str) 
 
 
 class Plates(nn.Module):
-    """A network whose maps are read off the picture: red is the cosine map, green the segmentation logit. Cells of 4 pixels."""
+    """A network whose maps are read off the picture: red is the cosine map, green the segmentation logit, blue, where it has one, the
+    distance to its memory. Cells of 4 pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, maps: int = 2) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.tensor([[1.0], [20.0]]))            # the maps' units differ, as those of real ones do
+        self.gain = nn.Parameter(torch.tensor([[1.0], [20.0], [5.0]]))     # the maps' units differ, as those of real ones do
+        self.maps = maps
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = nn.functional.avg_pool2d(images[:, :2], 4)
-        return maps[:, :1] * self.gain[0], maps[:, 1:] * self.gain[1] - 9
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = nn.functional.avg_pool2d(images, 4)
+        return tuple(maps[:, i:i + 1] * self.gain[i] - 9 * (i == 1) for i in range(self.maps))
 
 
 def pictures(n: int, red: float, green: float, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -173,30 +175,47 @@ def calibrated(red: float, green: float, rate: float = 0.1) -> calibrate.Calibra
 
 def test_equal_weights_stand_while_both_maps_tell_as_much() -> None:
     found = calibrated(40, 40)
-    assert found.weight == 0.5 and found.chosen["normals"] == 40 and found.chosen["defects"] == 12
+    assert found.weights == (0.5, 0.5) and found.chosen["normals"] == 40 and found.chosen["defects"] == 12
 
 
 def test_a_map_that_tells_nothing_loses_its_weight() -> None:
-    assert calibrated(14, 0).weight > 0.5
-    assert calibrated(0, 14).weight < 0.5
+    assert calibrated(14, 0).weights[0] > 0.5
+    assert calibrated(0, 14).weights[0] < 0.5
 
 
 @pytest.mark.parametrize(("loss", "weight"), [("cosine", 1.0), ("segmentation", 0.0)])
 def test_what_was_not_learned_gets_no_weight(loss: str, weight: float) -> None:
     net = Plates()
     net.loss = loss
-    assert calibrate.calibrate(net, [p for p, _ in pictures(6, 0, 0)], pictures(3, 40, 40), 0.5).weight == weight
+    assert calibrate.calibrate(net, [p for p, _ in pictures(6, 0, 0)], pictures(3, 40, 40), 0.5).weights == (weight, 1 - weight)
 
 
 def test_a_lead_of_the_segmentation_must_be_twice_as_large() -> None:
     """Mirrored maps, so that the lead is the same on both sides: believed of the cosine, not of the segmentation."""
     one, other = calibrated(14, 4), calibrated(4, 14)
     leads = [next(r["lead"] for r in f.chosen["weights"] if r["cosine"] == w) for f, w in ((one, 0.75), (other, 0.25))]
-    assert one.weight > 0.5 and other.weight == 0.5 and min(leads) > 0.02, leads
+    assert one.weights[0] > 0.5 and other.weights[0] == 0.5 and min(leads) > 0.02, leads
+
+
+def test_three_maps_stand_alike_and_one_that_tells_most_gains() -> None:
+    good = [p for p, _ in pictures(40, 0, 0, 1)]
+    alike = calibrate.calibrate(Plates(3), good, [(p[..., [0, 1, 0]], m) for p, m in pictures(12, 40, 40)], 0.1)
+    assert alike.weights == pytest.approx((1 / 3,) * 3) and len(alike.centre) == len(alike.scale) == 3
+    blue = calibrate.calibrate(Plates(3), good, [(p[..., [2, 1, 0]], m) for p, m in pictures(12, 14, 0)], 0.1)
+    assert blue.weights[2] > 0.5 and sum(blue.weights) == 1 and blue.chosen["memory_weight"] == blue.weights[2]
+
+
+@pytest.mark.parametrize(("used", "wanted"), [([True, True], 5), ([True, True, True], 16), ([True, False, True], 5), ([True, False], 1)])
+def test_candidates_begin_with_equal_weights_and_move_away(used: list[bool], wanted: int) -> None:
+    found = calibrate.candidates(used)
+    assert len(set(found)) == len(found) == wanted and all(sum(w) == pytest.approx(1) for w in found)
+    assert found[0] == tuple(u / sum(used) for u in used) and all(u or not w for c in found for u, w in zip(used, c, strict=True))
+    moved = [sum(abs(w - e) for w, e in zip(c, found[0], strict=True)) for c in found]
+    assert moved == sorted(moved, key=lambda m: round(m, 9))
 
 
 def test_both_maps_come_to_one_unit() -> None:
-    maps = calibrate.smoothed(calibrate.two_maps(Plates(), [p for p, _ in pictures(40, 0, 0, 1)]), 1.0).numpy()
+    maps = calibrate.smoothed(calibrate.maps_of(Plates(), [p for p, _ in pictures(40, 0, 0, 1)]), 1.0).numpy()
     found = calibrated(40, 40)
     for i in (0, 1):
         unit = (maps[:, i] - found.centre[i]) / found.scale[i]
@@ -217,9 +236,9 @@ def test_few_cells_for_small_defects_and_the_middle_where_all_do() -> None:
 
 def test_the_cut_for_cells_parts_defect_from_good() -> None:
     found, (picture, mask) = calibrated(60, 60), pictures(1, 60, 60, 9)[0]
-    maps = calibrate.smoothed(calibrate.two_maps(Plates(), [picture]), found.sigma).numpy()
+    maps = calibrate.smoothed(calibrate.maps_of(Plates(), [picture]), found.sigma).numpy()
     unit = (maps - np.array(found.centre)[:, None, None]) / np.array(found.scale)[:, None, None]
-    cut = calibrate.combined(unit, found.weight)[0] >= found.pixel_threshold
+    cut = calibrate.combined(unit, found.weights)[0] >= found.pixel_threshold
     truth = calibrate.on_cells(mask, SIDE)
     assert (cut & truth).sum() / (cut | truth).sum() > 0.6
     assert found.map_range[0] < found.pixel_threshold <= sum(found.map_range) / 2 + 1e-3
@@ -227,7 +246,7 @@ def test_the_cut_for_cells_parts_defect_from_good() -> None:
 
 def test_without_defects_and_with_few_pictures_there_is_a_model_all_the_same() -> None:
     found = calibrate.calibrate(Plates(), [p for p, _ in pictures(4, 0, 0)], [], 0.01)
-    assert found.weight == 0.5 and found.threshold is None and "there are 4" in found.refused
+    assert found.weights == (0.5, 0.5) and found.threshold is None and "there are 4" in found.refused
     assert found.map_range[1] > found.pixel_threshold > found.map_range[0]
 
 

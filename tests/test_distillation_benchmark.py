@@ -245,11 +245,40 @@ def test_what_is_worth_most_is_run_first() -> None:
 
 
 def test_aims_are_told_by_their_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [dict(a="fused", b="plain", metric="map50", difference=0.07, low=0.061, high=0.08),
-             dict(a="ddpm-taught", b="plain", metric="map50", difference=0.05, low=0.03, high=0.07),
-             dict(a="ddpm-taught-10", b="plain-10", metric="map50", difference=0.02, low=-0.01, high=0.05),
-             dict(a="self", b="plain", metric="map50", difference=0.2, low=0.1, high=0.3)]
+    """One seed against one shows no spread between seeds, so whatever its interval says is open."""
+    def compared(a: str, b: str, difference: float, low: float, high: float, seeds: int = 3, other: int = 3) -> dict[str, Any]:
+        return dict(a=a, b=b, metric="map50", difference=difference, low=low, high=high, seeds=seeds, seeds_b=other)
+
+    found = [compared("fused", "plain", 0.07, 0.061, 0.08), compared("ddpm-taught", "plain", 0.05, 0.03, 0.07, 1),
+             compared("ddpm-taught-10", "plain-10", 0.02, -0.01, 0.05), compared("ddpm-distilled-10", "plain-10", 0.02, -0.01, 0.05, 1, 1),
+             compared("self", "plain", 0.2, 0.1, 0.3), compared("ddpm-taught", "self", 0.02, 0.01, 0.03),
+             compared("ddpm-distilled", "shuffled-keys", -0.02, -0.03, -0.01), compared("ddpm-distilled", "no-filter", 0.1, 0.1, 0.1)]
     monkeypatch.setattr(distillation, "comparisons", lambda *_: found)
+    monkeypatch.setattr(distillation, "best_of_ours", lambda runs: ["ddpm-taught"])
     said = distillation.aimed({}, None)                                        # type: ignore[arg-type]
-    assert said == ("Aims, map50 above plain or plain-10: fused reached (+7.0 of 6 points); ddpm-taught open (+5.0 of 6 points); "
-                    "ddpm-taught-10 not reached (+2.0 of 10 points).")
+    assert said == ("Aims, map50: fused above plain reached (+7.0 of 6 points); ddpm-taught above plain open (+5.0 of 6 points); "
+                    "ddpm-taught-10 above plain-10 not reached (+2.0 of 10 points); ddpm-distilled-10 above plain-10 open (+2.0 of 10 "
+                    "points); ddpm-taught above self reached (+2.0); ddpm-distilled above shuffled-keys not reached (-2.0).")
+
+
+def test_all_seeds_of_both_arms_and_near_duplicates_together_make_an_interval() -> None:
+    """From the committed records: with the spread of three seeds of plain an interval is wider than from one; a row that tells of
+    near-duplicates tells it for all."""
+    lab = Lab(Path(), CPU)
+    runs = {arm: rows for arm, rows in distillation.finished(lab).items() if arm in ("plain", "ddpm-taught")}
+    alone = {arm: {0: {**rows[0], "groups": []}} for arm, rows in runs.items()}
+    rows = {arm: {seed: {**row, "groups": []} for seed, row in rows.items()} for arm, rows in runs.items()}
+    all_, one = ({c["metric"]: c for c in distillation.comparisons(some, lab)}["map50"] for some in (rows, alone))
+    assert (one["seeds"], one["seeds_b"], all_["seeds_b"], all_["groups"]) == (1, 1, len(runs["plain"]), 360) and all_["seeds_b"] > 1
+    assert all_["high"] - all_["low"] > 1.3 * (one["high"] - one["low"])
+    names = [str(n) for n in distillation.recorded(lab, runs["plain"][0]).images]            # type: ignore[union-attr]
+    rows["plain"][1]["groups"] = [names[:3], names[7:9]]
+    assert {c["groups"] for c in distillation.comparisons(rows, lab)} == {357}
+    assert "5 near-duplicates of them in 2 groups" in distillation.grouped(rows) and distillation.grouped(alone) == ", each by itself"
+
+
+def test_the_best_of_ours_is_best_on_seeds_that_all_of_them_have() -> None:
+    runs = {arm: {seed: dict(result=dict(val_map50=v)) for seed, v in told.items()} for arm, told in
+            (("plain", {0: 0.9}), ("ddpm-taught", {0: 0.72, 1: 0.80}), ("ddpm-distilled", {0: 0.73}))}
+    assert distillation.best_of_ours(runs) == ["ddpm-distilled"]
+    assert distillation.best_of_ours({**runs, "ddpm-distilled": {2: dict(result=dict(val_map50=0.73))}}) == []

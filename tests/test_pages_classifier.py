@@ -101,6 +101,7 @@ def test_it_is_put_to_use_in_the_detectors_place(data_folder: object) -> None:
     model("m1", "Steel 1")
     classifier("c1", "Kinds")
     jobs.record("promote", dict(model_id="m1", name="Steel 1", kind="detector"))
+    ingest()
     at = page("models", model="c1")
     assert "Steel 1 says where a defect is, Kinds only what a picture shows" in said(at)
     button(at, "Put to use …").click().run()
@@ -114,6 +115,7 @@ def test_two_classifiers_compare(data_folder: object) -> None:
     classifier("c1", "Kinds")
     classifier("c2", "Kinds 2", accuracy=0.85)
     jobs.record("promote", dict(model_id="c1", name="Kinds", kind="classifier"))
+    ingest()
     at = page("models", model="c2")
     assert "on the same" in said(at) and "Recognized per kind" in said(at)
     [card] = [m for m in at.metric if m.label == "Accuracy"]

@@ -1,10 +1,10 @@
-"""From the network's two maps to one map, a score and a threshold, on held-out good pictures and made defects. Never on test.
+"""From the network's maps, two or three, to one map, a score and a threshold, on held-out good pictures and made defects. Never on test.
 
 Stands after training, before the bundle. All that is found here is linear in the maps, so `export` lays it into the graph:
 
-    cosine map        ─► smooth ─► (x - centre) / scale ─┐ × weight
-                                                         ├─► sum: the anomaly map ─► mean of the k highest cells: the score
-    segmentation logit ─► smooth ─► (x - centre) / scale ┘ × (1 - weight)
+    cosine map         ─► smooth ─► (x - centre) / scale ─┐ × its weight
+    segmentation logit ─► smooth ─► (x - centre) / scale ─┼─► sum: the anomaly map ─► mean of the k highest cells: the score
+    distance to memory ─► smooth ─► (x - centre) / scale ─┘
 
 Knows nothing of how the defects were made, of ONNX, or of pictures on disk.
 """
@@ -12,6 +12,7 @@ Knows nothing of how the defects were made, of ONNX, or of pictures on disk.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import cv2
@@ -25,9 +26,11 @@ from backend.inspection.anomaly_engine import top_mean
 SMOOTH = 4.0                 # pixels of the input, sigma of the Gaussian; RD4AD (CVPR 2022), section 4.1, at 256 px
 TAIL = 0.995                 # quantile of good pictures' cells that becomes 1, their median 0
 LEAST_SCALE = 1e-4           # a map that is constant on good pictures would turn rounding into alarms
-EQUAL = 0.5
-WEIGHTS = (0.0, 0.25, EQUAL, 0.75, 1.0)                 # of the cosine map
-MARGIN = 0.02                # by which another weight must surely be better, for each quarter away from equal; see `_weight`
+MAPS = ("cosine", "segmentation", "memory")
+SEGMENTATION = MAPS.index("segmentation")
+UNUSED = {"cosine": SEGMENTATION, "segmentation": 0}    # with one loss alone: the map that was not learned
+PARTS = 4                                               # weights that are tried: equal ones, and all quarters
+MARGIN = 0.02                # by which other weights must surely be better, for each quarter moved from equal; see `_weights`
 SHARES = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.02)        # of the cells that make the score; 0: the highest one alone
 MIDDLE = 2                   # 10 of 64² cells, about DeSTSeg's 100 of 256² pixels (section 4.1) with what smoothing spreads
 TIE = 0.002                  # image AUROC by which two k are as good as each other
@@ -39,12 +42,12 @@ Defect = tuple[np.ndarray, np.ndarray]                  # picture uint8 (S, S, 3
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the bundle states beside the network. Pairs run: cosine map, segmentation logit."""
+    """What the bundle states beside the network. Of each map, in the order of MAPS: centre, scale and weight."""
 
     imgsz: int
-    centre: tuple[float, float]
-    scale: tuple[float, float]
-    weight: float                        # of the cosine map; the rest is the segmentation's
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]           # together 1
     sigma: float                         # cells
     cells: int                           # k of the score
     threshold: float | None              # none where it is refused
@@ -58,41 +61,43 @@ def calibrate(net: nn.Module, normals: Sequence[np.ndarray], defects: Sequence[D
     """`normals`, uint8 (S, S, 3), were kept from training; `defects` lie on such, of another kind than the net was trained with."""
     assert len(normals), "nothing is known of good pictures without one"
     imgsz = normals[0].shape[0]
-    raw = two_maps(net, [*normals, *(picture for picture, _ in defects)])                  # (n, 2, m, m)
+    raw = maps_of(net, [*normals, *(picture for picture, _ in defects)])                   # (n, maps, m, m)
     sigma = SMOOTH * raw.shape[-1] / imgsz
     smooth = smoothed(raw, sigma).numpy()
 
-    # both maps in the same unit: what rarely happens on good pictures is 1
+    # all maps in the same unit: what rarely happens on good pictures is 1
     centre, scale = units(smooth[:len(normals)])
     good, bad = np.split((smooth - centre[:, None, None]) / scale[:, None, None], [len(normals)])
     masks = np.array([on_cells(mask, good.shape[-1]) for _, mask in defects]).reshape(len(bad), *good.shape[-2:])
 
     # how much of each, then how many cells
-    weight, weights = _weight(good, bad, masks, {"cosine": (1.0,), "segmentation": (0.0,)}.get(getattr(net, "loss", "both"), WEIGHTS))
-    normal, unusual = combined(good, weight), combined(bad, weight)                        # (n, m, m)
+    unused = UNUSED.get(getattr(net, "loss", "both"))
+    weights, told = _weights(good, bad, masks, [i != unused for i in range(good.shape[1])])
+    normal, unusual = combined(good, weights), combined(bad, weights)                      # (n, m, m)
     cells, aurocs = _cells(normal, unusual)
     limit, refused = threshold(top_mean(normal, cells), false_rejects)
     pixel_threshold = _pixel_threshold(normal, unusual, masks)
     low = float(np.median(normal))
     high = max(float(np.quantile(unusual if len(unusual) else normal, TAIL)), 2 * pixel_threshold - low)     # room above the threshold
     return Calibration(
-        imgsz, (float(centre[0]), float(centre[1])), (float(scale[0]), float(scale[1])), weight, sigma, cells, limit, refused,
+        imgsz, tuple(map(float, centre)), tuple(map(float, scale)), weights, sigma, cells, limit, refused,
         round(pixel_threshold, 4), (round(low, 4), round(high, 4)),
-        dict(cosine_weight=weight, cells=cells, normals=len(normals), defects=len(defects), weights=weights, cells_auroc=aurocs))
+        dict(**{f"{name}_weight": round(w, 4) for name, w in zip(MAPS, weights, strict=False)}, cells=cells, normals=len(normals),
+             defects=len(defects), weights=told, cells_auroc=aurocs))
 
 
 # ---- maps
 
 @torch.inference_mode()
-def two_maps(net: nn.Module, pictures: Sequence[np.ndarray]) -> Tensor:
-    """Cosine map and segmentation logit of pictures uint8 (S, S, 3): float32 (n, 2, m, m), on the CPU."""
+def maps_of(net: nn.Module, pictures: Sequence[np.ndarray]) -> Tensor:
+    """The network's maps of pictures uint8 (S, S, 3): float32 (n, maps, m, m), on the CPU."""
     net.eval()
     device, found = next(net.parameters()).device, []
     for start in range(0, len(pictures), BATCH):
         pixels = np.stack(pictures[start:start + BATCH]).transpose(0, 3, 1, 2)
         assert pixels.shape[1:] == (3, *[pictures[0].shape[0]] * 2), f"not one square size: {pixels.shape}"
-        cosine, logit = net(torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float() / 255)       # (B, 1, m, m) each
-        found.append(torch.cat([cosine, logit], 1).float().cpu())
+        maps = net(torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float() / 255)                # (B, 1, m, m) each
+        found.append(torch.cat(maps, 1).float().cpu())
     return torch.cat(found)
 
 
@@ -112,7 +117,7 @@ def smoothed(maps: Tensor, sigma: float) -> Tensor:
 
 
 def units(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale, (2,) each, of good pictures' maps (n, 2, m, m): median, and from there to the 99.5 % quantile.
+    """Centre and scale, one for each map, of good pictures' (n, maps, m, m): median, and from there to the 99.5 % quantile.
 
     Our choice. A deviation would measure the bulk of the cells; false alarms come from the tail, which in a logit is far
     longer. After EfficientAD (WACV 2024), section 3.4, which puts two quantiles of held-out good pictures on fixed values.
@@ -122,9 +127,9 @@ def units(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.maximum(np.quantile(flat, TAIL, axis=1) - centre, LEAST_SCALE).astype(np.float32)
 
 
-def combined(maps: np.ndarray, weight: float) -> np.ndarray:
-    """(n, 2, m, m) to (n, m, m)."""
-    return weight * maps[:, 0] + (1 - weight) * maps[:, 1]
+def combined(maps: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """(n, maps, m, m) to (n, m, m)."""
+    return np.einsum("nkhw,k->nhw", maps, np.asarray(weights, maps.dtype))
 
 
 def on_cells(mask: np.ndarray, side: int) -> np.ndarray:
@@ -135,32 +140,45 @@ def on_cells(mask: np.ndarray, side: int) -> np.ndarray:
 
 # ---- choices
 
-def _weight(good: np.ndarray, bad: np.ndarray, masks: np.ndarray, allowed: Sequence[float]) -> tuple[float, list[dict[str, float]]]:
-    """Weight of the cosine map, and how the candidates compared with equal weights.
+def _weights(good: np.ndarray, bad: np.ndarray, masks: np.ndarray,
+             used: Sequence[bool]) -> tuple[tuple[float, ...], list[dict[str, float]]]:
+    """A weight for each map, none for one that is not used, and how the candidates compared with equal weights.
 
     Made defects flatter the segmentation head: it was trained on such, and sharply outlines what was pasted, real defect or
-    not. So equal weights stand unless another pair is surely better: its figure, the mean over defects of image AUROC and of
+    not. So equal weights stand unless others are surely better: their figure, the mean over defects of image AUROC and of
     the average precision of cells, must lead by two standard errors of the paired differences *and* by a margin that grows with
-    the distance from equal and is doubled towards the segmentation, the side the bias is on. A lead of the cosine map has been
-    won against the bias and needs no such discount. Equal leads: nearer to the middle. Our choice; no paper states one.
+    what is moved from equal and is doubled towards the segmentation, the side the bias is on. A lead of the other maps has been
+    won against the bias and needs no such discount. Equal leads: nearer to equal. Our choice; no paper states one.
     """
-    if len(allowed) == 1 or not len(bad):
-        return (allowed[0] if len(allowed) == 1 else EQUAL), []
-    level = _figures(good, bad, masks, EQUAL)
-    told = []
-    for weight in sorted(allowed, key=lambda w: (abs(w - EQUAL), -w)):
-        lead = _figures(good, bad, masks, weight) - level                                  # (defects,)
+    equal, *others = candidates(used)
+    if not others or not len(bad):
+        return equal, []
+    level, told = _figures(good, bad, masks, equal), []
+    for weights in (equal, *others):
+        lead = _figures(good, bad, masks, weights) - level                                 # (defects,)
         error = float(lead.std(ddof=1)) / math.sqrt(len(lead)) if len(lead) > 1 else math.inf
-        needed = MARGIN * abs(weight - EQUAL) / 0.25 * (2 if weight < EQUAL else 1)
-        sure = float(lead.mean()) - 2 * error - needed if weight != EQUAL else 0.0
-        told.append(dict(cosine=weight, figure=float((lead + level).mean()), lead=float(lead.mean()), sure=max(sure, -1.0)))
-    best = max(told, key=lambda row: row["sure"])                                          # the first of equals: the nearest
-    return best["cosine"], [{k: round(v, 4) for k, v in row.items()} for row in told]
+        needed = MARGIN * PARTS * _moved(weights, equal) * (2 if weights[SEGMENTATION] > equal[SEGMENTATION] else 1)
+        sure = float(lead.mean()) - 2 * error - needed if weights != equal else 0.0
+        told.append((weights, dict(figure=float((lead + level).mean()), lead=float(lead.mean()), sure=max(sure, -1.0))))
+    best = max(told, key=lambda row: row[1]["sure"])                                       # the first of equals: the nearest
+    return best[0], [{k: round(v, 4) for k, v in {**dict(zip(MAPS, weights, strict=False)), **row}.items()} for weights, row in told]
 
 
-def _figures(good: np.ndarray, bad: np.ndarray, masks: np.ndarray, weight: float) -> np.ndarray:
+def candidates(used: Sequence[bool]) -> list[tuple[float, ...]]:
+    """Weights that are tried: equal ones first, then the others, the nearest first."""
+    equal = tuple(float(u) / sum(used) for u in used)
+    quarters = [tuple(p / PARTS for p in parts) for parts in product(range(PARTS, -1, -1), repeat=len(used)) if sum(parts) == PARTS]
+    others = [q for q in quarters if q != equal and all(u or not w for u, w in zip(used, q, strict=True))]
+    return [equal, *(sorted(others, key=lambda q: round(_moved(q, equal), 9)) if sum(used) > 1 else [])]
+
+
+def _moved(weights: Sequence[float], equal: Sequence[float]) -> float:
+    return sum(abs(w - e) for w, e in zip(weights, equal, strict=True)) / 2
+
+
+def _figures(good: np.ndarray, bad: np.ndarray, masks: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """For each defect: mean of the share of good pictures that score lower and the average precision of its cells. (defects,)"""
-    normal, unusual = combined(good, weight), combined(bad, weight)
+    normal, unusual = combined(good, weights), combined(bad, weights)
     k = cells_of(SHARES[MIDDLE], normal.shape[-1])
     lower = _share_below(top_mean(normal, k), top_mean(unusual, k))
     return (lower + np.array([_average_precision(m, mask) for m, mask in zip(unusual, masks, strict=True)])) / 2
@@ -206,7 +224,7 @@ def threshold(scores: np.ndarray, false_rejects: float) -> tuple[float | None, s
     """Lowest score that is called unusual, or None and the reason.
 
     Split conformal (Vovk et al. 2005; Angelopoulos & Bates 2021, section 1): a further good picture scores above the
-    ceil((n + 1)(1 - r))-th smallest of n held-out ones with probability r at most, whatever the distribution. `weight` and k
+    ceil((n + 1)(1 - r))-th smallest of n held-out ones with probability r at most, whatever the distribution. `weights` and k
     were chosen on the same pictures, from 30 pairs at most, so "at most" is slightly bent. A hair above it, since >= rejects.
     """
     n = len(scores)

@@ -1,6 +1,6 @@
 """The deployed artifact: model.onnx, checked against the network it came from, and model.json, which says what it is.
 
-Stands after calibration. Everything that makes the map is in the graph (teacher, student, head, smoothing, units, weights),
+Stands after calibration. Everything that makes the map is in the graph (teacher, student, head, memory, smoothing, units, weights),
 so an engine needs no more than a runtime. ONNX: batches of any size, weights as fp32. Knows nothing of data or of training.
 """
 
@@ -33,14 +33,14 @@ class Deployed(nn.Module):
     def __init__(self, net: nn.Module, found: Calibration) -> None:
         super().__init__()
         self.net = net
-        shares = torch.tensor([found.weight, 1 - found.weight]) / torch.tensor(found.scale)
+        shares = torch.tensor(found.weights) / torch.tensor(found.scale)
         kernel = gaussian(found.sigma)
         self.reach = len(kernel) // 2
-        self.register_buffer("kernel", (shares[:, None, None] * kernel)[None])                          # (1, 2, k, k)
+        self.register_buffer("kernel", (shares[:, None, None] * kernel)[None])                          # (1, maps, k, k)
         self.register_buffer("bias", -(shares * torch.tensor(found.centre)).sum()[None])                # (1,)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = torch.cat(self.net(images), 1)                                                           # (B, 2, m, m)
+        maps = torch.cat(self.net(images), 1)                                                           # (B, maps, m, m)
         maps = F.pad(maps, [self.reach] * 4, mode="replicate")
         return F.conv2d(maps, self.get_buffer("kernel"), self.get_buffer("bias"))[:, 0]                 # (B, m, m)
 

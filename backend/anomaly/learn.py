@@ -134,6 +134,18 @@ class Training:
         for start in range(0, len(chosen), self.config.batch):
             yield self._pixels(self.surface.images[chosen[start:start + self.config.batch]])
 
+    # ---- after it
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Of another training, with all that it learned; a memory has a size of its own and is filled anew."""
+        own_memory = {k for k in weights if k.startswith("memory.")}
+        missing, unexpected = self.net.load_state_dict({k: v for k, v in weights.items() if k not in own_memory}, strict=False)
+        assert not unexpected and all(k.startswith(("extractor.", "memory.")) for k in missing), (missing, unexpected)
+
+    def remember(self) -> None:
+        """Fill the network's memory, where it has one."""
+        self.net.remember(self._good(), min(MEASURED, len(self.surface.images)), self.config.imgsz, self.see, self.config.seed)
+
     # ---- what is kept
 
     def _count(self, batch: Batch) -> None:
@@ -191,7 +203,7 @@ def preview(training: Training, run_dir: Path) -> None:
     batch = training.surface.batch((training.config.seed, 2**31), 2 * PREVIEWS)
     training.net.eval()
     with torch.inference_mode():
-        cosine, logit = training.net(training._pixels(batch.shown))
+        cosine, logit = training.net(training._pixels(batch.shown))[:2]
     training.net.train()
     segmented = training.config.loss != "cosine" and training.phase != "student"
     maps = (logit.float().sigmoid() if segmented else cosine.float() / cosine.float().max())[:, 0].cpu().numpy()      # (B, m, m)

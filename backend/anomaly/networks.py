@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backend.anomaly.memory import GRID, Memory
 from backend.teacher.extractors import Extractor
 from backend.teacher.quick import See
 
@@ -31,10 +32,11 @@ class AnomalyNet(nn.Module):
 
     cosine_map: mean over the levels of 1 - cosine of teacher and student, 0..2. With loss "cosine" the head has learned nothing
     and segmentation_logit is the cosine map again; with loss "segmentation" the student was never asked for the teacher's
-    features and cosine_map is the head's probability, 0..1.
+    features and cosine_map is the head's probability, 0..1. With a memory of so many patches there is a third: the distance to
+    the nearest of them, which `remember` fills.
     """
 
-    def __init__(self, extractor: Extractor, loss: str = "both") -> None:
+    def __init__(self, extractor: Extractor, loss: str = "both", memory: int = 0) -> None:
         super().__init__()
         assert loss in ("both", "cosine", "segmentation"), loss
         self.extractor, self.loss = extractor, loss
@@ -42,13 +44,18 @@ class AnomalyNet(nn.Module):
         assert set(self.grids) <= set(GRIDS), f"strides are powers of two, not {extractor.strides}"
         self.student = Student(extractor.widths, self.grids)
         self.head = Head(extractor.widths, self.grids)
+        self.memory = Memory(extractor.widths, self.grids, memory) if memory else None
         for level, width in enumerate(extractor.widths):
             self.register_buffer(f"mean{level}", torch.zeros(1, width, 1, 1))
             self.register_buffer(f"deviation{level}", torch.ones(1, width, 1, 1))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         seen, told = self.teacher(images), self.student(images)
-        side = images.shape[-1] // GRIDS[0]
+        two = self.disagreement(seen, told, images.shape[-1] // GRIDS[0])
+        return two if self.memory is None else (*two, enlarged(self.memory(seen, images.shape[-1]), GRID // GRIDS[0]))
+
+    def disagreement(self, seen: Sequence[Tensor], told: Sequence[Tensor], side: int) -> tuple[Tensor, Tensor]:
+        """Of teacher and student: the cosine map and the segmentation's logit."""
         if self.loss == "segmentation":
             logit = self.head(seen, told)
             return logit.sigmoid(), logit
@@ -87,6 +94,11 @@ class AnomalyNet(nn.Module):
             deviation = deviation.clamp(min=max(1e-6, FLOOR * float(deviation.median())))
             self.get_buffer(f"mean{level}").copy_(mean[None, :, None, None])
             self.get_buffer(f"deviation{level}").copy_(deviation[None, :, None, None])
+
+    def remember(self, batches: Iterable[Tensor], images: int, side: int, see: See, seed: int) -> None:
+        """Fill the memory, if there is one, from good images, of which there are so many: batches of (B, 3, side, side)."""
+        if self.memory is not None:
+            self.memory.fill((self.standardised(see(some), side) for some in batches), images, side, seed)
 
     def train(self, mode: bool = True) -> "AnomalyNet":
         """The teacher stays as it is, its batch statistics too."""

@@ -110,14 +110,19 @@ class Estimate:
         return [Interval(*map(float, column)) for column in zip(self.mean, self.mean - half, self.mean + half, strict=True)]
 
 
-def estimate(sides: Sequence[np.ndarray], groups: int) -> Estimate:
-    """Of one side's mean, or of the first's less the second's. `groups`: how many images, or lots of them, were drawn."""
+def estimate(sides: Sequence[np.ndarray], groups: int, seedless: Sequence[bool] = ()) -> Estimate:
+    """Of one side's mean, or of the first's less the second's. `groups`: how many images, or lots of them, were drawn. A side that is
+    `seedless` would come out the same again, so seeds make no doubt of it."""
     found, luck = _mean(sides), spread(sides)
     if len(sides) == 2 and np.array_equal(sides[0], sides[1], equal_nan=True):
         luck = replace(luck, seeds=0 * luck.seeds, mixed=0 * luck.mixed)                # the same runs on both sides have the same luck
     wider = groups / max(groups - 1, 1)                                                 # draws of n spread by (n - 1) / n too little
     luck = replace(luck, mixed=luck.mixed * wider)
-    return Estimate(found[0], Doubt(_moved(found) * wider, luck, sum(1 / len(side) for side in sides), groups))
+    return Estimate(found[0], Doubt(_moved(found) * wider, luck, _shares(sides, seedless), groups))
+
+
+def _shares(sides: Sequence[np.ndarray], seedless: Sequence[bool]) -> float:
+    return sum(1 / len(side) for i, side in enumerate(sides) if i >= len(seedless) or not seedless[i])
 
 
 def _mean(sides: Sequence[np.ndarray]) -> np.ndarray:

@@ -15,7 +15,8 @@ KINDS = {"plain": "Detector", "teacher": "Detector with a diffusion teacher", "c
 ABOUT_KIND = {
     "plain": "Finds the kinds of defect that you have labelled. Learns from your labels alone.",
     "teacher": "First a diffusion model learns from the pictures without their labels, then the detector learns from it. Meant for "
-               "faint defects and few labels. Takes longer to train, and inspects as fast as a plain one.",
+               "faint defects and few labels; on our test sets little was gained (README), so compare it with a plain one. Takes longer to "
+               "train, and inspects as fast.",
     "classifier": "Says which kind of defect a whole picture shows, not where. Meant for datasets with a folder for each kind; where there "
                   "are boxes, a picture is of the kind that covers most of it. Stands in the detector's place when put to use.",
     "anomaly": "Learns what good parts look like and marks whatever is unlike them, of any kind, also what nobody has labelled yet. It "

@@ -81,7 +81,7 @@ def one(lab: Lab, arm: str) -> None:
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     path.write_text(json.dumps(dict(part=data.name, arm=arm, seed=lab.seed, commit=commit(), code=code(arm), versions=versions(PACKAGES),
                                     **where, figures={m: figures[m] for m in METRICS}, result=lab.told(arm), settings=settings,
-                                    alike=lab.alike()), indent=1) + "\n")
+                                    alike=lab.alike(), groups=lab.groups()), indent=1) + "\n")
 
 
 def scored(maps: Path, root: Path, listing: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def figures_of(parts: Parts) -> dict[str, list[float]]:
 def comparisons(runs: Runs, shape: Shape) -> list[dict[str, Any]]:
     """Ours, and the arm that is nearest to the paper, against anchor and peers on each set; of the ablation what the paper claims:
     diffusion against noise, two losses against one; and jointly with one gradient against ours."""
-    pairs = [(arm, other, SETS) for arm in ("ours", "ddpm-both") for other in OUTSIDE] + [("ours", "ddpm-both", SETS)]
+    pairs = [(arm, other, SETS) for arm in MAIN[1:] for other in OUTSIDE] + [("ours", other, SETS) for other in MAIN[2:]]
     pairs += [("ddpm-both", arm, ABLATED) for arm in ("noise-both", "texture-both", "ddpm-cosine", "ddpm-segmentation")]
     pairs += [("coupled", "ours", ABLATED)]
     found = []
@@ -149,9 +149,17 @@ def comparisons(runs: Runs, shape: Shape) -> list[dict[str, Any]]:
                 continue
             sides = [kept(runs, arm, members, seeds, shape) for arm, seeds in ((a, ours), (b, theirs))]
             images = sum(len(records[0].images) for records in sides[0].values())
+            together = {part: groups_of(runs, part) for part in members}
             found += [dict(a=a, b=b, metric=f"{name} {metric}", **{k: round(v, 2) for k, v in vars(interval).items()},
-                           seeds=len(ours), images=images) for metric, interval in compare(*sides).items()]
+                           seeds=len(ours), images=images)
+                      for metric, interval in compare(*sides, groups=together, seedless=b == "anchor").items()]
     return found
+
+
+def groups_of(runs: Runs, part: str) -> list[list[str]]:
+    """Near-duplicates among a part's test images, as any row of it tells them; rows of an earlier program do not."""
+    told = (row["groups"] for parts in runs.values() for row in parts.get(part, {}).values() if row.get("groups"))
+    return list(next(told, []))
 
 
 def whole(parts: Parts, members: tuple[str, ...]) -> list[int]:
@@ -183,18 +191,26 @@ def notes(runs: Runs, shape: Shape) -> str:
     commits = sorted({row["commit"] for parts in runs.values() for seeds in parts.values() for row in seeds.values()})
     return " ".join(filter(None, [
         "magnetic-tile: 714 good tiles to learn from, 238 good and 392 defective ones in the test; PIPED: six kinds of paper, 32 good to "
-        "learn from, 16 good and 48 defective in the test of each. Of ours 15 % of train only set thresholds. Percent, by the published "
+        "learn from, 16 good and 48 defective in the test of each. Of ours 15 % of train are kept from learning: they set units, the maps' "
+        "weights, k and the threshold. Percent, by the published "
         f"scorer, last-step weights, one configuration: {shape.steps:,} steps, {shape.perturbed:,} images perturbed by a diffusion model "
         f"of {shape.denoiser:,} steps. The anchor is PatchCore on EfficientNet-Lite0, which has no seed.",
         arithmetic(row for parts in runs.values() for seeds in parts.values() for row in seeds.values()),
-        SHAPED, "Arms of one source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs.",
+        SHAPED, "Arms of a single source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs.",
         *near_duplicates(runs),
-        "Differences in points: 95 % intervals of a paired bootstrap over seeds and images. One diffusion model and one pool of perturbed "
-        "images serve all seeds, so the intervals leave out the variance of these.",
+        "Differences in points: 95 % intervals of a paired bootstrap of the images, near-duplicates together where a row tells them"
+        f"{alike_in(runs)}, to which the variance between seeds is added; from one seed it says nothing of others. One diffusion model and "
+        "one pool of perturbed images serve all seeds, so the intervals leave out the variance of these.",
         f"Peers are anomalib's, {shape.peer:,} steps, on the same lists; DRAEM with Perlin noise for textures, the others on "
         "EfficientNet-Lite0." if set(PEERS) & set(runs) else "",
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
         aimed(runs), f"Not run yet: {left}." if left else "", f"Runs made at {', '.join(commits)}."]))
+
+
+def alike_in(runs: Runs) -> str:
+    found = {part: groups for part in PARTS if (groups := groups_of(runs, part))}
+    told = "; ".join(f"{part}: {sum(map(len, groups))} images in {len(groups)} groups" for part, groups in found.items())
+    return f" ({told})" if told else ""
 
 
 def aimed(runs: Runs) -> str:

@@ -7,6 +7,7 @@ and leaves maps and scores.json for the published scorer.
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ PEERS = ("draem", "stfpm", "padim")                                             
 # What `train-anomaly` is given beside the shape. "ours" is the default of the product; two arms of equal settings are one.
 ARMS: dict[str, dict[str, Any]] = {
     "ours": {},
-    **{f"{source}-{loss}": dict(source=source, loss=loss) for source in SOURCES for loss in LOSSES},
-    "two-phases": dict(phases="two"), "coupled": dict(coupled=True), "l1": dict(overlap="l1"), "ddpm-teacher": dict(teacher="ddpm"),
+    **{f"{source}-{loss}": dict(source=source, loss=loss, memory=0) for source in SOURCES for loss in LOSSES},
+    "no-memory": dict(memory=0), "two-phases": dict(phases="two"), "coupled": dict(coupled=True), "l1": dict(overlap="l1"),
+    "ddpm-teacher": dict(teacher="ddpm"),
 }
-MAIN = ("anchor", "ours", "ddpm-both")       # the last as near to the paper as we come; the default was shaped with the defects known
+# The last as near to the paper as we come; the default was shaped with the defects known. The two before it are one training
+MAIN = ("anchor", "ours", "no-memory", "ddpm-both")
 # Programs, as `code` calls them, that differ in what is named here alone.
 ALIKE: tuple[dict[str, str], ...] = (
     {"d88572e8dc8e901e": "", "61f23bd16e08e792": "quick.py: words, threads that are not pinned to cores, and the log kept as it was"},
@@ -115,6 +118,14 @@ class Lab(arms.Lab):
         data = snapshot.read(self.data / "runs" / run[1])
         tested, train = {p.group_id for p in data.by_split("test")}, [p for p in data.by_split("train") if p.is_good]
         return dict(train=len(train), near_test=sum(bool(p.group_id) and p.group_id in tested for p in train))
+
+    def groups(self) -> list[list[str]]:
+        """Test images that belong together, near-duplicates by the product's rule, as the list names them. None before the import."""
+        run = self._found("import", self.dataset.name)
+        together: dict[str, list[str]] = defaultdict(list)
+        for p in snapshot.read(self.data / "runs" / run[1]).by_split("test") if run[0] == "completed" else []:
+            together[p.group_id].append(p.file_name)
+        return [sorted(names) for group, names in sorted(together.items()) if group and len(names) > 1]
 
     def maps(self, arm: str) -> Path:
         return self.data / "maps" / self.name(arm)

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from backend.evaluation.anomaly import LIMIT, _compared
-from backend.evaluation.intervals import Interval, estimate
+from backend.evaluation.intervals import Groups, Interval, estimate, image_draws
 
 METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro")
 BINS = 128                              # figures stay within 0.1 points of the scorer's, files near 0.3 KB an image
@@ -118,22 +118,24 @@ def aupro(good: np.ndarray, overlap: np.ndarray) -> np.ndarray:
 Runs = Mapping[str, Sequence[Record]]            # test set -> one record per seed
 
 
-def compare(a: Runs, b: Runs, rounds: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """{metric: a minus b in points, 95 %}, the mean over the test sets. Images are drawn within each set, seeds as in `intervals`."""
+def compare(a: Runs, b: Runs, rounds: int = 2000, seed: int = 0, groups: Mapping[str, Groups] | None = None,
+            seedless: bool = False) -> dict[str, Interval]:
+    """{metric: a minus b in points, 95 %}, the mean over the test sets. Images are drawn within each set, those of a group together,
+    seeds as in `intervals`. `seedless`: b has none, and would come out the same again."""
     assert a and a.keys() == b.keys()
-    rng, weights = np.random.default_rng(seed), {}
+    rng, weights, drawn = np.random.default_rng(seed), {}, []
     for part, records in a.items():
-        n = _same(list(records) + list(b[part]))
-        weights[part] = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=rounds)])                # (1 + rounds, n)
+        _same(list(records) + list(b[part]))
+        weights[part], n = image_draws(records[0].images, (groups or {}).get(part), rounds, rng)                   # (1 + rounds, n)
+        drawn.append(n)
     sides = [np.mean([[r.figures(weights[part]) for r in runs[part]] for part in runs], axis=0) for runs in (a, b)] # (seeds, 1 + rounds, 4)
-    return dict(zip(METRICS, estimate(sides, min(w.shape[1] for w in weights.values())).intervals(), strict=True))
+    return dict(zip(METRICS, estimate(sides, min(drawn), (False, seedless)).intervals(), strict=True))
 
 
-def _same(records: Sequence[Record]) -> int:
-    """How many images; the same ones in all records, with the same truth."""
+def _same(records: Sequence[Record]) -> None:
+    """The same images in all records, with the same truth."""
     first = records[0]
     for other in records[1:]:
         same: list[Any] = [np.array_equal(first.images, other.images), np.array_equal(first.defective, other.defective),
                            np.array_equal(first.bad.sum(1), other.bad.sum(1))]
         assert all(same), "records of different test sets"
-    return len(first.images)

@@ -25,7 +25,7 @@ there() { [ -d "$BASE/shared/data/$1" ] || [ -d "$BASE/shared/data/PIPED/$1" ]; 
 # One line per chain, "part seed arms", in order of worth. The first of each part makes the diffusion model that its others wait for.
 chains() {
     local seed part arm
-    for seed in $SEEDS; do for part in $PARTS; do echo "$part $seed ours anchor ddpm-both"; done; done
+    for seed in $SEEDS; do for part in $PARTS; do echo "$part $seed ours no-memory anchor ddpm-both"; done; done
     for seed in 0 1; do
         for arm in noise-both texture-both coupled ddpm-cosine ddpm-segmentation noise-cosine noise-segmentation texture-cosine \
             texture-segmentation; do

@@ -27,7 +27,13 @@ def spread(values: list[float]) -> str:
 
 def difference(c: dict[str, Any] | None) -> str:
     """'+0.052 (+0.031 to +0.074)'; nothing where nothing was compared."""
-    return f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f})" + (", 1 seed" if c["seeds"] == 1 else "") if c else ""
+    return f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f}){few(c)}" if c else ""
+
+
+def few(c: dict[str, Any]) -> str:
+    """', 1 seed', or ', 1 seed against 3', where a side of a comparison has no more."""
+    one, other = c["seeds"], c.get("seeds_b", c["seeds"])
+    return "" if min(one, other) > 1 else ", 1 seed" if one == other else f", {one} seed{'s' * (one > 1)} against {other}"
 
 
 def percent(values: list[float]) -> str:

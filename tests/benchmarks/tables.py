@@ -11,7 +11,7 @@ from tests.benchmarks.anomaly_arms import ABLATION, MAIN
 from tests.benchmarks.comparison_tables import compared
 from tests.benchmarks.dashboard_tables import grown
 from tests.benchmarks.lake_tables import shared
-from tests.benchmarks.markdown import cell, difference, markdown, percent, points, source, spread
+from tests.benchmarks.markdown import cell, difference, few, markdown, percent, points, source, spread
 from tests.benchmarks.ray_tables import clustered
 from tests.benchmarks.record import RESULTS, ROOT
 from tests.benchmarks.reliability import trials
@@ -48,7 +48,8 @@ def unusual(result: dict[str, Any]) -> str:
                        for ablated in (False, True))
     tables = [figured({a: arms[a] for a in some}, groups)
               for some, groups in ((first, ("magnetic-tile", "PIPED")), (ablation, ("magnetic-tile", "two PIPED")))]
-    told = [f"- `{a}` against `{b}`, {group}: " + "; ".join(f"{ANOMALY[c['metric'].split()[-1]]} {points(c)}" for c in found)
+    told = [f"- `{a}` against `{b}`, {group}: "
+            + "; ".join(f"{ANOMALY[c['metric'].split()[-1]]} {points(c)}" for c in found) + few(found[0])
             for (a, b, group), found in grouped(against).items()]
     blocks = [tables[0], told, tables[1], [source(result)]]
     return "\n\n".join("\n".join(block) for block in blocks if block)
