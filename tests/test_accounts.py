@@ -30,8 +30,8 @@ READERS = {
     "results": """alarms alert_rules anew annotations anomaly_scores batch box_sizes boxes_of breakdown calendar changed changes choices
         compared confusion contest control_charts control_choices control_trial counted curve_names curves damaged dataset_counts
         dataset_images datasets detections duplicates elsewhere export heat hint images images_count imaging inspection known labels
-        lines_elsewhere lines_now look_back looked_back looks metrics models notes operating pareto per_million picture plants pr_curve
-        put_to_use raw_scores refused review_queue reviews revision rules scored_runs settled shift_report shifts software_checks
+        lines_elsewhere lines_now look_back looked_back looks metrics models named_kinds notes operating pareto per_million picture plants
+        pr_curve put_to_use raw_scores refused review_queue reviews revision rules scored_runs settled shift_report shifts software_checks
         standstills synthetic_picture target_outcomes targets test_images to_look_back_on totals trend unusual_rule unusual_trend""",
     "sampling": "ability earlier picture sampled",
     "labelling": "begin count from_cvat to_cvat waiting",

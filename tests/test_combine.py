@@ -244,6 +244,34 @@ def test_what_the_prior_of_a_stranger_learned_counts_too(data: snapshot.Snapshot
         combined("near")
 
 
+def test_the_prior_that_drew_a_set_is_known_by_its_key(data: snapshot.Snapshot, tmp_path: Path) -> None:
+    """Priors have names in common, and the newest of a name is seldom the one; some are folders, which an adapter may stand on."""
+    other = snapshot.read(plates.imported(tmp_path / "other", "other", seed=5))
+    test = data.by_split("test")[0].image_id
+
+    def kept(kind: str, key: str, **more: Any) -> None:
+        run = rundir.create(f"{'train' if kind == 'prior' else 'adapt'}-prior", {}, state="completed")
+        (run / ".made").mkdir()
+        rundir.keep_artifact(run / ".made", run, kind, dict(key=key, name="surface prior", **more))
+
+    def drawn(name: str, **about: str) -> None:
+        said = dict(name="surface prior", adapter="", base="b") | about
+        made_set(data, [dict(parent="")], name, snapshot_id=other.snapshot_id, prior=said)
+
+    rundir.write_json(tmp_path / "head.json", dict(native=True, learned=[test]))
+    kept("prior", "a", learned=[test])
+    kept("prior", "b", learned=[])
+    kept("adapter", "c", learned=[], base=dict(where=str(tmp_path)))
+    drawn("first", key="a")
+    drawn("second", key="b")
+    drawn("folder", key=str(tmp_path))
+    drawn("adapted", key="c", adapter="c")
+    assert len(made(combined("second"))) == 1
+    for name in ("first", "folder", "adapted"):
+        with pytest.raises(ConfigError, match="may have learned from 1 of the val and test"):
+            combined(name)
+
+
 def test_what_cannot_be_is_said(data: snapshot.Snapshot) -> None:
     made_set(data, [{}])
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [

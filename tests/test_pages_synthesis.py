@@ -187,6 +187,71 @@ def test_outlines_of_a_new_defect_are_shapes(data_folder: Any) -> None:
     assert [config[k] for k in ("method", "masks", "class_name")] == ["perturb", masks, "fibre"]
 
 
+def outlines(kind: str = "fibre") -> str:
+    """Outlines of unknown defects, collected under this name; the run."""
+    made = run("collect-masks", jobs.CollectMasks(name=kind, inspections="r/1").to_json(), result=dict(masks=2))
+    return left(made, "masks", name=kind, items=[])
+
+
+def test_the_later_of_a_link_and_a_click_counts(data_folder: Any) -> None:
+    """A card was clicked, then outlines are linked to on another page; and the other way round."""
+    dataset()
+    prior()
+    masks = outlines()
+
+    def chosen() -> str:
+        cards = (b for b in at.button if b.key and b.key.startswith("choose_"))
+        return str(next(b.key for b in cards if b.label.endswith("chosen"))).removeprefix("choose_")
+
+    def follow(**query: str) -> None:
+        at.query_params.clear()
+        at.switch_page("pages/review.py").run()
+        at.switch_page("pages/synthesis.py")
+        for key, value in query.items():
+            at.query_params[key] = value
+        at.run()
+        assert not at.exception, at.exception
+
+    at = page("synthesis")
+    at.button(key="choose_like").click().run()
+    follow(masks=masks)
+    assert chosen() == "good" and at.selectbox(key="make_masks").value == masks
+    assert at.run().button and chosen() == "good"
+    at.button(key="choose_like").click().run()
+    assert at.run().button and chosen() == "like", "no rerun takes the click back"
+    at.button(key="choose_good").click().run()
+    assert at.selectbox(key="make_masks").value == masks, "the outlines linked to are still those"
+    at.button(key="choose_free").click().run()
+    follow(masks=masks)
+    assert chosen() == "good", "the same link once more"
+    follow()
+    assert chosen() == "good", "without a link the last way stays"
+
+
+def test_no_prior_draws_a_kind_that_it_has_not_learned(data_folder: Any) -> None:
+    """It would draw one that it knows into the new kind's outlines, and label it so."""
+    dataset()
+    prior()
+    adapter()
+    masks, known = outlines(), outlines("scratch")
+    at = page("synthesis", masks=masks)
+    assert at.segmented_control(key="make_fill_new").options == ["Another surface", "Noise"]
+    assert "No prior has learned fibre yet" in said(at)
+    button(at, "Make 60 pictures").click().run()
+    config = submitted("synthesize")
+    assert [config[k] for k in ("method", "source", "masks", "class_name")] == ["perturb", "texture", masks, "fibre"]
+    at = page("synthesis", masks=known)
+    assert at.segmented_control(key="make_fill").value == "prior"
+    button(at, "Make 60 pictures").click().run()
+    config = submitted("synthesize")
+    assert [config[k] for k in ("method", "masks", "class_name")] == ["prior", known, "scratch"], "a known one is labelled as what it is"
+    at = page("synthesis", masks=known)
+    at.selectbox(key="make_masks").select(masks).run()
+    assert at.segmented_control(key="make_fill_new").value == "texture", "chosen without a link it is the same"
+    at.selectbox(key="make_masks").select("").run()
+    assert at.segmented_control(key="make_fill").value == "prior" and at.selectbox(key=f"make_kind_{SNAPSHOT}").value == ""
+
+
 def test_what_cannot_be_is_said_before_it_is_asked(data_folder: Any) -> None:
     dataset()
     prior()
@@ -301,6 +366,30 @@ def test_those_of_each_kind_are_made_again_and_no_others(data_folder: Any) -> No
     assert json.loads(synthesis_form.again(later, later["items"]).again) == dict(seed=0, attempts=dict(scratch=[4]))
     old = [dict(class_name="pits", attempt=None)] * 2
     assert json.loads(synthesis_form.again(made, old).again)["attempts"] == dict(pits=[0, 1]), "as many, where nobody knows which"
+
+
+def test_what_is_made_again_is_made_with_what_the_set_was_made_with(data_folder: Any) -> None:
+    """Though its settings name none, and there is a newer one by now."""
+    parents = dataset()
+    first = left(run("adapt-prior", jobs.AdaptPrior(dataset=SNAPSHOT, name="Steel").to_json(), result=ADAPTED), "adapter")
+    rundir.write_json(rundir.run_path(first) / "adapter" / "head.json", dict(key="a" * 16, name="Steel", snapshot_id=SNAPSHOT,
+                                                                             classes=["pits"], base=dict(native=True)))
+    made = made_set(parents, method="prior", start="image")
+    head = rundir.run_path(made) / "synthetic" / "head.json"
+    rundir.write_json(head, rundir.read_json(head) | dict(prior=dict(name="Steel", key="a" * 16, adapter="a" * 16), apart="h" * 16))
+    newer = adapter()
+    jobs.judge(made, {"000000.png": "again"})
+    at = page("synthesis", set=made, show="all")
+    button(at, "Make 1 again").click().run()
+    config = submitted("synthesize")
+    assert (config["prior"], config["apart"]) == ("a" * 16, "h" * 16)
+    assert [p.parent.name for p in (rundir.find_artifact("adapter", n) for n in (config["prior"], "")) if p] == [first, newer]
+    whole = jobs.synthetic(made)
+    assert synthesis_form.again(whole, whole["items"][:1]).seed == config["seed"] + 1, "it is one of its kind, though it names the prior"
+    filled = synthesis_form.again(whole | dict(prior=None, apart="", denoiser="d" * 16, shapes="m" * 16), whole["items"][:1])
+    assert (filled.prior, filled.denoiser, filled.masks) == ("", "d" * 16, "m" * 16)
+    old = synthesis_form.again(whole | dict(prior=dict(name="surface prior", adapter="")), whole["items"][:1])
+    assert old.prior == "surface prior", "of a set from before keys were written down, as much as it says"
 
 
 def test_what_is_known_of_a_picture_is_told_and_escaped(data_folder: Any) -> None:

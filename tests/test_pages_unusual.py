@@ -365,6 +365,18 @@ def test_a_new_kind_is_gathered_from_what_is_unusual_today(batch: str) -> None:
     assert "**fibre** · 3 pictures" in said(page("review", queue="Unknown defects"))
 
 
+def test_a_new_kind_stays_however_many_verdicts_follow(batch: str) -> None:
+    scores = jobs.results.anomaly_scores(batch)
+    odd, good = (int(scores.query(f"anomaly_score == {s}")["inspection_id"].iloc[0]) for s in (2.5, 0.4))
+    jobs.record("review", dict(inspection_id=odd, verdict="defective", class_name="fibre", reviewer="Kim"))
+    for _ in range(201):
+        run("review", dict(inspection_id=good, verdict="good", class_name="", reviewer="Ole"))
+    ingest()
+    assert len(jobs.results.reviews("real")) == 202
+    at = page("review", queue="Unknown defects")
+    assert "**fibre** · 1 picture" in said(at) and button(at, "Make a new class from these")
+
+
 def test_where_nothing_looks_for_unknown_defects_it_is_said(data_folder: Any) -> None:
     pages.model("m1", "Steel 1")
     pages.batch()

@@ -560,6 +560,20 @@ def test_what_a_prior_cannot_do_is_said(boxed: snapshot.Snapshot, good: snapshot
         synthesize.run(config(start="inpaint"), rundir.create("synthesize", {}), plates.silent)
 
 
+def test_no_prior_draws_a_known_class_in_outlines_of_a_new_kind(boxed: snapshot.Snapshot) -> None:
+    """Whatever class is asked for: its label would not be what the outlines are of."""
+    for number, name in enumerate(("fibre", "bright")):
+        run = rundir.create("collect-masks", {}, state="completed")
+        (folder := run / ".masks").mkdir()
+        masks.write(folder / "0.png", disc((60, 60), 12))
+        rundir.keep_artifact(folder, run, "masks", dict(key=f"kind {number}", name=name, items=[dict(file="0.png")]))
+    for class_name in ("", "bright"):
+        with pytest.raises(ConfigError, match="of 'fibre', which no train image of 'with boxes' shows.*Fill them by the method 'perturb'"):
+            drawn("inpaint", masks="fibre", class_name=class_name)
+    found = drawn("inpaint", masks="bright", count=2, strength=1.0)
+    assert found.result["classes"] == dict(bright=2) and found.head["shapes"] == "kind 1"
+
+
 def test_what_is_drawn_again_has_its_parents_and_another_noise(boxed: snapshot.Snapshot) -> None:
     first = drawn("image", count=5)
     marked = [first.head["items"][i] for i in (3, 1)]

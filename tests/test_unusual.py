@@ -302,6 +302,30 @@ def test_a_batch_with_and_without_an_anomaly_model(filled: Database) -> None:
     assert one["anomaly_model"] == "Odd" and one["model"] == "Model m1"
 
 
+def test_kinds_that_people_named(filled: Database) -> None:
+    """By a person's newest word, on what is unusual and rejected by nothing; however many other verdicts followed."""
+    rows = plant.facts(filled, "inspection_id, file_name, run_id, is_unusual, is_defective")
+    odd = [r for r in rows if r["is_unusual"] and not r["is_defective"]]
+    others = [r for r in rows if r not in odd]
+
+    def named() -> Any:
+        ingest(filled)
+        return decisions.named_kinds(filled, "real").to_dict("records")
+
+    for row in rows:
+        plant.decide("review", inspection_id=row["inspection_id"], verdict="defective", class_name="fibre", reviewer="Kim")
+    for row in others:
+        plant.decide("review", inspection_id=row["inspection_id"], verdict="good", class_name="", reviewer="Kim")
+    told = [{"class_name": "fibre", **{k: r[k] for k in ("inspection_id", "run_id", "file_name")}} for r in odd]
+    by_id = lambda found: sorted(found, key=lambda r: r["inspection_id"])  # noqa: E731
+    assert len(odd) == 2 and by_id(named()) == by_id(told)
+    last = plant.decide("review", inspection_id=odd[0]["inspection_id"], verdict="good", class_name="", reviewer="Kim")
+    assert [r["inspection_id"] for r in named()] == [odd[1]["inspection_id"]]
+    plant.decide("review", inspection_id=odd[1]["inspection_id"], verdict="defective", class_name="hair", reviewer="Kim")
+    plant.decide("undo", run_id=last)
+    assert [r["class_name"] for r in named()] == ["hair", "fibre"] and decisions.named_kinds(filled, "demo").empty
+
+
 def test_a_heat_map_is_read_from_its_part(filled: Database) -> None:
     run = list(rundir.find("inspect"))[-1]
     ids = engineering.anomaly_scores(filled, run.name)["inspection_id"].tolist()

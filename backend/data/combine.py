@@ -178,8 +178,10 @@ def _learned(head: dict[str, Any]) -> set[str]:
     about = head.get("prior") or {}
     adapter = rundir.find_artifact("adapter", about["adapter"]) if about.get("adapter") else None
     said = rundir.read_json(adapter / "head.json") if adapter else {}
-    prior = rundir.find_artifact("prior", str(said["base"]["where"] if said else about["name"])) if about else None
-    return {*said.get("learned", ()), *(rundir.read_json(prior / "head.json").get("learned", ()) if prior else ())}
+    where = str(said["base"]["where"] if said else about.get("key") or about.get("name", ""))      # a key, or a folder; of old sets a name
+    prior = (rundir.find_artifact("prior", where) or Path(where).expanduser()) / "head.json" if where else None
+    base = rundir.read_json(prior) if prior and prior.is_file() else {}
+    return {*said.get("learned", ()), *base.get("learned", ())}
 
 
 def _drawn(made: list[Picture], limit: int | None, seed: int) -> list[Picture]:

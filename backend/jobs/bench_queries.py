@@ -77,7 +77,7 @@ def questions(db: Database) -> dict[str, list[Ask]]:
         ask(name, plain)
     for name, of_plant in (("choices", queries.choices), ("lines_now", lines.lines_now), ("notes", decisions.notes),
                            ("changes", decisions.changes), ("put_to_use", decisions.put_to_use), ("reviews", decisions.reviews),
-                           ("rules", decisions.rules),
+                           ("rules", decisions.rules), ("named_kinds", decisions.named_kinds),
                            ("annotations", annotations.annotations), ("alarms", alarms.alarms), ("imaging", checks.imaging),
                            ("hint", checks.hint), ("targets", alarms.targets), ("alert_rules", alarms.rules),
                            ("standstills", alarms.standstills), ("target_outcomes", conditions.judged)):

@@ -216,6 +216,10 @@ def reviews(plant: str) -> pd.DataFrame:
     return rows if who.may("users") else rows.assign(reviewer=rows["reviewer"].where(rows["reviewer"] == who.name, ""))
 
 
+def named_kinds(plant: str) -> pd.DataFrame:
+    return decisions.named_kinds(house.database(), plant)
+
+
 def notes(plant: str, line: str = "") -> pd.DataFrame:
     return decisions.notes(house.database(), plant, line)
 

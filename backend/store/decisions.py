@@ -46,6 +46,23 @@ def reviews(db: Database, plant: str) -> pd.DataFrame:
         WHERE e.recipe = 'review' AND NOT e.undone AND e.plant = ? ORDER BY e."at" DESC, e.event_id DESC""", [plant])
 
 
+_NAMED_KINDS = """
+WITH odd AS (SELECT run_id, inspection_id, file_name FROM facts
+             WHERE plant = $plant AND kept AND is_unusual AND NOT is_defective AND review = 'defective'),
+said AS (SELECT try_cast((config->>'$.inspection_id') AS BIGINT) AS inspection_id, coalesce((config->>'$.class_name'), '') AS class_name,
+                "at", event_id FROM events WHERE recipe = 'review' AND NOT undone AND plant = $plant),
+newest AS (SELECT * FROM said JOIN odd USING (inspection_id)
+           QUALIFY row_number() OVER (PARTITION BY inspection_id ORDER BY "at" DESC, event_id DESC) = 1)
+SELECT class_name, inspection_id, run_id, file_name FROM newest WHERE class_name <> '' ORDER BY "at" DESC, event_id DESC
+"""
+
+
+def named_kinds(db: Database, plant: str) -> pd.DataFrame:
+    """class_name, inspection_id, run_id (of the inspection), file_name of kept pictures, unusual by today's limit, in which no detection
+    rejects anything and of which a person's newest word names a defect; the newest first, however many other verdicts followed."""
+    return frame(db, _NAMED_KINDS, {"plant": plant})
+
+
 def notes(db: Database, plant: str, line: str = "") -> pd.DataFrame:
     """kind (note | acknowledge), at (the moment it speaks of), line, text, by; a note without a line belongs to all."""
     return frame(db, """

@@ -48,7 +48,8 @@ class ByPrior:
             raise ConfigError(f"All train images that show {bare[0]!r} were held apart when {adapter!r} was adapted, so there is none "
                               "to draw from. Adapt it to this dataset with a smaller share held apart.")
         if config.start == "inpaint":
-            folder = shapes_folder(config.masks)
+            if folder := shapes_folder(config.masks):
+                refuse_new_kind(folder, data)
             self.good, collected = Opened(good_parents(config, data)), shapes_of(config, folder)
             self.shapes = {c: collected or Outlines(self.of_class[c].parents, c) for c in self.classes}
             self.keys["shapes"] = key_in(folder)
@@ -59,7 +60,8 @@ class ByPrior:
             self.witness = blend.Witness(extractor("efficientnet-lite0").to(torch_device()))
         said = dict(name=self.found.name, key=self.found.key, adapter=self.prior.adapter_key, adapter_hash=self.prior.adapter_hash,
                     base=self.prior.base_hash)
-        return dict(prior=said, apart=self.keys.get("apart", ""), prompts={c: self._prompt(c) for c in self.classes})
+        return dict(prior=said, apart=self.keys.get("apart", ""), shapes=self.keys.get("shapes", ""),
+                    prompts={c: self._prompt(c) for c in self.classes})
 
     def warnings(self) -> list[str]:
         return [said for said in (self._strange(), self._coarse(), self._doubtful()) if said]
@@ -178,6 +180,15 @@ def also_apart(name: str, data: Snapshot) -> Path:
         raise ConfigError(f"{head['name']!r} was adapted to {head['dataset']!r}, or to another state of it, so what it held apart says "
                           "nothing here.")
     return folder
+
+
+def refuse_new_kind(folder: Path, data: Snapshot) -> None:
+    """Raises ConfigError where no train image shows the kind of these outlines: classes that are known would be drawn in them, and be
+    labelled so."""
+    kind = str(rundir.read_json(folder / "head.json")["name"])
+    if kind not in {c for p in sources.usable(data) for c in p.classes}:
+        raise ConfigError(f"The outlines are of {kind!r}, which no train image of {data.head['name']!r} shows, so no prior has learned it: "
+                          "it would draw another kind in them. Fill them by the method 'perturb', which labels them as their own kind.")
 
 
 class Outlines(Sequence[blend.Mask]):

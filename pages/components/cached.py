@@ -18,7 +18,7 @@ _TABLES, _PICTURES = 300, 600
 COUNTS = ("totals", "trend", "unusual_trend", "breakdown", "pareto", "per_million", "compared")         # hang on verdicts alone
 # Their first argument is a plant, and they speak of it alone, and of no present moment but one that is an argument.
 OF_A_PLANT = ("choices", "lines_now", "alarms", "control_charts", "control_trial", "reviews", "targets", "alert_rules", "annotations",
-              "standstills", "imaging", "target_outcomes", "put_to_use", "changes", "rules")
+              "standstills", "named_kinds", "imaging", "target_outcomes", "put_to_use", "changes", "rules")
 PERSONAL = ("reviews",)                # what the admin and the person see of it is not what others do
 
 

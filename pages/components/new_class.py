@@ -12,10 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import image_viewer, oddity, plant, run_panel, text, veil, words
+from pages.components import image_viewer, plant, run_panel, text, veil, words
 from pages.components.cached import cached, picture
 
-MOST = 200               # newest reviews looked through
 SHOWN = 6                # pictures of a kind beside its name
 FAILED = ("failed", "interrupted")
 
@@ -46,14 +45,9 @@ def nobody_looks() -> None:
 def gathered(shown: str) -> pd.DataFrame:
     """Reviewed pictures of kinds that no model knows, unusual by today's limit: class_name, inspection_id, run_id (of the inspection),
     file_name."""
-    reviews = cached("reviews", shown).head(MOST)
-    reviews = reviews[(reviews["verdict"] == "defective") & (reviews["class_name"] != "") & ~reviews["is_defective"].astype(bool)]
+    named = cached("named_kinds", shown)
     known = {*cached("choices", shown)["classes"], *(c for classes in cached("models").query("promoted")["classes"] for c in classes)}
-    reviews = reviews[~reviews["class_name"].isin(known)].drop_duplicates("inspection_id")
-    looked = [cached("inspection", int(i)) for i in reviews["inspection_id"]]
-    there = pd.Series([one["kept"] and oddity.is_unusual(one["is_unusual"]) for one in looked], reviews.index, bool)
-    found = reviews.assign(run_id=[one["run_id"] for one in looked])
-    return found.loc[there, ["class_name", "inspection_id", "run_id", "file_name"]]
+    return named[~named["class_name"].isin(known)]
 
 
 def handed_over() -> dict[str, jobs.RunStatus]:

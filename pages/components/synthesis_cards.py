@@ -1,6 +1,7 @@
 """The ways of making pictures as cards to choose from, each with a drawing; what cannot be gone says why, in its place.
 
-Knows nothing of what is asked once one is chosen.
+What is clicked stands in the URL as `preset`, as a link may have it, so that the later of the two counts. Knows nothing of what is asked
+once one is chosen.
 """
 
 from base64 import b64encode
@@ -49,9 +50,11 @@ DRAWINGS = {
 
 
 def choose(means: Means, linked: str) -> str:
-    """The way chosen; '' while none can be gone."""
+    """The way chosen; '' while none can be gone. `linked`: what the URL asks for; where it asks for none, the last one stays."""
     open_ = [name for name in PRESETS if not means_of.missing(name, means)]
-    asked = st.session_state.get("preset", linked)
+    if linked:
+        st.session_state["preset"] = linked
+    asked = st.session_state.get("preset", "")
     chosen = asked if asked in open_ else next(iter(open_), "")
     st.html(STYLE)
     grid = st.grid(4, min_column_width=210)
@@ -69,7 +72,7 @@ def _card(place: Any, name: str, state: str, why: str) -> None:
                 f"<span>{escape(preset.about)}</span>{about}</div>")
         if not why:
             st.button(f"{preset.title}{', chosen' if state == 'on' else ''}", key=f"choose_{name}",
-                      on_click=st.session_state.__setitem__, args=("preset", name))
+                      on_click=st.query_params.__setitem__, args=("preset", name))
 
 
 def _drawing(name: str) -> str:

@@ -31,11 +31,11 @@ PLAIN = ("low_opacity", "high_opacity", *SHAPES, "imgsz", "seed")          # fil
 def show() -> None:
     """The form; Make goes on to the set."""
     means = _dataset()
-    linked = "good" if st.query_params.get("masks") else st.query_params.get("preset", "")
-    preset = synthesis_cards.choose(means, linked)
+    linked = "good" if st.query_params.get("masks") else ""
+    preset = synthesis_cards.choose(means, st.query_params.get("preset") or linked)          # a card clicked after the link says preset
     _lacking(means)
     above = st.container()
-    fill = _fill(means) if preset == "good" else ""
+    fill = _fill(means, _linked_kind(means)) if preset == "good" else ""
     drawn = preset in ("like", "free") or fill == "prior"
     with above:
         synthesis_priors.offer(means, preset, drawn)
@@ -84,7 +84,7 @@ def _asked(means: Means, preset: str, fill: str, drawn: bool) -> dict[str, Any]:
     grid = st.grid(3, min_column_width=200)
     if preset == "good":
         values |= _shapes(grid, means, fill)
-    values["class_name"] = _kind(grid, means, fill, "" if drawn else str(values.get("masks", "")))
+    values["class_name"] = _kind(grid, means, fill, str(values.get("masks", "")))
     values["count"] = int(grid.number_input("How many", 1, 100_000, 60, key="make_count"))
     values["name"] = _name(grid, means, preset)
     searched: dict[str, Any] = {}
@@ -128,12 +128,23 @@ def _shapes(place: Any, means: Means, fill: str) -> dict[str, str]:
                                          key="make_masks"))}
 
 
-def _fill(means: Means) -> str:
-    """What fills the shape: the best that is there comes first."""
-    there = [*(["prior"] if means.adapters else []), *(["ddpm"] if means.denoisers else []), "texture", "noise",
-             *(["prior"] if means.priors and not means.adapters else [])]
-    chosen = st.segmented_control("What fills the shape", there, default=there[0], required=True, format_func=FILLS.get, key="make_fill")
+def _linked_kind(means: Means) -> str:
+    """Kind of the outlines that `_shapes`, which stands below, has chosen; '' of none."""
+    chosen = st.session_state.get("make_masks", st.query_params.get("masks", ""))
+    return next((m.name for m in means.masks if m.run_id == chosen), "")
+
+
+def _fill(means: Means, kind: str) -> str:
+    """What fills the shape: the best that is there comes first. Into outlines of a `kind` that no prior has learned none draws: it would
+    draw one that it knows, and the label would say so."""
+    new = bool(kind) and kind not in means.drawable
+    there = [*(["prior"] if means.adapters and not new else []), *(["ddpm"] if means.denoisers else []), "texture", "noise",
+             *(["prior"] if means.priors and not means.adapters and not new else [])]
+    chosen = st.segmented_control("What fills the shape", there, default=there[0], required=True, format_func=FILLS.get,
+                                  key=f"make_fill{'_new' if new else ''}")          # another set of options: its own default
     st.caption(ABOUT_FILL[chosen])
+    if new and (means.adapters or means.priors):
+        st.caption(f":material/info: No prior has learned {words.plain(kind, 40)} yet, so none can draw it in these outlines.")
     return str(chosen)
 
 
@@ -190,15 +201,24 @@ def submit(config: jobs.Synthesize) -> None:
 
 
 def again(made: dict[str, Any], items: list[dict[str, Any]]) -> jobs.Synthesize:
-    """What makes `items` once more: the set's own settings, as many of each kind, from the same pictures; only chance is another, by a
-    seed that none of its kind had."""
+    """What makes `items` once more: the set's own settings, as many of each kind, from the same pictures, with the same models; only chance
+    is another, by a seed that none of its kind had."""
     settings = {k: v for k, v in made["settings"].items() if k in {f.name for f in dataclasses.fields(jobs.Synthesize)}}
     before = [r.config for r in jobs.recent(limit=200, recipes=("synthesize",)) if _alike(r.config, settings)]
     seed = 1 + max([int(settings.get("seed", 0)), *(int(c.get("seed", 0)) for c in before)])
     first = json.loads(settings["again"])["seed"] if settings.get("again") else int(settings.get("seed", 0))
     name = suggest(f"{str(made['name']).removesuffix(' again')} again")
-    return jobs.Synthesize(**{**settings, "again": json.dumps(dict(seed=first, attempts=_attempts(items))), "count": len(items),
-                              "seed": seed, "name": name[:80], "dataset": made["snapshot_id"]})
+    return jobs.Synthesize(**{**settings, **_made_with(made), "again": json.dumps(dict(seed=first, attempts=_attempts(items))),
+                              "count": len(items), "seed": seed, "name": name[:80], "dataset": made["snapshot_id"]})
+
+
+def _made_with(made: dict[str, Any]) -> dict[str, str]:
+    """What the set's head says that it was made with, by key: what the settings call it, be it nothing at all, may be a newer one by now.
+    Sets of older programs say less."""
+    about = made.get("prior") or {}
+    prior = about.get("key") or about.get("adapter") or made["settings"].get("prior") or about.get("name")
+    said = dict(prior=prior, apart=made.get("apart"), denoiser=made.get("denoiser"), masks=made.get("shapes"))
+    return {k: str(v) for k, v in said.items() if v}
 
 
 def _attempts(items: list[dict[str, Any]]) -> dict[str, list[int]]:
@@ -212,6 +232,7 @@ def _attempts(items: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def _alike(config: dict[str, Any], settings: dict[str, Any]) -> bool:
-    """The same but for what a set is called, how many it holds, of which kind, and its seed; and for how the dataset was named."""
-    apart = ("seed", "count", "name", "class_name", "dataset", "again")
-    return all(config.get(k) == v for k, v in settings.items() if k not in apart)
+    """The same but for what a set is called, how many it holds, of which kind, and its seed; and for how the dataset, and what it was made
+    with, were named: by a key when made again. To pass over the seed of one that was made with something else does no harm."""
+    ignored = ("seed", "count", "name", "class_name", "dataset", "again", "prior", "apart", "denoiser", "masks")
+    return all(config.get(k) == v for k, v in settings.items() if k not in ignored)

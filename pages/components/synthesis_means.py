@@ -55,6 +55,11 @@ class Means:
     denoisers: list[Made]                   # diffusion models of it
     masks: list[Made]                       # outlines collected in production, of whatever dataset
 
+    @property
+    def drawable(self) -> set[str]:
+        """Kinds that a prior draws as what they are: those that were learned; while none is adapted, those that have plain words here."""
+        return {kind for one in self.adapters for kind in one.head.get("classes") or ()} if self.adapters else set(self.kinds)
+
 
 def of(snapshot_id: str, name: str) -> Means:
     counts = cached("dataset_counts", snapshot_id).query("split == 'train'")
