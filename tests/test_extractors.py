@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import logging
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -311,6 +313,37 @@ def test_the_conversion_silences_nobody(lite: extractors.Extractor, caplog: pyte
     assert (root.level, list(root.handlers)) == before
     logging.getLogger("backend.store").warning("set aside")
     assert "set aside" in caplog.text
+
+
+FORGETFUL = """
+import faulthandler, gc, os, signal, threading
+import torch
+from backend.teacher import extractors, quick
+
+class Tiny(extractors.Extractor):
+    def forward(self, images):
+        return [torch.nn.functional.avg_pool2d(images, 4)]
+
+faulthandler.enable()                                                # as pytest does: it lays down a signal stack of its own
+signal.signal(signal.SIGCHLD, lambda *about: print("a child has ended", flush=True))
+held = [quick.seeing(Tiny("tiny", (3,), (4,)), 64, False, "cpu")]
+held[0](torch.zeros(1, 3, 64, 64))
+other = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+other.start(), other.join()
+os.kill(os.getpid(), signal.SIGCHLD)
+"""
+
+
+def test_a_teacher_that_another_thread_lets_go_takes_no_signal_stack_with_it() -> None:
+    """The end of a child ended whole processes, days of training among them, once the network was gone."""
+    done = subprocess.run([sys.executable, "-c", FORGETFUL], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0 and "a child has ended" in done.stdout, done.stderr
+
+
+def test_openvino_has_one_core_a_process() -> None:
+    root = Path(__file__).parents[1] / "backend"
+    found = {str(p.relative_to(root)) for p in root.rglob("*.py") if ".Core()" in p.read_text()}
+    assert found == {"device.py", "inspection/infer.py"}, "infer.py stands beside an exported model, and is a process of its own"
 
 
 def test_what_openvino_saw_stays_what_it_was(lite: extractors.Extractor) -> None:

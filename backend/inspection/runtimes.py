@@ -13,7 +13,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ import numpy as np
 import onnxruntime as ort
 
 from backend.config import RUNTIMES as NAMES
-from backend.device import arithmetics, cores
+from backend.device import arithmetics, cores, openvino_core
 from backend.errors import ConfigError, DiffspectError, InputError, ResourceError
 
 NVIDIA = Path("/proc/driver/nvidia/version")     # there where a GPU's driver is
@@ -190,7 +189,7 @@ class OpenVino:
 
         self.batch, self.notes, self._what = max(1, _BATCH_PIXELS // imgsz**2), list[str](), f"The model {name!r}"
         try:
-            compiled = _core().compile_model(_taking_bytes(_read(onnx, name), self.batch, imgsz), "CPU", {
+            compiled = openvino_core().compile_model(_taking_bytes(_read(onnx, name), self.batch, imgsz), "CPU", {
                 "PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision.replace("int8", "f32"),
                 "INFERENCE_NUM_THREADS": cores()})
             count = max(4, IN_FLIGHT * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
@@ -229,17 +228,10 @@ class OpenVino:
         return found
 
 
-@cache
-def _core() -> Any:
-    import openvino as ov
-
-    return ov.Core()
-
-
 def _read(onnx: bytes, name: str) -> Any:
     from openvino import Type
 
-    network = _core().read_model(onnx)
+    network = openvino_core().read_model(onnx)
     taken = network.inputs
     if len(taken) != 1 or len(taken[0].partial_shape) != 4 or taken[0].partial_shape[0].is_static or taken[0].element_type != Type.f32:
         raise InputError(WRONG_INPUT.format(name))
@@ -261,7 +253,7 @@ def _taking_bytes(network: Any, batch: int, imgsz: int) -> Any:
 
 def has_bf16() -> bool:
     """Whether OpenVINO is here and the processor computes bf16 by itself."""
-    return find_spec("openvino") is not None and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return find_spec("openvino") is not None and "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def has_int8() -> bool:

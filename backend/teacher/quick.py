@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.device import cores
+from backend.device import cores, openvino_core
 from backend.teacher.extractors import Extractor
 
 See = Callable[[Tensor], Sequence[Tensor]]       # images (B, 3, S, S), 0 to 1, to one map a level, finest first
@@ -50,6 +50,6 @@ def _compiled(extractor: Extractor, side: int, bf16: bool) -> Any:
     finally:                                                             # the conversion silences the root logger, and everybody's warnings
         root.setLevel(level)
         root.handlers[:], root.filters[:] = handlers, filters
-    return ov.Core().compile_model(network, "CPU", {
+    return openvino_core().compile_model(network, "CPU", {
         "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": cores(),
         "ENABLE_CPU_PINNING": False})                    # else trainings that share a machine, a core each, would all take the first one
