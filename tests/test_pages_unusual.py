@@ -165,6 +165,12 @@ def test_a_finished_training_tells_its_limit_and_figures(data_folder: Any) -> No
     assert "Each row, from left to right: a good picture; the same with a made defect" in said(at)
     assert next(m.value for m in at.metric if m.label == "Image AUROC") == "0.987"
     assert len(at.get("plotly_chart")) == 1
+    assert "more good parts unusual" not in said(at)
+    learned = anomaly_model(3.0, "a3", "Published")
+    path = rundir.run_path(learned) / "model" / "model.json"
+    head = rundir.read_json(path)
+    rundir.write_json(path, head | dict(settings=head["settings"] | dict(near_duplicates=True)))
+    assert "nearly equal some of these, so it may call more good parts unusual than said" in said(page("training", run=learned))
     at = page("training", run=anomaly_model(None, "a2", "Young"))
     assert "It has no limit" in said(at) and "there are 9" in said(at) and "set a limit by eye" in said(at)
 

@@ -249,7 +249,7 @@ def test_benchmark_table_comes_from_the_files_there_are(tmp_path: Path, monkeypa
     assert "self 1, 2; ddpm-distilled 2; no-filter 0." in result["notes"] and "want of a record: plain 2." in result["notes"]
     shown = tables.distilled(result).splitlines()
     assert shown[4].startswith("| ddpm-distilled | 2 | 0.") and f"| {main['difference']:+.3f} ({main['low']:+.3f} to " in shown[4]
-    assert shown[6].startswith("- `ddpm-distilled` against `self`, map50: +") and shown[6].endswith("), 1 seed")
+    assert shown[6].startswith("- `ddpm-distilled` against `self`, map50: +") and shown[6].endswith("), 2 seeds against 1")
     ours[2].save(distillation.place(labs[1], "plain").with_suffix(".npz"))
     with pytest.raises(AssertionError, match=r"plain-1\.npz is of another run"):
         distillation.table(labs[0])

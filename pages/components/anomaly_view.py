@@ -57,6 +57,8 @@ def limit(head: dict[str, Any]) -> None:
         rate = f", so that of good parts about {text.percent(share)} are called so" if share else ""
         held = (head.get("chosen") or {}).get("normals")
         kept = f" It was set on {text.count(held)} good pictures kept from training." if held else ""
+        if held and (head.get("settings") or {}).get("near_duplicates"):
+            kept += " It also learned from pictures that nearly equal some of these, so it may call more good parts unusual than said."
         st.markdown(f":material/straighten: A picture is called unusual from a score of **{at:.3g}** on{rate}.{kept} "
                     "Another limit can be kept on an inspected batch.")
     elif head:
