@@ -11,7 +11,7 @@ import pytest
 
 from backend import rundir
 from backend.config import BuildRepository, Distill, Import, TeachBackbone, TrainDetector, TrainDiffusion, TrainDistilled, TrainFused
-from backend.errors import Canceled, ConfigError
+from backend.errors import Canceled, ConfigError, InputError
 from tests import mixed, squares
 
 SHAPE = dict(dataset="squares", imgsz=squares.SIDE, batch=4)
@@ -280,14 +280,51 @@ def student(plant: dict[str, Any]) -> tuple[Path, dict[str, Any], list[dict[str,
 
 
 def test_the_student_s_graph_is_the_plain_one(plain: Path, student: Any) -> None:
-    """Operators, their order, shapes and parameters: inference costs nothing more."""
+    """Operators, their order, attributes and wiring, shapes and parameters: inference costs nothing more."""
     import onnx
 
     one, two = (onnx.load(run / "model" / "model.onnx").graph for run in (plain, student[0]))
-    assert [n.op_type for n in one.node] == [n.op_type for n in two.node]
+    assert len(one.node) == len(two.node)
+    for mine, theirs in zip(nodes(one), nodes(two), strict=True):
+        assert mine == theirs
     assert [list(t.dims) for t in one.initializer] == [list(t.dims) for t in two.initializer]
     assert [str(o.type) for o in one.output] == [str(o.type) for o in two.output]
     assert (plain / "weights" / "network.safetensors").stat().st_size == (student[0] / "weights" / "network.safetensors").stat().st_size
+
+
+def nodes(graph: Any) -> list[tuple[str, dict[str, Any], list[Any]]]:
+    """Of each operator, and last of the outputs: what it is, its attributes, and where each of its inputs comes from: an input of the
+    graph, an output of an earlier operator, or an initializer by its type and shape, and its values where it is not learned."""
+    from onnx import helper, numpy_helper
+
+    given = {t.name: ("input", i, str(t.type)) for i, t in enumerate(graph.input)}
+    learned = {name for node in graph.node if node.op_type == "Conv" for name in node.input}
+    for t in graph.initializer:
+        given[t.name] = ("initializer", t.data_type, tuple(t.dims), None if t.name in learned else str(numpy_helper.to_array(t).tolist()))
+    given[""] = ("nothing",)                                     # an optional input that is left out
+    found = []
+    for at, node in enumerate(graph.node):
+        attributes = {a.name: str(helper.get_attribute_value(a)) for a in node.attribute}
+        found.append((node.op_type, attributes, [given[name] for name in node.input]))
+        given |= {name: ("operator", at, i) for i, name in enumerate(node.output)}
+    return [*found, ("outputs", {}, [given[o.name] for o in graph.output])]
+
+
+@pytest.mark.parametrize("change", ["strides", "wiring", "group"])
+def test_another_graph_is_told_from_the_plain_one(plain: Path, change: str) -> None:
+    """Of equal operators, shapes and outputs."""
+    import onnx
+    from onnx import helper
+
+    one, two = (onnx.load(plain / "model" / "model.onnx").graph for _ in range(2))
+    if change == "wiring":
+        last = [node for node in two.node if len(node.input) == 2 and node.op_type == "Concat"][-1]
+        last.input[:] = [last.input[1], last.input[0]]
+    else:
+        conv = next(node for node in two.node if node.op_type == "Conv")
+        attribute = next(a for a in conv.attribute if a.name == change)
+        attribute.CopyFrom(helper.make_attribute(change, [1, 1] if change == "strides" else 3))
+    assert nodes(one) != nodes(two) and [n.op_type for n in one.node] == [n.op_type for n in two.node]
 
 
 def test_the_distillation_term_is_as_large_as_the_box_loss(student: Any) -> None:
@@ -314,6 +351,25 @@ def test_the_rival_of_the_benchmark_really_distils(plain: Path, optimizer: str) 
     run_dir, _ = carried_out("train-rival", config, lambda **t: told.append(t))
     assert [t["dis_loss"] > 0 for t in told if "dis_loss" in t] == [True]
     assert (run_dir / "model" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("arm", ["plain", "self", "ultralytics"])
+def test_no_arm_blends_or_pastes_pictures(plant: dict[str, Any], tmp_path: Path, arm: str) -> None:
+    """Said by us, whatever a later library has by default; today it has the same. In the trainer that each arm's course gets."""
+    from ultralytics.cfg import get_cfg
+
+    from backend.detection import distill, network, trainer
+    from tests.benchmarks import rival
+
+    config = Distill(**SHAPE, name="x")
+    courses = {"plain": trainer.Course, "ultralytics": lambda: rival.Rival(tmp_path / "teacher.pt"),
+               "self": lambda: distill.Distilling(config, network.build(config, {0: "red", 1: "blue"}), None)}
+    course, off = courses[arm](), dict.fromkeys(("mixup", "cutmix", "copy_paste"), 0.0)
+    data = plant["import"][0].parent / "scratch" / "data"
+    batch_of(plant, trainer.Course(), config)                                                    # lays the data out
+    args = trainer.DetectorTrainer(config, data / "data.yaml", tmp_path, lambda *a: None, course).args
+    assert {name: getattr(args, name) for name in off} == off == {name: getattr(get_cfg(), name) for name in off}
+    assert off.items() <= (trainer.overrides(config, data, tmp_path) | dict(course.settings)).items(), "not left to the library"
 
 
 @pytest.mark.parametrize("loss", ["cwd", "mgd"])
@@ -489,7 +545,10 @@ def stopped_at(words: str, how: type[BaseException] = KeyboardInterrupt) -> Any:
 def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
     """Canceled, a stage leaves no scratch; killed, it leaves what was made; killed while the fidelity is measured, the run keeps its
     student, and a fidelity that cannot be had costs nothing."""
-    from backend.detection import guided
+    from backend.detection import fidelity, guided
+
+    def unreadable(*_: Any) -> None:
+        raise InputError("The feature repository is damaged.")
 
     config = TrainDistilled(**SHAPE, name="kept", epochs=1, diffusion_steps=2, teach_steps=3, repository_steps=10, distill=False)
     run_dir = rundir.create("train-distilled", config.to_json(), state="running")
@@ -506,14 +565,44 @@ def test_guided_goes_on_where_it_was(plant: dict[str, Any]) -> None:
     assert {s["state"] for s in rundir.read_json(run_dir / "stages.json")} == {"done"}
 
     student = (run_dir / "model" / "model.onnx").stat().st_mtime_ns
-    latents = run_dir / "repository" / "latents.f16"
-    whole = latents.read_bytes()
-    latents.write_bytes(whole[:-2])
-    result = guided.run(config, run_dir, silent)
-    latents.write_bytes(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fidelity, "write", unreadable)
+        result = guided.run(config, run_dir, silent)
     assert (run_dir / "model" / "model.onnx").stat().st_mtime_ns == student and result["name"] == "kept"
     assert (run_dir / "denoiser" / "denoiser.safetensors").stat().st_mtime_ns == denoiser
     assert not (run_dir / "fidelity.json").exists() and not list(run_dir.glob("training*"))
+
+
+def test_guided_builds_a_damaged_repository_anew(plant: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """One of another run, then the run's own, altered between two attempts; and though the newest of this key stays damaged, the teacher
+    reads the one that is whole."""
+    from backend.detection import fuse, guided
+
+    config = TrainDistilled(**SHAPE, name="first", epochs=1, diffusion_steps=5, teach_steps=2, repository_steps=11)
+    runs = [rundir.create("train-distilled", replace(config, name=name).to_json(), state="running") for name in ("first", "second")]
+    first, second = runs
+    with pytest.raises(KeyboardInterrupt):
+        guided.run(config, second, stopped_at("teaching the backbone, step 1"))
+    damaged = second / "repository" / "latents.f16"
+    damaged.write_bytes(damaged.read_bytes()[:-2])
+
+    def attempt(words: str) -> list[str]:
+        with pytest.raises(KeyboardInterrupt):
+            guided.run(config, first, stopped_at(words))
+        return [line for line in capsys.readouterr().out.splitlines() if "nothing is taken over" in line]
+
+    (told,) = attempt("fused teacher: epoch 1")
+    assert second.name in told and "is damaged: latents.f16 has" in told and "Build it again" not in told
+    stages = {s["name"]: (s["state"], s["from_run"]) for s in rundir.read_json(first / "stages.json")}
+    assert stages["diffusion"] == ("reused", second.name) and stages["repository"] == stages["backbone"] == ("done", "")
+    whole = (first / "repository" / "latents.f16").read_bytes()
+
+    (first / "repository" / "latents.f16").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert any(first.name in line and "is not what was written" in line for line in attempt("student: epoch 1, batch 1"))
+    assert (first / "repository" / "latents.f16").read_bytes() == whole
+    assert fuse.load(first / "fused")[1].repository.folder == first / "repository"
+    assert damaged.stat().st_size == len(whole) - 2, "another run's artifact is not touched"
+    damaged.write_bytes(whole)                                                                   # for whoever takes the newest
 
 
 def test_what_cannot_be_is_said_before_the_work(plant: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from backend.data import images as kept_images
 from backend.data.snapshot import Picture, Snapshot
 from backend.errors import Canceled, ConfigError, InputError, NotFoundError
 from backend.records import SCHEMAS
-from backend.synthesis.prior import checkpoint, draw, levels, stable, words
+from backend.synthesis.prior import checkpoint, draw, levels, stable, tokens, words
 from backend.synthesis.prior.fit import fit
 from backend.synthesis.prior.stable import Prior
 from tests.tiny_prior import tiny_stable, tiny_surface
@@ -67,9 +67,17 @@ def as_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
 def test_words_are_plain() -> None:
     assert words.caption("NEU-DET", "rolled-in_scale") == "neu det surface with rolled in scale"
     assert words.caption("steel plate", None) == words.caption("steel plate", "") == "steel plate surface without defect"
-    assert words.caption("  Tile__(3)! ", "MT_Crack") == "tile 3 surface with mt crack"
+    assert words.caption("  Tile__[3]! ", "MT_Crack") == "tile 3 surface with mt crack"
     assert words.spoken("one two three four five six seven") == "one two three four five six"
     assert words.caption("??", "crack") == "surface with crack"
+
+
+def test_what_stands_in_brackets_is_left_out_of_prompts() -> None:
+    """Of a dataset's name. Classes may differ in nothing else."""
+    parts = ("rolled steel", "rolled steel (10, seed 0)", "Rolled_steel(by class) (2)")
+    assert {words.caption(name, "edge (left)") for name in parts} == {"rolled steel surface with edge left"}
+    assert {str(tokens.placeholders(name, ["crack"], 1)) for name in parts} == {"{'crack': ['<rolled-steel/crack-0>']}"}
+    assert words.called("  NEU-DET ") == "  NEU-DET ", "whose keys stay as they are"
 
 
 def test_learned_words_come_before_plain_ones(prior: Prior) -> None:

@@ -190,6 +190,15 @@ def test_the_autoencoder_learns_to_see(tmp_path: Path) -> None:
 
 # ---- the recipe
 
+def test_the_time_that_it_takes_is_said_with_the_arithmetic() -> None:
+    """Without native bf16 it takes four times as long, wherever a time is given."""
+    preset = TrainPrior.__dataclass_fields__["preset"].metadata["help"]
+    (line,) = [s for s in (Path(__file__).parents[1] / "Makefile").read_text().splitlines() if s.startswith("demo-prior:")]
+    assert "two hours on a CPU, about eight where it has no bf16 of its own" in preset
+    assert "two hours" in line and "native bf16, else eight" in line
+    assert "Without native bf16 about four times" in (surface.Preset.__doc__ or "")
+
+
 def test_the_artifact_says_what_it_learned_from(made: SimpleNamespace, plate: Path) -> None:
     data = snapshot.read(plate)
     assert made.head["learned"] == sorted(p.image_id for p in data.learnable())

@@ -16,17 +16,20 @@ import pytest
 from diffusers import DDPMScheduler
 
 from backend.errors import ConfigError
+from backend.evaluation import paired
 from backend.evaluation.scored import Scored, average_precision
 from backend.synthesis.prior import draw
-from tests.benchmarks import carry, settings, synthesis, synthesis_costs, tables
+from backend.synthesis.prior.words import caption
+from tests.benchmarks import carry, settings, synthesis, synthesis_costs, synthesis_notes, tables
 from tests.benchmarks.distillation import remember
 from tests.benchmarks.record import SHARED
 from tests.benchmarks.sets import NEU, true_boxes
 from tests.benchmarks.synthesis_arms import INPAINT, PARTS, planned
+from tests.benchmarks.synthesis_compare import PAIRS, comparisons
 from tests.benchmarks.synthesis_data import ALL_TILES, LEFT, RARE, ROLLED, STEEL, TAIL, TILES, TRAIN, cut, few, kind, listed
 from tests.benchmarks.synthesis_lab import BATCH, DENOISING, GUIDANCE, SHAPES, STRENGTH, Lab, steps_of
 from tests.benchmarks.synthesis_record import Taken, compare
-from tests.benchmarks.synthesis_score import NEU_TEST, detected, distances
+from tests.benchmarks.synthesis_score import JUDGED, NEU_TEST, detected, distances, near
 
 CPU = SHAPES["cpu"]
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
@@ -88,11 +91,23 @@ def test_no_prior_learns_from_the_dataset_it_is_for(part: str, arm: str) -> None
         if run.startswith("train-prior all but"):
             assert (TILES if part == "tail" else STEEL) not in config["datasets"].split(",") and config["drawn"] == CPU.drawn
         elif run.startswith("train-prior"):
-            assert arm.endswith("scratch") and config["datasets"] == f"steel {arm.split('-')[0]} 3" and config["drawn"] == 0
+            assert arm.endswith("scratch") and config["datasets"] == f"{STEEL} ({arm.split('-')[0]} 3)" and config["drawn"] == 0
         elif part != "kid" and run.startswith(("adapt-prior", "synthesize", "train-diffusion")):
-            first, *_, seed = config["dataset"].removesuffix(" boxed").split()
-            assert first in ("steel", "tile") and seed == "3"
+            material, _, drawn = config["dataset"].removesuffix(")").removesuffix(" boxed").partition(" (")
+            assert material == (TILES if part == "tail" else STEEL) and drawn.split()[-1] == "3"
             assert config.get("held_out", 0) == 0 and config["seed"] in (3, 0)
+
+
+def test_prompts_are_equal_for_all_parts_of_a_material() -> None:
+    """Names of datasets stand in them, and each draw has a name of its own, by which its runs are found."""
+    told, names = {STEEL: set[str](), TILES: set[str]()}, set[str]()
+    for part, arm in EVERY:
+        for seed in (0, 3):
+            for run, config in planned(lab(seed), part, arm).items():
+                if run.startswith(("adapt-prior", "synthesize", "train-prior")) and " all but " not in run:
+                    names.add(name := config.get("dataset") or config["datasets"])
+                    told[TILES if part == "tail" else STEEL].add(caption(name, "crack"))
+    assert told == {name: {f"{name} surface with crack"} for name in (STEEL, TILES)} and len(names) == 1 + 2 * (2 * 3 + 1 + 1)
 
 
 def test_arms_of_a_part_differ_in_nothing_but_what_is_made() -> None:
@@ -123,14 +138,14 @@ def test_ratios_and_counts_are_those_that_arms_name() -> None:
     assert starts["image-prompt"]["prior"] == "all but steel" and starts["image-lora"]["prior"].endswith("lora")
     assert {(c["strength"], c["guidance"], c["steps"], c["count"]) for c in starts.values()} == {(STRENGTH, GUIDANCE, DENOISING, 240)}
     inpaint = planned(lab(), "tail", "prior")["synthesize tail prior 0"]
-    assert (inpaint["start"], inpaint["class_name"], inpaint["prior"]) == ("inpaint", TAIL, "tile 0 both")
+    assert (inpaint["start"], inpaint["class_name"], inpaint["prior"]) == ("inpaint", TAIL, "magnetic tile (0) both")
 
 
 def test_arms_of_kid_share_parents_and_what_they_are_compared_with() -> None:
     """Those of plain words too, which have no adapter that holds images apart; and no setting is searched on what is compared with."""
     for arm in PARTS["kid"].all:
-        plan = planned(lab(), "kid", arm)
-        assert plan[f"synthesize kid {arm} 0"]["apart"] == "hot-rolled steel both" and "adapt-prior hot-rolled steel both" in plan
+        plan, both = planned(lab(), "kid", arm), f"{STEEL} (by class) both"
+        assert plan[f"synthesize kid {arm} 0"]["apart"] == both and f"adapt-prior {both}" in plan
         assert {c["held_out"] for run, c in plan.items() if run.startswith("adapt-prior")} == {0.4}
         assert not any(run.startswith("search") for run in plan)
 
@@ -222,12 +237,13 @@ def boxes(skill: float, seed: int) -> Scored:
     return Scored.from_predictions(found, truth, ["Break", TAIL])
 
 
-def leave(part: str, arm: str, seed: int, figures: dict[str, float], record: Any = None, **told: Any) -> None:
+def leave(part: str, arm: str, seed: int, figures: dict[str, float], record: Any = None, groups: Any = (), **told: Any) -> None:
     """A result as it would be there."""
     settings = planned(lab(seed), part, arm)
     path = synthesis.place(CPU, part, arm, seed)
     path.write_text(json.dumps(dict(part=part, arm=arm, seed=seed, commit="abc", versions={"python": "3"}, machine="m", seconds=1,
-                                    figures=figures, settings=settings, told={run: told.get(run.split()[0], {}) for run in settings})))
+                                    figures=figures, settings=settings, groups=groups, alike=dict(train=800, near_test=len(groups)),
+                                    told={run: told.get(run.split()[0], {}) for run in settings})))
     if record is not None:
         record.save(path.with_suffix(".npz"))
 
@@ -249,7 +265,9 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     figures = {"map50": round(float(precision_of(found).mean()), 4), "map50_95": 0.1, "ap50 Crack": 0.5, "ap50 Break": 0.5}
     for part, added in (("tail", 100), ("detection", 252)):
         for arm in ("plain", "prior"):
-            leave(part, arm, 0, figures, found, **{"train-detector": dict(images=126, epochs=150), "combine": dict(synthetic=added)})
+            groups = [["t0", "t1"], ["t2", "t3", "t4"]] if part == "tail" else []
+            told = {"train-detector": dict(images=126, epochs=150), "combine": dict(synthetic=added)}
+            leave(part, arm, 0, figures, found, groups, **told)
     written = json.loads(synthesis.table(CPU).read_text())
     against = {(c["a"], c["b"], c["metric"]): c for c in written["comparisons"]}
     kid = against["kid image-both", "kid noise-both", "kid"]
@@ -258,7 +276,12 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     assert against["tail prior", "tail plain", "ap50 Crack"]["difference"] == 0 and against["tail prior", "tail plain", "map50"]
     notes = written["notes"]
     assert "Aim of recognition: 10-prior above 10-aug by 5 points of accuracy; reached: +" in notes
-    assert "Aim of detection: prior above plain by 0.03 of map50; not reached: +0 (+0 to +0), 1 seed." in notes
+    assert "Aim of detection: prior above plain by 0.03 of map50; open: +0 (+0 to +0), 1 seed." in notes
+    assert "Expected of kid: image start below noise start; image-both below noise-both reached: -40 (-47.1 to -32.9), 2 seeds." in notes
+    assert "Expected of kid: both adaptations below either alone; not measured yet." in notes
+    assert "All seeds share one adapter for each space" in notes and "leave out the luck of adapters" in notes
+    assert "near-duplicates drawn together (tail 5 in 2 groups)" in notes
+    assert notes.count("stand on both sides of the published lists: 2 of 800 train images nearly equal a test image") == 1
     assert "in some seeds: 10-prior 90; 10-paste 90." in notes and "in some seeds: prior 100." in notes
     assert "Strength 0.6 and guidance 2 in all arms" in notes and "where nothing is copied it is 0.018." in notes
     assert "recognition 10-aug 4" in notes and "kid image-both 2" in notes
@@ -267,6 +290,57 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     assert "| image-both | 2 | 20.5 ± 0.7 | 0.100 ± 0.000 | 0.900 ± 0.000 | 20.0 ± 0.0 |" in shown
     assert "- `10-prior` against `10-aug`, accuracy: +" in shown and shown.index("| tail |") < shown.index("| detection |")
     assert shown.endswith("Runs made at abc.")
+
+
+@pytest.mark.parametrize(("low", "high", "seeds", "how"), [
+    (-9.0, -1.0, 3, "reached"), (-9.0, 1.0, 3, "open"), (1.0, 9.0, 3, "not reached"), (-9.0, -1.0, 1, "open")])
+def test_what_was_expected_is_judged_by_intervals(low: float, high: float, seeds: int, how: str) -> None:
+    """Of KID, where less is better, and of an aim as well."""
+    told = dict(metric="kid", difference=(low + high) / 2, low=low, high=high, seeds=seeds)
+    pairs = synthesis_notes.EXPECTED["both adaptations below either alone"]
+    assert set(pairs) <= set(PAIRS["kid"]) and len(pairs) == 4
+    said = synthesis_notes.expected([dict(told, a="kid image-both", b="kid image-lora")], "both below", pairs)
+    assert said.startswith(f"Expected of kid: both below; image-both below image-lora {how}: ")
+    turned = dict(a="tail prior", b="tail plain", metric="map50", difference=-told["difference"], low=-high, high=-low, seeds=seeds)
+    assert f"by 0 points; {how}: " in synthesis_notes.aimed([turned], "tail", "prior", "plain", "map50", 0, "points")
+
+
+@pytest.mark.parametrize("shape", ["cpu", "gpu"])
+def test_the_command_names_its_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    monkeypatch.setattr(synthesis, "RESULTS", tmp_path)
+    monkeypatch.setattr("tests.benchmarks.record.RESULTS", tmp_path)
+    command = json.loads(synthesis.table(SHAPES[shape]).read_text())["command"]
+    assert command == f"python -m tests.benchmarks.synthesis{' --shape gpu' if shape == 'gpu' else ''} --data FOLDER"
+
+
+def test_near_duplicates_are_drawn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each row lists them; rows that list others are of another test set."""
+    monkeypatch.setattr(synthesis, "RESULTS", tmp_path)
+    monkeypatch.setattr("tests.benchmarks.record.RESULTS", tmp_path)
+    (tmp_path / CPU.folder).mkdir()
+    groups = [[f"t{i + k}" for k in range(4)] for i in range(0, 40, 4)]
+    records = {arm: [boxes(skill, seed) for seed in (1, 2)] for arm, skill in (("plain", 0.5), ("prior", 0.9))}
+    for arm, found in records.items():
+        for seed, record in enumerate(found):
+            leave("tail", arm, seed, {"map50": round(float(precision_of(record).mean()), 4)}, record, groups)
+    compared = {c["metric"]: c for c in comparisons(synthesis.finished(CPU), tmp_path / CPU.folder)}["map50"]
+    apart, together = (paired.compare(records["prior"], records["plain"], groups=some) for some in (None, groups))
+    assert compared["low"] == round(together.low, 4) != round(apart.low, 4) and compared["high"] == round(together.high, 4)
+    leave("tail", "prior", 1, {"map50": round(float(precision_of(records["prior"][1]).mean()), 4)}, records["prior"][1], groups[1:])
+    with pytest.raises(AssertionError, match="different test sets"):
+        comparisons(synthesis.finished(CPU), tmp_path / CPU.folder)
+
+
+def test_a_row_says_what_is_nearly_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pictures(split: str, groups: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(file_name=f"{split}/{split}-{i}.jpg", group_id=g.strip(".")) for i, g in enumerate(groups)]
+
+    splits = {"train": pictures("train", "ac.ad"), "test": pictures("test", "ba.abf")}
+    monkeypatch.setattr(Lab, "folder", lambda self, recipe, name: Path(name))
+    monkeypatch.setattr(Lab, "read", lambda self, source: source.name)
+    monkeypatch.setattr("tests.benchmarks.synthesis_lab.snapshot.read", lambda folder: SimpleNamespace(by_split=splits.__getitem__))
+    assert near(lab(), "tail") == dict(groups=[["test-0", "test-4"], ["test-1", "test-3"]], alike=dict(train=5, near_test=2))
+    assert near(lab(), "kid") == {} and JUDGED.keys() == {"tail", "detection"}
 
 
 def precision_of(found: Scored) -> Any:

@@ -30,6 +30,7 @@ from backend.evaluation import detection as evaluation
 from backend.evaluation import looks
 from backend.inspection.engine import Engine
 from backend.teacher.fusion import Expansion, Fusion
+from backend.teacher.repository import whole
 
 FORMAT = 2                           # of the teacher; part of its key
 STRIDE = 8                           # of P3, the finest level that features are brought into
@@ -234,9 +235,9 @@ def letterboxed(keys: list[str], prepared: Sequence[Any], side: int) -> Sources:
 def load(folder: Path) -> tuple[FusedDetector, Features]:
     """A kept teacher and the features it reads, float32 on the CPU. Raises ConfigError where its repository is gone."""
     head = rundir.read_json(folder / "head.json")
-    repository = rundir.find_artifact("repository", head["repository"])
+    repository = whole(head["repository"])
     if repository is None:
-        raise ConfigError(f"The feature repository that the teacher {head['name']!r} reads is gone. Build it again.")
+        raise ConfigError(f"The feature repository that the teacher {head['name']!r} reads is gone or damaged. Build it again.")
     config = TrainFused(**{**head["settings"], "weights": None, "backbone": ""})
     features = Features(repository, config.shuffled)
     network = fused(config, dict(enumerate(head["classes"])), features.repository.widths)

@@ -42,10 +42,11 @@ class Stages:
         self.told = _told(run_dir / "metrics.jsonl")
         self._write()
 
-    def go(self, name: str, kind: str, key: str, make: Callable[[Any], dict[str, Any]]) -> Path:
-        """The artifact of a stage: one that is there, or a new one."""
+    def go(self, name: str, kind: str, key: str, make: Callable[[Any], dict[str, Any]],
+           find: Callable[[str], Path | None] | None = None) -> Path:
+        """The artifact of a stage: one that is there, or a new one. `find` looks for it by its key, where not every one will do."""
         row = self.rows[self.names.index(name)]
-        found = rundir.find_artifact(kind, key)
+        found = find(key) if find else rundir.find_artifact(kind, key)
         if found is not None:
             own, head = found.parent == self.run_dir, rundir.read_json(found / "head.json")
             told = head.get("result", head)                            # killed before it was told, its own stage took its time all the same
@@ -53,8 +54,8 @@ class Stages:
                       seconds=row["seconds"] or (told.get("seconds") if own else None), figures=row["figures"] or _numbers(told))
             return found
         self.last(name, make)
-        made = rundir.find_artifact(kind, key)
-        assert made is not None, f"the stage {name} leaves what it promised"
+        made = self.run_dir / kind                                     # the newest of this key may be another run's, damaged
+        assert rundir.own_result(self.run_dir, kind, key) is not None, f"the stage {name} leaves what it promised"
         return made
 
     def last(self, name: str, make: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def run(config: TrainDistilled, run_dir: Path, report: Any) -> dict[str, Any]:
     # what the diffusion model sees in each of them
     build = BuildRepository(**about, denoiser=denoiser.parent.name, steps=config.repository_steps, **_of(config, READ))
     built = stages.go("repository", "repository", repository.key(build, rundir.read_json(denoiser / "head.json")["key"]),
-                      lambda r: repository.make(build, data, denoiser, run_dir, r))
+                      lambda r: repository.make(build, data, denoiser, run_dir, r), repository.whole)
     built_key = rundir.read_json(built / "head.json")["key"]
 
     # a backbone that sees it too

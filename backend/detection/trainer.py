@@ -65,6 +65,7 @@ def overrides(config: TrainDetector, data: Path, folder: Path) -> dict[str, Any]
         warmup_bias_lr=0.1 if config.optimizer == "SGD" else 0.0,  # as the stock trainer warms each of them up
         patience=0,                                                # no early stop: equal settings mean equal steps
         close_mosaic=min(10, config.epochs // 4), flipud=0.5,      # a surface has no up and down
+        mixup=0.0, cutmix=0.0, copy_paste=0.0,                     # as the library has them; no arm may come to blend or paste pictures
         pretrained=False, plots=False, verbose=False)
 
 

@@ -54,7 +54,8 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
     if denoiser.head["snapshot_id"] != data.snapshot_id:
         raise ConfigError(f"The diffusion model {denoiser.head['name']!r} was trained on another dataset, which may hold val or test "
                           "images of this one. Train one on this dataset.")
-    if done := rundir.own_result(run_dir, "repository", key(config, denoiser.head["key"])):
+    done = rundir.own_result(run_dir, "repository", key(config, denoiser.head["key"]))
+    if done and not damage(run_dir / "repository"):
         shutil.rmtree(run_dir / "building-repository", ignore_errors=True)
         return done
     scratch = rundir.bound(run_dir / "building-repository", key(config, denoiser.head["key"]))
@@ -182,6 +183,27 @@ def _keep(scratch: Path, run_dir: Path, network: resvae.Plain, head: dict[str, A
 def _digest(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def whole(key: str) -> Path | None:
+    """The newest kept repository of this key whose files are what was written. Whoever reuses by key would else meet a damaged one in every
+    attempt; each is passed over with a printed sentence."""
+    for folder in rundir.artifacts("repository"):
+        if rundir.read_json(folder / "head.json")["key"] != key:
+            continue
+        if not (why := damage(folder)):
+            return folder
+        print(f"Of the run {folder.parent.name} nothing is taken over: {why.removesuffix(' Build it again.')}", flush=True)
+    return None
+
+
+def damage(folder: Path) -> str:
+    """What keeps a repository from being read, '' where nothing does. Reads all of it, about a second for a GB."""
+    try:
+        Repository.open(folder)
+    except InputError as problem:
+        return str(problem)
+    return ""
 
 
 class Repository:

@@ -28,7 +28,7 @@ from tests.benchmarks.synthesis_compare import Runs, comparisons
 from tests.benchmarks.synthesis_costs import estimated
 from tests.benchmarks.synthesis_lab import SHAPES, Lab, Shape
 from tests.benchmarks.synthesis_notes import notes
-from tests.benchmarks.synthesis_score import score, told
+from tests.benchmarks.synthesis_score import near, score, told
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "ultralytics", "onnxruntime", "efficientnet-lite-pytorch")
 
@@ -50,7 +50,7 @@ def one(lab: Lab, part: str, arm: str) -> None:
     figures, settings = score(lab, part, name, record), lab.used(planned(lab, part, arm))
     where = dict(cores=len(os.sched_getaffinity(0)), machine=machine(), seconds=round(time.monotonic() - began))
     row = dict(part=part, arm=arm, seed=lab.seed, commit=commit(), versions=versions(PACKAGES), **where, figures=figures,
-               told=told(lab, list(settings)), settings=settings)
+               **near(lab, part), told=told(lab, list(settings)), settings=settings)
     path.write_text(json.dumps(row, indent=1) + "\n")
 
 
@@ -79,7 +79,9 @@ def table(shape: Shape) -> Path:
     rows = [row for arms in runs.values() for seeds in arms.values() for row in seeds.values()]
     arms = {f"{part} {arm}": together([row["figures"] for row in seeds.values()]) for part, of in runs.items() for arm, seeds in of.items()}
     compared = comparisons(runs, RESULTS / shape.folder)
-    return write(shape.folder, "python -m tests.benchmarks.synthesis --data FOLDER", arms, sorted({row["seed"] for row in rows}),
+    name = shape.folder.removeprefix("synthesis").removeprefix("-")
+    which = f" --shape {name}" if name else ""
+    return write(shape.folder, f"python -m tests.benchmarks.synthesis{which} --data FOLDER", arms, sorted({row["seed"] for row in rows}),
                  notes(runs, compared, shape), PACKAGES, compared, "; ".join(sorted({row["machine"] for row in rows})),
                  rows[-1]["versions"] if rows else None)
 

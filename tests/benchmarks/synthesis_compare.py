@@ -58,18 +58,30 @@ def _mean_kid(figures: list[dict[str, float]]) -> tuple[float, float]:
 
 
 def _accuracies(a: list[Row], b: list[Row], folder: Path) -> Iterator[tuple[str, Interval]]:
-    yield "accuracy", synthesis_record.compare([checked(row, folder) for row in a], [checked(row, folder) for row in b])
+    yield "accuracy", synthesis_record.compare(*_records(a, b, folder))
 
 
 def _found(a: list[Row], b: list[Row], folder: Path) -> Iterator[tuple[str, Interval]]:
-    told = paired.compare([checked(row, folder) for row in a], [checked(row, folder) for row in b])
+    told = paired.compare(*_records(a, b, folder), groups=together(a + b))
     yield "map50", told
     if a[0]["part"] == "tail":
         yield f"ap50 {TAIL}", told.classes[TAIL]
 
 
+def _records(a: list[Row], b: list[Row], folder: Path) -> tuple[list[Record], list[Record]]:
+    return [checked(row, folder) for row in a], [checked(row, folder) for row in b]
+
+
 COMPARED: dict[str, Callable[[list[Row], list[Row], Path], Iterator[tuple[str, Interval]]]] = {
     "kid": _distances, "recognition": _accuracies, "tail": _found, "detection": _found}
+
+
+def together(rows: list[Row]) -> list[list[str]]:
+    """Near-duplicates among the test images of a part, which are drawn together: ten pictures of one tile are not ten pieces of evidence.
+    Rows of other parts tell of none."""
+    told: list[list[list[str]]] = [row.get("groups", []) for row in rows]
+    assert all(groups == told[0] for groups in told), "rows of different test sets"
+    return told[0] if told else []
 
 
 def checked(row: Row, folder: Path) -> Record:

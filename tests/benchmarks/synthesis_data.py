@@ -18,7 +18,9 @@ from tests.benchmarks.record import SHARED
 from tests.benchmarks.sets import NEU, TILE
 
 PIPED = SHARED / "data" / "PIPED"
-STEEL, TILES, PAPER = "rolled steel", "magnetic tile", "paper"       # names stand in captions, so they say what one sees
+# Names stand in captions, so they say what one sees. What tells parts of one material apart stands in brackets, which captions leave out:
+# else prompts would differ by part and seed
+STEEL, TILES, PAPER = "rolled steel", "magnetic tile", "paper"
 # The class of the long tail, chosen before anything was run: few in train, the second fewest, and 17 in test. Of Fray, the
 # rarest, test has 9, too few to see a difference by.
 TAIL, LEFT = "Crack", 5
@@ -60,19 +62,19 @@ def kind(name: str) -> str:
 
 # ---- the sources
 
-ROLLED, BY_CLASS = Source(STEEL, NEU), Source(f"hot-{STEEL}", NEU, by_class=True)
+ROLLED, BY_CLASS = Source(STEEL, NEU), Source(f"{STEEL} (by class)", NEU, by_class=True)
 ALL_TILES, ALL_PAPER = Source(TILES, TILE, "det-"), Source(PAPER, PIPED)
 
 
 def few(n: int, seed: int, by_class: bool) -> Source:
     """n images of each class of NEU-DET's train list. More of the same seed hold the fewer; both forms hold the same."""
-    return Source(f"steel {n} {seed}{'' if by_class else ' boxed'}", NEU, "", lambda: drawn(listed(ROLLED, "train"), n, seed),
+    return Source(f"{STEEL} ({n} {seed}{'' if by_class else ' boxed'})", NEU, "", lambda: drawn(listed(ROLLED, "train"), n, seed),
                   CLASSES * n, by_class)
 
 
 def cut(seed: int) -> Source:
     """magnetic-tile's det- lists with LEFT train images of the class TAIL."""
-    return Source(f"tile {seed}", TILE, "det-", lambda: without(listed(ALL_TILES, "train"), seed), TRAIN - RARE + LEFT)
+    return Source(f"{TILES} ({seed})", TILE, "det-", lambda: without(listed(ALL_TILES, "train"), seed), TRAIN - RARE + LEFT)
 
 
 def without(lines: tuple[str, ...], seed: int) -> tuple[str, ...]:

@@ -6,10 +6,13 @@ which arms there are.
 """
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from backend import rundir
+from backend.data import snapshot
 from tests.benchmarks import arms
 from tests.benchmarks.sets import write_truth
 from tests.benchmarks.settings import Settings, asked, here
@@ -103,6 +106,17 @@ class Lab(arms.Lab):
         """How many train images a dataset has."""
         recipe = next(r for r in rundir.SNAPSHOT_MAKERS if self._found(r, data)[1])
         return int(rundir.read_json(self.folder(recipe, data) / "snapshot.json")["images"]["train"])
+
+    def near(self, source: Source) -> dict[str, Any]:
+        """Near-duplicates of a published dataset, by the product's rule: `groups` of test images that belong together, by stem; `alike`,
+        how many train images nearly equal a test image. Equal for all arms and seeds."""
+        data, together = snapshot.read(self.folder("import", self.read(source))), defaultdict[str, list[str]](list)
+        for p in data.by_split("test"):
+            together[p.group_id].append(Path(p.file_name).stem)
+        together.pop("", None)
+        train = data.by_split("train")
+        return dict(groups=sorted(sorted(stems) for stems in together.values() if len(stems) > 1),
+                    alike=dict(train=len(train), near_test=sum(p.group_id in together for p in train)))
 
     def truth(self) -> Path:
         """Folder of the tiles' true boxes."""

@@ -13,6 +13,7 @@ from backend.evaluation.scored import Scored
 from tests.benchmarks.distillation import remember
 from tests.benchmarks.record import product, scored
 from tests.benchmarks.sets import NEU, SETS, TILE, true_boxes
+from tests.benchmarks.synthesis_data import ALL_TILES, ROLLED
 from tests.benchmarks.synthesis_lab import Lab
 from tests.benchmarks.synthesis_record import Taken
 
@@ -20,6 +21,8 @@ Record = Any                         # Scored | Taken
 TOLD = ("images", "classes", "attempts", "rejected", "best", "floor", "steps", "epochs", "learned_from", "about", "held", "held_loss",
         "psnr", "loss", "synthetic", "val_accuracy", "val_map50", "seconds", "warnings")
 NEU_TEST, TILE_TEST = SETS["neu-det"].test, SETS["magnetic-tile"].test
+# Whose test list a part is scored on. Recognition has that of detection, in which no two images are nearly equal
+JUDGED = {"tail": ALL_TILES, "detection": ROLLED}
 
 
 def score(lab: Lab, part: str, name: str, record: Path) -> dict[str, float]:
@@ -34,6 +37,11 @@ def score(lab: Lab, part: str, name: str, record: Path) -> dict[str, float]:
     found, boxes = said(lab, name, images, listing), true_boxes(truth, listing)
     remember(found, boxes, record)
     return detected(found, boxes, truth, listing)
+
+
+def near(lab: Lab, part: str) -> dict[str, Any]:
+    """What a row says of near-duplicates."""
+    return lab.near(JUDGED[part]) if part in JUDGED else {}
 
 
 def detected(found: Path, boxes: Truth, truth: Path, listing: Path) -> dict[str, float]:

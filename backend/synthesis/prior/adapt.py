@@ -86,9 +86,10 @@ def make(config: AdaptPrior, data: Snapshot, found: stable.Found, run_dir: Path,
 
 
 def key_of(config: AdaptPrior, data: Snapshot, base: str) -> str:
-    """What the adapter follows from. The dataset's name counts, since prompts hold it; checkpointing changes no result."""
+    """What the adapter follows from. The dataset's name counts, as prompts hold it; checkpointing changes no result."""
     settings = {k: v for k, v in config.to_json().items() if k not in ("name", "dataset", "prior", "checkpointing")}
-    return rundir.key_of(kind="adapter", format=FORMAT, snapshot_id=data.snapshot_id, called=data.head["name"], base=base, **settings)
+    named = words.called(data.head["name"])
+    return rundir.key_of(kind="adapter", format=FORMAT, snapshot_id=data.snapshot_id, called=named, base=base, **settings)
 
 
 def _where(found: stable.Found, prior: Prior) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from backend.device import cores, in_bf16, torch_device
 from backend.diffusion import pictures
 from backend.errors import Canceled, ConfigError, ResourceError
 from backend.synthesis.prior import autoencoder, bank, denoiser, draw, learner, stable, supply, tokenizer
+from backend.synthesis.prior.words import called
 
 FORMAT = 2               # of the artifact; part of its key
 CROP = 128               # side that is learned, in pixels
@@ -37,7 +38,8 @@ GUIDANCE, STEPS = 2.0, 20           # of the previews
 
 @dataclass(frozen=True)
 class Preset:
-    """Both trainings. `small`: 1.05 and 1.4 core seconds a step in bf16, measured on a Zen 4: half an hour and 80 minutes on two cores."""
+    """Both trainings. `small`: 1.05 and 1.4 core seconds a step in bf16, measured on a Zen 4: half an hour and 80 minutes on two cores.
+    Without native bf16 about four times as long."""
 
     coder: autoencoder.Coder
     size: denoiser.Size
@@ -124,11 +126,11 @@ def _preset(config: TrainPrior) -> Preset:
 
 
 def key(config: TrainPrior, datasets: list[Snapshot]) -> str:
-    """What the prior follows from. Names of datasets count: they stand in captions."""
+    """What the prior follows from. Names of datasets count, as captions hold them."""
     preset = _preset(config)
     settings = {k: v for k, v in config.to_json().items() if k not in ("name", "datasets")}
     settings |= dict(steps=preset.size.steps, autoencoder_steps=preset.coder.steps, batch=[preset.coder.batch, preset.size.batch])
-    return rundir.key_of(kind="prior", format=FORMAT, datasets=[[d.head["name"], d.snapshot_id] for d in datasets], **settings)
+    return rundir.key_of(kind="prior", format=FORMAT, datasets=[[called(d.head["name"]), d.snapshot_id] for d in datasets], **settings)
 
 
 # ---- the artifact

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from backend.errors import InputError
-from backend.synthesis.prior.words import caption, spoken
+from backend.synthesis.prior.words import called, caption, spoken
 
 FILE = "tokens.safetensors"
 SPREAD = 0.1              # of the embeddings' deviation: words that start from the same one must part. Our choice
@@ -31,7 +31,7 @@ def placeholders(dataset: str, classes: list[str], vectors: int) -> dict[str, li
         stem = _plain(class_name)
         stem = f"{stem}.{number}" if stem in taken else stem
         taken.add(stem)
-        found[class_name] = [f"<{_plain(dataset)}/{stem}-{i}>" for i in range(vectors)]
+        found[class_name] = [f"<{_plain(called(dataset))}/{stem}-{i}>" for i in range(vectors)]
     return found
 
 

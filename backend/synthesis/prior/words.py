@@ -14,7 +14,13 @@ def spoken(name: str) -> str:
     return " ".join(re.sub(r"[^\w ]", "", parted).split()[:WORDS])
 
 
+def called(dataset: str) -> str:
+    """A dataset's name without what stands in brackets, so that all parts of one material, 'rolled steel (10 of each)', have equal
+    prompts."""
+    return re.sub(r"\s*\([^()]*\)", "", dataset)
+
+
 def caption(dataset: str, class_name: str | None) -> str:
     """'neu det surface with rolled in scale'; no class: '… surface without defect'."""
     defect = spoken(class_name) if class_name else ""
-    return f"{spoken(dataset)} surface {f'with {defect}' if defect else 'without defect'}".strip()
+    return f"{spoken(called(dataset))} surface {f'with {defect}' if defect else 'without defect'}".strip()
