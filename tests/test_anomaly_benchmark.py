@@ -211,7 +211,16 @@ def test_the_bare_pass_keeps_as_many_requests_in_flight_as_the_engine() -> None:
                 yield np.zeros((len(batch), 2, 2), np.float32)
 
     batch = np.zeros((16, 4, 4, 3), np.uint8)
-    assert anomaly_speed.bare(cast(Any, Engine()), batch) == anomaly_speed.PICTURES and streams == [anomaly_speed.PICTURES // 16]
+    wide = np.zeros((64, 4, 4, 3), np.uint8)                       # as CUDA takes them: one batch would be one request in flight
+    assert [anomaly_speed.bare(cast(Any, Engine()), b) for b in (batch[:4], batch, wide)] == [64, 128, 512] and streams == [16, 8, 8]
+
+
+def test_speeds_are_told_by_their_medians_and_the_aim() -> None:
+    arms = {f"{name}, {kind}": {"images a second": values} for (name, kind), values in {
+        ("default, a", "through the engine"): [50.0, 61.0, 70.0], ("default, a", "bare forward"): [122.0],
+        ("without memory, a", "through the engine"): [59.0], ("without memory, a", "bare forward"): [59.0]}.items()}
+    assert anomaly_speed.told(arms) == ("Median through the engine / bare: default, a 0.50; without memory, a 1.00. Aim, 60 images a "
+                                        "second on two cores: reached (fastest: default, a).")
 
 
 def test_arms_of_equal_settings_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ Killed and resumed it goes on from the last checkpoint. Until it is done, what i
 nothing of jobs.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ FORMAT = 2               # what a training does; part of its key
 AFTER = ("name", "false_rejects", "memory")        # settings of what follows training: with others the same weights do
 IMPLIED = ("dataset", "denoiser", "preset", "diffusion_steps")       # the snapshot and the keys of artifacts say it
 DRAWN = 384              # drawn defects that calibration is chosen by: of 96 the standard error of an AUROC was 0.035
-SCORED = 300             # held-out images and drawn defects that the bundle is scored on
+SCORED = 150             # held-out images, and as many drawn defects, that the bundle is scored on
 RULE = "last step's weights; score and weights of the maps by held-out good images and drawn defects; threshold by held-out good images"
 
 
@@ -177,9 +178,10 @@ def made(normals: Sequence[np.ndarray], seed: int) -> list[calibrate.Defect]:
 
 def _on_held_out(bundle: Path, normals: list[np.ndarray], defects: list[calibrate.Defect]) -> dict[str, Any]:
     """Held-out good images against drawn defects: how well it works on what it was calibrated by, and no more."""
-    some = np.unique(np.linspace(0, len(normals) - 1, max(1, SCORED - len(defects))).round().astype(int))
+    some = np.unique(np.linspace(0, len(normals) - 1, SCORED).round().astype(int))
     shown: dict[str, tuple[np.ndarray, evaluation.Truth]] = {f"good {i}": (normals[i], (None, False)) for i in some}
-    shown |= {f"defect {i}": (image, (mask, True)) for i, (image, mask) in enumerate(defects)}
+    every = max(1, math.ceil(len(defects) / SCORED))
+    shown |= {f"defect {i}": (image, (mask, True)) for i, (image, mask) in enumerate(defects[::every])}
     return evaluation.score(bundle, list(shown), lambda n: shown[n][0], lambda n: shown[n][1], lambda i: None)
 
 
