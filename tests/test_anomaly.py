@@ -297,7 +297,26 @@ def test_focal_loss_is_that_of_the_hardest_pixels() -> None:
     logit = torch.full_like(mask, -20)
     logit[..., 0, :5] = 3                                           # five false alarms among ten hardest of a hundred
     entropy = float(torch.nn.functional.softplus(torch.tensor(3.0)))
-    assert float(losses.focal(logit, mask)) == pytest.approx(0.5 * entropy * (1 - np.exp(-entropy)) ** losses.GAMMA, rel=1e-4)
+    found = 0.5 * entropy * (1 - np.exp(-entropy)) ** losses.GAMMA
+    assert float(losses.focal(logit, mask)) == pytest.approx(found, rel=1e-4)
+    worse = torch.full_like(mask, 5.0)                              # of another image of the batch: each has its own hardest
+    assert float(losses.focal(torch.cat([logit, worse]), torch.cat([mask, 1 - mask]))) == pytest.approx(found / 2, rel=1e-2)
+
+
+def test_the_whole_images_term_asks_for_cold_good_images_and_hot_defects() -> None:
+    """By the highest cells alone, whose mean is the score."""
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[1, 0, 20:30, 20:30] = 1
+    logit = torch.full((2, 1, 32, 32), -6.0)
+    logit[1, 0, 8:16, 8:16] = 6
+    assert float(losses.whole(logit, mask, 128)) < 0.01
+    alarm, missed = logit.clone(), logit.clone()
+    alarm[0, 0, 3:11, 3:11] = 6
+    missed[1] = -6
+    assert min(float(losses.whole(m, mask, 128)) for m in (alarm, missed)) > 0.5 * losses.WHOLE * 5
+    warm = logit.clone()
+    warm[0, 0, 16:] = -5                                            # half of the cells, none of them hot
+    assert float(losses.whole(warm, mask, 128)) < 0.01
 
 
 def test_dice_counts_images_alike_and_leaves_good_ones_out() -> None:
@@ -326,7 +345,7 @@ def test_training_learns(tmp_path: Path) -> None:
     learning = training(tmp_path, steps=32, batch=6, learning_rate=3e-3)
     told = [learning.advance() for _ in range(32)]
     first, last = ({k: np.mean([t[k] for t in part]) for k in told[0]} for part in (told[:8], told[-8:]))
-    assert set(first) == {"cosine_loss", "focal_loss", "overlap_loss"}
+    assert set(first) == {"cosine_loss", "focal_loss", "overlap_loss", "image_loss"}
     assert all(last[k] < 0.9 * first[k] for k in first), (first, last)
 
 
@@ -353,12 +372,12 @@ def test_two_phases_are_first_the_student_then_the_head(tmp_path: Path) -> None:
         told.append(set(learning.advance()))
         student.append(state(learning.net.student))
         head.append(state(learning.net.head))
-    assert told[:2] == [{"cosine_loss"}] * 2 and told[2:] == [{"focal_loss", "overlap_loss"}] * 3
+    assert told[:2] == [{"cosine_loss"}] * 2 and told[2:] == [{"focal_loss", "overlap_loss", "image_loss"}] * 3
     assert not torch.equal(student[0], student[2]) and torch.equal(student[2], student[5])      # batch statistics too
     assert torch.equal(head[0], head[2]) and not torch.equal(head[2], head[5])
 
 
-@pytest.mark.parametrize(("loss", "names"), [("cosine", {"cosine_loss"}), ("segmentation", {"focal_loss", "overlap_loss"})])
+@pytest.mark.parametrize(("loss", "names"), [("cosine", {"cosine_loss"}), ("segmentation", {"focal_loss", "overlap_loss", "image_loss"})])
 def test_one_loss_alone(tmp_path: Path, loss: str, names: set[str]) -> None:
     learning = training(tmp_path, loss=loss, overlap="l1")
     before = learning.net.student.stem[0].weight.clone()
@@ -428,7 +447,7 @@ def test_a_run_leaves_a_scored_model(done: SimpleNamespace) -> None:
     assert (look["model_id"], look["images"], look["good_images"]) == (head["model_id"], 5, 2)
     assert look["test_set_id"] == rundir.test_set_id(rundir.find_snapshot("paper"))
     assert rundir.rows(done.run, "models").to_pylist()[0]["kind"] == "anomaly"
-    assert {"cosine_loss", "focal_loss", "overlap_loss"} <= done.curve[-1].keys()
+    assert {"cosine_loss", "focal_loss", "overlap_loss", "image_loss"} <= done.curve[-1].keys()
     with Image.open(done.run / "samples.png") as samples:
         step, pixels = learn.SHOWN + learn.GAP, np.asarray(samples)
         assert samples.size == (4 * step - learn.GAP, learn.PREVIEWS * step - learn.GAP) and learn.GAP == 2
@@ -608,6 +627,7 @@ def test_a_drawn_defect_can_be_seen_on_any_surface(seed: int, level: int) -> Non
 def test_held_out_images_are_scored_up_to_a_limit(done: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     normals = [sheet(np.random.default_rng(i), SIDE) for i in range(12)]
     defects = train.made(normals, 0)
-    monkeypatch.setattr(train, "SCORED", len(defects) + 5)
-    found = train._on_held_out(done.run / "model", normals, defects)
-    assert found["images"] == len(defects) + 5 and found["defective"] == len(defects)
+    for most, good, bad in ((4, 4, 3), (100, 12, 6)):
+        monkeypatch.setattr(train, "SCORED", most)
+        found = train._on_held_out(done.run / "model", normals, defects)
+        assert (found["images"], found["defective"]) == (good + bad, bad) and len(defects) == 6

@@ -2,7 +2,7 @@
 
     train       the recipe `train-anomaly`; start reading here
     networks    frozen teacher, student of another shape, segmentation head
-    losses      cosine, focal, Dice, L1
+    losses      cosine, focal, Dice, L1, the whole image's
     stages      denoiser and perturbed images, where the defects need them
     learn       steps of training, checkpoints, preview
     corrupt     batches: good images, and the same with a synthetic defect and its mask

@@ -120,8 +120,10 @@ class Training:
     def _segmentation(self, logit: Tensor, masks: np.ndarray) -> dict[str, Tensor]:
         mask = torch.from_numpy(masks).to(self.device)[:, None].float()                          # (B, 1, S, S)
         mask = (F.avg_pool2d(mask, FINE) >= 0.5).float()                                         # (B, 1, S/2, S/2)
+        image_loss = losses.whole(logit, mask, self.config.imgsz)
         logit = F.interpolate(logit, mask.shape[-2:], mode="bilinear", align_corners=False)
-        return dict(focal_loss=losses.focal(logit, mask), overlap_loss=losses.OVERLAPS[self.config.overlap](logit, mask))
+        return dict(focal_loss=losses.focal(logit, mask), overlap_loss=losses.OVERLAPS[self.config.overlap](logit, mask),
+                    image_loss=image_loss)
 
     def _pixels(self, images: np.ndarray) -> Tensor:
         """uint8 (B, S, S, 3) to float32 (B, 3, S, S), 0 to 1."""

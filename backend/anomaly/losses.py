@@ -1,4 +1,5 @@
-"""What training minimises: cosine between teacher and student; focal, and Dice or L1, between the head and the masks.
+"""What training minimises: cosine between teacher and student; focal, and Dice or L1, between the head and the masks; and whether the
+score tells images with a defect from good ones.
 
 Logits and masks are (B, 1, H, W), masks 0 or 1. Knows nothing of networks or of where masks come from.
 """
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backend.anomaly.calibrate import MIDDLE, SHARES, cells_of, smoothed
+from backend.anomaly.calibrate import SMOOTH as SMOOTHING
 from backend.anomaly.networks import distance
 
 GAMMA = 2.0              # Lin et al. 2017 (arXiv 1708.02002), section 5.1; DeSTSeg takes 4, with which faint defects hardly count
-HARDEST = 0.1            # share of the pixels that the focal loss is taken over; GLASS (ECCV 2024) takes half. Most pixels are easy
+HARDEST = 0.1            # share of an image's pixels that the focal loss is taken over; GLASS (ECCV 2024) takes half. Most are easy
+WHOLE = 0.5              # weight of the whole image's term, our choice: its cross-entropy begins near 1, Dice near 1, focal near 0.3
 SMOOTH = 1.0             # pixels that keep Dice defined
 
 
@@ -22,10 +26,20 @@ def cosine(seen: Sequence[Tensor], told: Sequence[Tensor]) -> Tensor:
 
 
 def focal(logit: Tensor, mask: Tensor) -> Tensor:
-    """Focal loss of the hardest pixels of the batch: cross-entropy times (1 - probability of the truth)^GAMMA."""
+    """Focal loss of the hardest pixels of each image: cross-entropy times (1 - probability of the truth)^GAMMA. Of the whole batch they
+    would nearly all be defects and their rims, and false alarms on good images would cost nothing."""
     entropy = F.binary_cross_entropy_with_logits(logit, mask, reduction="none")
-    loss = (entropy * (1 - torch.exp(-entropy)) ** GAMMA).flatten()
-    return loss.topk(max(1, round(HARDEST * loss.numel()))).values.mean()
+    loss = (entropy * (1 - torch.exp(-entropy)) ** GAMMA).flatten(1)
+    return loss.topk(max(1, round(HARDEST * loss.shape[1])), 1).values.mean()
+
+
+def whole(logit: Tensor, mask: Tensor, imgsz: int) -> Tensor:
+    """Cross-entropy of what the segmentation will give to an image's score, the mean of its highest cells, with whether it has a defect.
+    Without it nothing asks that good images stay below defective ones: Dice leaves good ones out, and a few hot cells cost focal little."""
+    side = logit.shape[-1]
+    cells = smoothed(logit, SMOOTHING * side / imgsz).flatten(1)                                 # (B, m²)
+    score = cells.topk(cells_of(SHARES[MIDDLE], side), 1).values.mean(1)
+    return WHOLE * F.binary_cross_entropy_with_logits(score, (mask.amax((1, 2, 3)) > 0).float())
 
 
 def dice(logit: Tensor, mask: Tensor) -> Tensor:

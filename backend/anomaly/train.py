@@ -36,7 +36,7 @@ from backend.inspection.anomaly_engine import stretched
 from backend.synthesis import pool
 from backend.teacher.extractors import extractor
 
-FORMAT = 2               # what a training does; part of its key
+FORMAT = 3               # what a training does; part of its key
 AFTER = ("name", "false_rejects", "memory")        # settings of what follows training: with others the same weights do
 IMPLIED = ("dataset", "denoiser", "preset", "diffusion_steps")       # the snapshot and the keys of artifacts say it
 DRAWN = 384              # drawn defects that calibration is chosen by: of 96 the standard error of an AUROC was 0.035

@@ -15,7 +15,7 @@ from pages.components import charts
 
 FOUND = {"map50": "mAP50", "map50_95": "mAP50–95"}
 TERM = {"box_loss": "boxes", "distill_loss": "distillation", "logit_loss": "class answers"}
-NORMAL = {"cosine_loss": "cosine", "focal_loss": "focal", "overlap_loss": "overlap"}
+NORMAL = {"cosine_loss": "cosine", "focal_loss": "focal", "overlap_loss": "overlap", "image_loss": "whole image"}
 TAP = r"^tap_t(\d+)_b(\d+)$"
 LIKE = {"resvae_cosine": "training", "cosine": "training"}
 
