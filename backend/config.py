@@ -207,7 +207,7 @@ class BuildRepository(Config):
     dataset: str = _f("", "Name of the dataset, or a snapshot id.")
     name: str = _f("", "Name of the repository.")
     denoiser: str = _f("", "Diffusion model, by name or run; empty: the newest of this dataset.")
-    timesteps: str = _f("20", "Timesteps of 1,000, separated by spaces.", advanced=True)
+    timesteps: str = _f("20", "Timesteps of 1,000, separated by spaces; or literature: 50 150 250.", advanced=True)
     blocks: str = _f("all", "Decoder blocks, counted from the innermost as 0, separated by spaces; or all.", advanced=True)
     steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
     raw: bool = _f(False, "Keep the features uncompressed (a control; about 14 times the space).", advanced=True)
@@ -264,7 +264,7 @@ class TrainDistilled(TrainDetector):
                                      advanced=True)
     repository_steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
     teach_steps: int = _f(1600, "Optimiser steps of teaching the backbone.", low=1, high=1_000_000, advanced=True)
-    timesteps: str = _f("20", "Timesteps of 1,000 at which the diffusion model is read, separated by spaces; the literature takes "
+    timesteps: str = _f("20", "Timesteps of 1,000 at which the diffusion model is read, separated by spaces; or literature: "
                               "50 150 250.", advanced=True)
     blocks: str = _f("all", "Its decoder blocks that are read, counted from the innermost as 0, separated by spaces; or all.",
                      advanced=True)

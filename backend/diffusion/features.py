@@ -43,9 +43,9 @@ class Taps:
 
 
 def parse(timesteps: str, blocks: str, denoiser: Denoiser) -> Taps:
-    """Taps from what a person wrote: numbers between spaces, or `all` blocks. Raises ConfigError."""
+    """Taps from what a person wrote: numbers between spaces, or `all` blocks, or a preset's timesteps by its name. Raises ConfigError."""
     n = len(denoiser.unet.up_blocks)
-    every = tuple(range(n))
+    every, timesteps = tuple(range(n)), PRESETS.get(timesteps.strip(), (timesteps, ""))[0]
     return Taps(_numbers(timesteps, "Timesteps", TIMESTEPS), every if blocks.strip() == "all" else _numbers(blocks, "Blocks", n))
 
 
