@@ -361,7 +361,6 @@ def test_taps_are_read_as_a_person_writes_them() -> None:
     taps = features.parse(*features.PRESETS["default"], denoiser)
     assert taps == features.Taps((20,), (0, 1, 2, 3)) and features.widths(denoiser, taps) == [16, 16, 16, 8]
     assert features.parse(" 150  50", "3 1", denoiser).pairs == [(150, 3), (150, 1), (50, 3), (50, 1)]
-    assert features.parse("literature ", "3", denoiser).pairs == [(50, 3), (150, 3), (250, 3)]
 
 
 @pytest.mark.parametrize(("timesteps", "blocks", "said"), [

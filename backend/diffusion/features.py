@@ -43,9 +43,9 @@ class Taps:
 
 
 def parse(timesteps: str, blocks: str, denoiser: Denoiser) -> Taps:
-    """Taps from what a person wrote: numbers between spaces, or `all` blocks, or a preset's timesteps by its name. Raises ConfigError."""
+    """Taps from what a person wrote: numbers between spaces, or `all` blocks. Raises ConfigError."""
     n = len(denoiser.unet.up_blocks)
-    every, timesteps = tuple(range(n)), PRESETS.get(timesteps.strip(), (timesteps, ""))[0]
+    every = tuple(range(n))
     return Taps(_numbers(timesteps, "Timesteps", TIMESTEPS), every if blocks.strip() == "all" else _numbers(blocks, "Blocks", n))
 
 
