@@ -393,5 +393,5 @@ def test_a_control_is_taken_by_name_or_where_there_is_nothing_else(tmp_path: Pat
 
 
 def test_the_literatures_timesteps_have_a_name(plant: Path) -> None:
-    told, folder = build(timesteps="literature", blocks="3")
+    told, folder = build(timesteps="literature", blocks="2")
     assert rundir.read_json(folder / "head.json")["timesteps"] == [50, 150, 250] and len(Repository.open(folder).taps) == 3
