@@ -470,6 +470,8 @@ def test_near_copies_in_the_base_s_own_datasets_are_found(lined: snapshot.Snapsh
     with pytest.raises(ConfigError, match="near copies"):
         examples.seen("p", lined, [copy], [other.snapshot_id])
     assert examples.seen("p", lined, [], [other.snapshot_id]) == 0, "it stands in that dataset, but was not learned from"
+    to_learn = replace(lined, pictures=[replace(held, split="train")])
+    assert examples.seen("p", to_learn, [copy], [other.snapshot_id]) == 1, "of train it is told"
     kin = tiny_surface("near kin", learned=(copy,))
     head = rundir.read_json(kin / "head.json")
     rundir.write_json(kin / "head.json", head | dict(datasets=[dict(snapshot_id=other.snapshot_id)]))

@@ -127,6 +127,7 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     assert found["low"] > 0 and found["seeds"] == 2
     assert against["ddpm-both", "noise-both", "magnetic-tile aupro"]["seeds"] == 1
     assert "ours: PA_BDP01_TL 0" in written["notes"] and "anchor: PA_BDP01_TL 0" in written["notes"]
+    assert "No row at all of: draem, stfpm, padim, two-phases, l1, ddpm-teacher." in written["notes"]
     for said_of in ("magnetic-tile: 4 of 9. They are there for all arms, the anchor alike", "share pictures, views, masks",
                     "shaped with the defects of both sets known", "ddpm-both: PA_BDP01_TL 0"):
         assert said_of in written["notes"]

@@ -186,6 +186,7 @@ def notes(runs: Runs, shape: Shape) -> str:
         if seed not in runs.get(arm, {}).get(part, {}):
             missing[arm].add(f"{part} {seed}")
     asked = Counter(arm for arm, _, _ in wanted)
+    unseen = [arm for arm in (*PEERS, *ARMS) if arm not in asked and arm not in runs]
     left = "; ".join(f"{arm}: " + (f"all {asked[arm]}" if len(parts) == asked[arm] else ", ".join(sorted(parts)))
                      for arm, parts in missing.items())
     commits = sorted({row["commit"] for parts in runs.values() for seeds in parts.values() for row in seeds.values()})
@@ -204,7 +205,8 @@ def notes(runs: Runs, shape: Shape) -> str:
         f"Peers are anomalib's, {shape.peer:,} steps, on the same lists; DRAEM with Perlin noise for textures, the others on "
         "EfficientNet-Lite0." if set(PEERS) & set(runs) else "",
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
-        aimed(runs), f"Not run yet: {left}." if left else "", f"Runs made at {', '.join(commits)}."]))
+        aimed(runs), f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
+        f"Runs made at {', '.join(commits)}."]))
 
 
 def alike_in(runs: Runs) -> str:

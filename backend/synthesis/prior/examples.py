@@ -80,20 +80,21 @@ def held_apart(found: dict[str, list[Picture]], share: float) -> set[str]:
 # ---- what a prior has seen
 
 def seen(name: str, data: Snapshot, learned: list[str], snapshots: list[str]) -> int:
-    """How many train pictures of this dataset a prior has learned from. Raises ConfigError where it knows val or test.
+    """How many train pictures of this dataset, or near copies of them, a prior has learned from. Raises ConfigError where it knows val or
+    test.
 
     `learned`: ids of its pictures; `snapshots`: where they come from, so that near copies are found too, as far as these are still here.
     """
     ids = set(learned)
     groups = {p.group_id for p in data.pictures if p.image_id in ids and p.group_id}
     held = [p for p in data.pictures if p.split in ("val", "test")]
-    near = _near(held, _hashes(ids, snapshots))
+    near = _near(data.pictures, _hashes(ids, snapshots))
     known = [p for p in held if p.image_id in ids or p.group_id in groups or p.image_id in near]
     if known:
         raise ConfigError(f"{name!r} has learned from {len(known)} of the val and test images of {data.head['name']!r}, or from near "
                           "copies of them, so nothing made with it could be judged by them. Choose a prior that has not, or train one "
                           "without this dataset.")
-    return sum(p.image_id in ids for p in data.pictures if p.split == "train")
+    return sum(p.image_id in ids or p.image_id in near for p in data.pictures if p.split == "train")
 
 
 def _hashes(ids: set[str], snapshots: list[str]) -> list[str]:
@@ -108,9 +109,9 @@ def _hashes(ids: set[str], snapshots: list[str]) -> list[str]:
     return found
 
 
-def _near(held: list[Picture], hashes: list[str]) -> set[str]:
-    """Ids of the held pictures nearly equal to one that was learned from."""
-    if not hashes or not held:
+def _near(pictures: list[Picture], hashes: list[str]) -> set[str]:
+    """Ids of the pictures nearly equal to one that was learned from."""
+    if not hashes:
         return set()
     others = np.unique(np.array([int(h, 16) for h in hashes], np.uint64))
-    return {p.image_id for p in held if (np.bitwise_count(others ^ np.uint64(int(p.phash, 16))) <= alike.NEAR).any()}
+    return {p.image_id for p in pictures if (np.bitwise_count(others ^ np.uint64(int(p.phash, 16))) <= alike.NEAR).any()}
