@@ -200,6 +200,15 @@ class ProbeFeatures(Config):
     seed: int = _f(0, "Seed of the choice of images.", low=0, high=2**31 - 1, advanced=True)
 
 
+LITERATURE = "50 150 250"            # timesteps of Baranchuk et al. 2022 (arXiv 2112.03126)
+
+
+def _named_timesteps(config: Any) -> None:
+    """A name becomes its numbers at once, so that keys, estimates and what is kept know one way to say it."""
+    if config.timesteps.strip() == "literature":
+        object.__setattr__(config, "timesteps", LITERATURE)
+
+
 @dataclass(frozen=True)
 class BuildRepository(Config):
     """Keep what a diffusion model sees in each image of a dataset, compressed to at most 32 KiB an image."""
@@ -212,6 +221,10 @@ class BuildRepository(Config):
     steps: int = _f(1500, "Optimiser steps of the compressing network.", low=10, high=1_000_000, advanced=True)
     raw: bool = _f(False, "Keep the features uncompressed (a control; about 14 times the space).", advanced=True)
     seed: int = _f(0, "Seed of the compressing network.", low=0, high=2**31 - 1, advanced=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _named_timesteps(self)
 
 
 @dataclass(frozen=True)
@@ -274,6 +287,10 @@ class TrainDistilled(TrainDetector):
     distill_weight: float = _f(1.0, "Weight of the distillation term, where 1 makes it as large as the box loss.", low=0.0, high=100.0,
                        advanced=True)
     logit_weight: float = _f(0.0, "Weight of learning the teacher's class answers too.", low=0.0, high=100.0, advanced=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _named_timesteps(self)
 
 
 @dataclass(frozen=True)

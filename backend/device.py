@@ -3,10 +3,12 @@
 import os
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 # runtime of thresholds and figures: float32, so that they do not depend on who computes them
 REFERENCE = "onnxruntime-cpu"
+_opening = Lock()                         # two threads that miss a cache at once would both fill it
 
 
 def cores() -> int:
@@ -22,10 +24,15 @@ def torch_device() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-@cache
 def openvino_core() -> Any:
     """The process's one, which never goes: its plug-in for processors lays a signal stack under the thread that opened it and takes the
     memory back when it goes, by whatever thread's garbage collection. The next signal, a child's end for instance, ended the process."""
+    with _opening:
+        return _core()
+
+
+@cache
+def _core() -> Any:
     import openvino as ov
 
     return ov.Core()

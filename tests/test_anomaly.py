@@ -314,6 +314,10 @@ def test_the_whole_images_term_asks_for_cold_good_images_and_hot_defects() -> No
     alarm[0, 0, 3:11, 3:11] = 6
     missed[1] = -6
     assert min(float(losses.whole(m, mask, 128)) for m in (alarm, missed)) > 0.5 * losses.WHOLE * 5
+    noisy = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):                     # as in training where the processor has it: a score stays float32
+        found = losses.whole(noisy, mask, 128)
+    assert torch.equal(found, losses.whole(noisy, mask, 128))
     warm = logit.clone()
     warm[0, 0, 16:] = -5                                            # half of the cells, none of them hot
     assert float(losses.whole(warm, mask, 128)) < 0.01
@@ -477,6 +481,10 @@ def test_what_follows_training_is_asked_anew_without_it(done: SimpleNamespace, m
     weights, before = (load_file(r / "anomaly" / "network.safetensors") for r in (run, done.run))
     assert set(before) - set(weights) == {"memory.patches"} and all(torch.equal(weights[k], before[k]) for k in weights)
     head = rundir.read_json(run / "model" / "model.json")
+    (run / "anomaly" / "network.safetensors").write_bytes(b"cut")       # the newest of that training
+    monkeypatch.setattr(learn.Training, "advance", lambda self: pytest.fail("it was trained again"))
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        train.run(config(**settings, name="third"), rundir.create("train-anomaly", {}), plates.silent)
     assert "memory_weight" in done.head["chosen"] and "memory_weight" not in head["chosen"] and head["chosen"]["step"] == result["steps"]
 
 

@@ -1,6 +1,7 @@
 """Figures of anomaly maps against an independent scorer, and how calibration chooses on maps whose answer is known."""
 
 import json
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -212,6 +213,18 @@ def test_candidates_begin_with_equal_weights_and_move_away(used: list[bool], wan
     assert found[0] == tuple(u / sum(used) for u in used) and all(u or not w for c in found for u, w in zip(used, c, strict=True))
     moved = [sum(abs(w - e) for w, e in zip(c, found[0], strict=True)) for c in found]
     assert moved == sorted(moved, key=lambda m: round(m, 9))
+
+
+def test_many_defects_on_few_pictures_are_little_evidence() -> None:
+    """The error of a lead: as of so many pictures, whatever lies on them; with one picture nothing is known."""
+    rng = np.random.default_rng(0)
+    lead = np.repeat(rng.normal(0, 1, (1, 10)), 40, 0).repeat(30, 1) * 0.1                        # 300 defects on 10 pictures
+    on, apart = np.arange(10).repeat(30), np.arange(300)
+    alone = lead[0, ::30].std(ddof=1) / math.sqrt(10)
+    assert calibrate._error(lead, on) == pytest.approx(alone) and calibrate._error(lead, apart) < 0.3 * alone
+    goods = np.repeat(rng.normal(0, 1, (12, 1)), 300, 1)                                          # the good pictures differ, defects do not
+    assert calibrate._error(goods, on) == pytest.approx(goods[:, 0].std(ddof=1) / math.sqrt(12))
+    assert calibrate._error(lead, np.zeros(300, int)) == calibrate._error(lead[:1], on) == math.inf
 
 
 def test_both_maps_come_to_one_unit() -> None:

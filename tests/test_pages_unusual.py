@@ -169,7 +169,7 @@ def test_a_finished_training_tells_its_limit_and_figures(data_folder: Any) -> No
     learned = anomaly_model(3.0, "a3", "Published")
     path = rundir.run_path(learned) / "model" / "model.json"
     head = rundir.read_json(path)
-    rundir.write_json(path, head | dict(settings=head["settings"] | dict(near_duplicates=True)))
+    rundir.write_json(path, head | dict(chosen=head["chosen"] | dict(like_learned=3)))
     assert "nearly equal some of these, so it may call more good parts unusual than said" in said(page("training", run=learned))
     at = page("training", run=anomaly_model(None, "a2", "Young"))
     assert "It has no limit" in said(at) and "there are 9" in said(at) and "set a limit by eye" in said(at)
@@ -179,6 +179,16 @@ def test_curves_of_an_anomaly_model_are_not_one_loss() -> None:
     points = pages.points(dict(step=20, cosine_loss=0.5, focal_loss=0.1, overlap_loss=0.9), dict(step=20, diffusion_denoising_loss=0.3))
     drawn = {p.title: p.points(points)["value"].tolist() for p in training_curves.PANELS if len(p.points(points))}
     assert drawn == {"**Loss:** should fall": [0.3], "**What is normal, and where it ends:** each should fall": [0.5, 0.1, 0.9]}
+
+
+def test_a_training_that_took_weights_says_nothing_of_the_pace(data_folder: Any) -> None:
+    paths = [rundir.run_path(anomaly_model(2.0, f"a{k}", f"Odd {k}")) for k in range(2)]
+    rundir.write_json(paths[1] / "result.json", dict(name="Odd 1", reused=dict(training=paths[0].name)))
+    done = [pace._done(path, rundir.read_json(path / "job.json")) for path in paths]
+    assert done[0] and done[1] is None
+    ingest()
+    assert f"Its weights are those of the training {paths[0].name}" in said(page("training", run=paths[1].name))
+    assert "Its weights are those" not in said(page("training", run=paths[0].name))
 
 
 def test_the_estimate_counts_what_must_come_first(data_folder: Any) -> None:

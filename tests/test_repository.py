@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from backend import rundir
-from backend.config import BuildRepository, Import, TrainDiffusion
+from backend.config import BuildRepository, Import, TrainDiffusion, TrainDistilled
 from backend.data import importer, snapshot
 from backend.diffusion import ddpm, features
 from backend.errors import Canceled, ConfigError, InputError, NotFoundError
@@ -393,5 +393,7 @@ def test_a_control_is_taken_by_name_or_where_there_is_nothing_else(tmp_path: Pat
 
 
 def test_the_literatures_timesteps_have_a_name(plant: Path) -> None:
+    by_name = [made(timesteps=" literature").timesteps for made in (config, TrainDistilled)]
+    assert by_name == [features.PRESETS["literature"][0]] * 2
     told, folder = build(timesteps="literature", blocks="2")
     assert rundir.read_json(folder / "head.json")["timesteps"] == [50, 150, 250] and len(Repository.open(folder).taps) == 3

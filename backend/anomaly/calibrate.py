@@ -57,8 +57,10 @@ class Calibration:
     chosen: dict[str, Any]               # how weight and k compared; for the record
 
 
-def calibrate(net: nn.Module, normals: Sequence[np.ndarray], defects: Sequence[Defect], false_rejects: float) -> Calibration:
-    """`normals`, uint8 (S, S, 3), were kept from training; `defects` lie on such, of another kind than the net was trained with."""
+def calibrate(net: nn.Module, normals: Sequence[np.ndarray], defects: Sequence[Defect], false_rejects: float,
+              parents: Sequence[int] = ()) -> Calibration:
+    """`normals`, uint8 (S, S, 3), were kept from training; `defects` lie on such, of another kind than the net was trained with.
+    `parents`: number of the picture that each lies on; none: each on one of its own."""
     assert len(normals), "nothing is known of good pictures without one"
     imgsz = normals[0].shape[0]
     raw = maps_of(net, [*normals, *(picture for picture, _ in defects)])                   # (n, maps, m, m)
@@ -72,7 +74,7 @@ def calibrate(net: nn.Module, normals: Sequence[np.ndarray], defects: Sequence[D
 
     # how much of each, then how many cells
     unused = UNUSED.get(getattr(net, "loss", "both"))
-    weights, told = _weights(good, bad, masks, [i != unused for i in range(good.shape[1])])
+    weights, told = _weights(good, bad, masks, [i != unused for i in range(good.shape[1])], np.array(parents or range(len(bad))))
     normal, unusual = combined(good, weights), combined(bad, weights)                      # (n, m, m)
     cells, aurocs = _cells(normal, unusual)
     limit, refused = threshold(top_mean(normal, cells), false_rejects)
@@ -113,7 +115,7 @@ def smoothed(maps: Tensor, sigma: float) -> Tensor:
     """(n, C, m, m), edges carried outwards."""
     kernel = gaussian(sigma)
     reach, channels = len(kernel) // 2, maps.shape[1]
-    return F.conv2d(F.pad(maps, [reach] * 4, mode="replicate"), kernel.expand(channels, 1, -1, -1), groups=channels)
+    return F.conv2d(F.pad(maps, [reach] * 4, mode="replicate"), kernel.to(maps).expand(channels, 1, -1, -1), groups=channels)
 
 
 def units(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,26 +142,26 @@ def on_cells(mask: np.ndarray, side: int) -> np.ndarray:
 
 # ---- choices
 
-def _weights(good: np.ndarray, bad: np.ndarray, masks: np.ndarray,
-             used: Sequence[bool]) -> tuple[tuple[float, ...], list[dict[str, float]]]:
+def _weights(good: np.ndarray, bad: np.ndarray, masks: np.ndarray, used: Sequence[bool],
+             parents: np.ndarray) -> tuple[tuple[float, ...], list[dict[str, float]]]:
     """A weight for each map, none for one that is not used, and how the candidates compared with equal weights.
 
     Made defects flatter the segmentation head: it was trained on such, and sharply outlines what was pasted, real defect or
     not. So equal weights stand unless others are surely better: their figure, the mean over defects of image AUROC and of
-    the average precision of cells, must lead by two standard errors of the paired differences *and* by a margin that grows with
-    what is moved from equal and is doubled towards the segmentation, the side the bias is on. A lead of the other maps has been
-    won against the bias and needs no such discount. Equal leads: nearer to equal. Our choice; no paper states one.
+    the average precision of cells, must lead by two standard errors, of the good pictures and of those that defects lie on, *and* by a
+    margin that grows with what is moved from equal and is doubled towards the segmentation, the side the bias is on. A lead of the other
+    maps has been won against the bias and needs no such discount. Equal leads: nearer to equal. Our choice; no paper states one.
     """
     equal, *others = candidates(used)
     if not others or not len(bad):
         return equal, []
     level, told = _figures(good, bad, masks, equal), []
     for weights in (equal, *others):
-        lead = _figures(good, bad, masks, weights) - level                                 # (defects,)
-        error = float(lead.std(ddof=1)) / math.sqrt(len(lead)) if len(lead) > 1 else math.inf
+        found = _figures(good, bad, masks, weights)
+        lead = float((found - level).mean())
         needed = MARGIN * PARTS * _moved(weights, equal) * (2 if weights[SEGMENTATION] > equal[SEGMENTATION] else 1)
-        sure = float(lead.mean()) - 2 * error - needed if weights != equal else 0.0
-        told.append((weights, dict(figure=float((lead + level).mean()), lead=float(lead.mean()), sure=max(sure, -1.0))))
+        sure = lead - 2 * _error(found - level, parents) - needed if weights != equal else 0.0
+        told.append((weights, dict(figure=float(found.mean()), lead=lead, sure=max(sure, -1.0))))
     best = max(told, key=lambda row: row[1]["sure"])                                       # the first of equals: the nearest
     return best[0], [{k: round(v, 4) for k, v in {**dict(zip(MAPS, weights, strict=False)), **row}.items()} for weights, row in told]
 
@@ -177,11 +179,24 @@ def _moved(weights: Sequence[float], equal: Sequence[float]) -> float:
 
 
 def _figures(good: np.ndarray, bad: np.ndarray, masks: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """For each defect: mean of the share of good pictures that score lower and the average precision of its cells. (defects,)"""
+    """Of each good picture and defect: mean of whether the picture scores lower (a tie by half) and the average precision of the defect's
+    cells. (pictures, defects)"""
     normal, unusual = combined(good, weights), combined(bad, weights)
     k = cells_of(SHARES[MIDDLE], normal.shape[-1])
-    lower = _share_below(top_mean(normal, k), top_mean(unusual, k))
-    return (lower + np.array([_average_precision(m, mask) for m, mask in zip(unusual, masks, strict=True)])) / 2
+    low, high = top_mean(normal, k)[:, None], top_mean(unusual, k)[None]
+    found = np.array([_average_precision(m, mask) for m, mask in zip(unusual, masks, strict=True)])
+    return ((low < high) + 0.5 * (low == high) + found) / 2
+
+
+def _error(lead: np.ndarray, parents: np.ndarray) -> float:
+    """Standard error of the mean of a lead (pictures, defects), as other good pictures and other defects would move it: ten defects on one
+    picture are not ten pictures."""
+    count, clusters = lead.shape[0], np.unique(parents, return_inverse=True)[1]
+    n = int(clusters.max()) + 1
+    if min(count, n) < 2:
+        return math.inf
+    sums = np.bincount(clusters, lead.mean(0) - lead.mean())                               # (parents,)
+    return math.sqrt(float((sums**2).sum()) / lead.shape[1]**2 * n / (n - 1) + float(lead.mean(1).var(ddof=1)) / count)
 
 
 def _share_below(normal: np.ndarray, unusual: np.ndarray) -> np.ndarray:
@@ -225,7 +240,7 @@ def threshold(scores: np.ndarray, false_rejects: float) -> tuple[float | None, s
 
     Split conformal (Vovk et al. 2005; Angelopoulos & Bates 2021, section 1): a further good picture scores above the
     ceil((n + 1)(1 - r))-th smallest of n held-out ones with probability r at most, whatever the distribution. `weights` and k
-    were chosen on the same pictures, from 30 pairs at most, so "at most" is slightly bent. A hair above it, since >= rejects.
+    were chosen on the same pictures, from 96 pairs at most, so "at most" is slightly bent. A hair above it, since >= rejects.
     """
     n = len(scores)
     if n < ENOUGH / false_rejects - 1e-9:

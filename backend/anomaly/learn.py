@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from backend import rundir
 from backend.anomaly import losses
 from backend.anomaly.corrupt import Batch, Surface
-from backend.anomaly.networks import AnomalyNet
+from backend.anomaly.networks import GRIDS, AnomalyNet
 from backend.config import TrainAnomaly
 from backend.device import cores, in_bf16, torch_device
 from backend.errors import ConfigError
@@ -205,7 +205,8 @@ def preview(training: Training, run_dir: Path) -> None:
     batch = training.surface.batch((training.config.seed, 2**31), 2 * PREVIEWS)
     training.net.eval()
     with torch.inference_mode():
-        cosine, logit = training.net(training._pixels(batch.shown))[:2]
+        shown = training._pixels(batch.shown)
+        cosine, logit = training.net.disagreement(training.net.teacher(shown), training.net.student(shown), shown.shape[-1] // GRIDS[0])
     training.net.train()
     segmented = training.config.loss != "cosine" and training.phase != "student"
     maps = (logit.float().sigmoid() if segmented else cosine.float() / cosine.float().max())[:, 0].cpu().numpy()      # (B, m, m)

@@ -37,9 +37,10 @@ def whole(logit: Tensor, mask: Tensor, imgsz: int) -> Tensor:
     """Cross-entropy of what the segmentation will give to an image's score, the mean of its highest cells, with whether it has a defect.
     Without it nothing asks that good images stay below defective ones: Dice leaves good ones out, and a few hot cells cost focal little."""
     side = logit.shape[-1]
-    cells = smoothed(logit, SMOOTHING * side / imgsz).flatten(1)                                 # (B, m²)
-    score = cells.topk(cells_of(SHARES[MIDDLE], side), 1).values.mean(1)
-    return WHOLE * F.binary_cross_entropy_with_logits(score, (mask.amax((1, 2, 3)) > 0).float())
+    with torch.autocast(logit.device.type, enabled=False):                                       # a score is float32, as it will be
+        cells = smoothed(logit.float(), SMOOTHING * side / imgsz).flatten(1)                     # (B, m²)
+        score = cells.topk(cells_of(SHARES[MIDDLE], side), 1).values.mean(1)
+        return WHOLE * F.binary_cross_entropy_with_logits(score, (mask.amax((1, 2, 3)) > 0).float())
 
 
 def dice(logit: Tensor, mask: Tensor) -> Tensor:

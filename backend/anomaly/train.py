@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from backend import rundir
 from backend.anomaly import calibrate, export, learn, stages
 from backend.anomaly.corrupt import Surface, drawn
+from backend.anomaly.memory import GRID
 from backend.anomaly.networks import AnomalyNet
 from backend.config import TrainAnomaly
 from backend.data import images, snapshot
@@ -39,8 +41,9 @@ from backend.teacher.extractors import extractor
 FORMAT = 3               # what a training does; part of its key
 AFTER = ("name", "false_rejects", "memory")        # settings of what follows training: with others the same weights do
 IMPLIED = ("dataset", "denoiser", "preset", "diffusion_steps")       # the snapshot and the keys of artifacts say it
-DRAWN = 384              # drawn defects that calibration is chosen by: of 96 the standard error of an AUROC was 0.035
-SCORED = 150             # held-out images, and as many drawn defects, that the bundle is scored on
+DRAWN = 384              # drawn defects that calibration is chosen by, over all held-out images
+SCORED = 150             # at most so many held-out images, and of drawn defects each second or third, are what the bundle is scored on
+MOST_COMPARED = 2000 * 128**2        # patches of a picture times those remembered: 130 MB a picture while they are compared
 RULE = "last step's weights; score and weights of the maps by held-out good images and drawn defects; threshold by held-out good images"
 
 
@@ -65,6 +68,9 @@ def check_settings(config: TrainAnomaly) -> None:
         raise ConfigError("With cosine alone nothing is segmented: there is no term beside focal loss to choose.")
     if not stages.diffuses(config) and (config.denoiser or config.diffusion_steps is not None):
         raise ConfigError(f"Defects of {config.source} take no diffusion model: name none, and no steps of one.")
+    if config.memory * (config.imgsz // GRID) ** 2 > MOST_COMPARED:
+        raise ConfigError(f"A memory of {config.memory:,} patches is too large for images of {config.imgsz} px: at most "
+                          f"{MOST_COMPARED // (config.imgsz // GRID) ** 2:,}.")
     if config.denoiser and config.diffusion_steps is not None:
         raise ConfigError("The diffusion model that is named is used as it is: give no steps of a new one.")
 
@@ -99,11 +105,9 @@ def make(config: TrainAnomaly, data: Snapshot, test_set_id: str, run_dir: Path, 
         surface = Surface(known, [p.image_id for p in train], config.source, pool.load(perturbed) if perturbed else None,
                           config.flips, config.foreground, stages.marked(config, train))
         lesson = key_of(config, data.snapshot_id, [f for f in (denoiser, perturbed) if f], AFTER)
-        before = rundir.find_artifact("anomaly", training=lesson)
         training = learn.Training(config, net, surface, scratch)
-        if before is not None and training.step == 0:
-            trained = _again(training, before, reused)
-        else:
+        trained = _again(training, lesson, reused) if training.step == 0 else {}
+        if not trained:
             learn.fit(training, run_dir, report)
             trained = told_of(training)
 
@@ -112,11 +116,12 @@ def make(config: TrainAnomaly, data: Snapshot, test_set_id: str, run_dir: Path, 
         began = time.monotonic()
         training.remember()
         defects = made(normals, config.seed)
-        found = calibrate.calibrate(net.eval(), normals, defects, config.false_rejects)
+        found = calibrate.calibrate(net.eval(), normals, defects, config.false_rejects, parents(len(normals)))
         bundle = scratch / "model"
         head = export.write_bundle(bundle, net, found, name=config.name, snapshot_id=data.snapshot_id, dataset=data.head["name"],
                                    settings=config.to_json())
-        head["chosen"] = dict(head["chosen"], rule=RULE, step=config.steps)
+        alike = {p.group_id for p in train} & {p.group_id for p in held} - {""}
+        head["chosen"] = dict(head["chosen"], rule=RULE, step=config.steps, like_learned=sum(p.group_id in alike for p in held))
 
         # one look at test, and at what was held out
         head["metrics"] = dict(val=_on_held_out(bundle, normals, defects), test=_on_test(bundle, data, config.steps, report))
@@ -170,8 +175,12 @@ def decoded(pictures: Sequence[Picture], file: Path, side: int, tell: Callable[[
 
 def made(normals: Sequence[np.ndarray], seed: int) -> list[calibrate.Defect]:
     """Drawn defects on held-out images, evenly spread over them."""
-    chosen = np.linspace(0, len(normals), DRAWN, endpoint=False).astype(int)
-    return [drawn(np.random.default_rng([seed, 2**32, row]), normals[i]) for row, i in enumerate(chosen)]
+    return [drawn(np.random.default_rng([seed, 2**32, row]), normals[i]) for row, i in enumerate(parents(len(normals)))]
+
+
+def parents(held: int) -> list[int]:
+    """Which of so many held-out images each drawn defect lies on."""
+    return [int(i) for i in np.linspace(0, held, DRAWN, endpoint=False)]
 
 
 # ---- figures
@@ -202,9 +211,16 @@ def told_of(training: learn.Training) -> dict[str, Any]:
                 seconds_per_step=round(training.seconds / training.step, 3))
 
 
-def _again(training: learn.Training, before: Path, reused: dict[str, str]) -> dict[str, Any]:
-    """Take the weights of an earlier run of the same training: only what follows it is asked anew."""
-    training.take(load_file(before / "network.safetensors"))
+def _again(training: learn.Training, lesson: str, reused: dict[str, str]) -> dict[str, Any]:
+    """Take the weights of an earlier run of the same training: only what follows it is asked anew. Nothing where there is none."""
+    before = rundir.find_artifact("anomaly", training=lesson)
+    if before is None:
+        return {}
+    try:
+        training.take(load_file(before / "network.safetensors"))
+    except (OSError, SafetensorError) as problem:
+        print(f"The training of {before.parent.name} cannot be used again, its weights are damaged: {problem}", flush=True)
+        return {}
     reused["training"] = before.parent.name
     print(f"The training of {before.parent.name} is used again: it differs in what follows training alone.", flush=True)
     earlier: dict[str, Any] = rundir.read_json(before / "head.json")["result"]

@@ -246,7 +246,9 @@ def _done(path: Path, head: dict[str, Any]) -> float | None:
         return FILE_S[head["recipe"]] * int(rundir.progress(path).get("total", 0))
     config = _config(head)
     if isinstance(config, TrainAnomaly):             # by now there is a diffusion model in any case; it may be its own
-        return _anomaly(config, not (path / "denoiser").exists())
+        result = rundir.read_json(path / "result.json") if (path / "result.json").exists() else {}
+        took = "training" in result.get("reused", {})            # the weights of another: it says nothing of how long training takes
+        return None if took else _anomaly(config, not (path / "denoiser").exists())
     return work(config) if config else None
 
 

@@ -63,7 +63,7 @@ def make(config: BuildRepository, data: Snapshot, denoiser_folder: Path, run_dir
     torch.set_num_threads(cores())
     try:
         # which features, on which grid; which pictures to learn from
-        source = Source(denoiser.to(torch_device()), features.parse(steps_of(config.timesteps), config.blocks, denoiser), data)
+        source = Source(denoiser.to(torch_device()), features.parse(config.timesteps, config.blocks, denoiser), data)
         fitted = source.to_fit(config.seed)
         steps = 0 if config.raw else config.steps
         total = len(fitted) + steps + len(source.ids)
@@ -183,11 +183,6 @@ def _keep(scratch: Path, run_dir: Path, network: resvae.Plain, head: dict[str, A
 def _digest(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def steps_of(timesteps: str) -> str:
-    """Those of a preset, where a person wrote its name."""
-    return features.PRESETS.get(timesteps.strip(), (timesteps, ""))[0]
 
 
 def whole(key: str) -> Path | None:

@@ -57,7 +57,7 @@ def limit(head: dict[str, Any]) -> None:
         rate = f", so that of good parts about {text.percent(share)} are called so" if share else ""
         held = (head.get("chosen") or {}).get("normals")
         kept = f" It was set on {text.count(held)} good pictures kept from training." if held else ""
-        if held and (head.get("settings") or {}).get("near_duplicates"):
+        if (head.get("chosen") or {}).get("like_learned"):
             kept += " It also learned from pictures that nearly equal some of these, so it may call more good parts unusual than said."
         st.markdown(f":material/straighten: A picture is called unusual from a score of **{at:.3g}** on{rate}.{kept} "
                     "Another limit can be kept on an inspected batch.")
@@ -85,6 +85,8 @@ def live(status: jobs.RunStatus, points: pd.DataFrame) -> None:
         head = told(status.run_id)
         limit(head)
         figures((head.get("metrics") or {}).get("test") or {}, head)
+        if again := (status.result.get("reused") or {}).get("training"):
+            st.caption(f":material/recycling: Its weights are those of the training {again}, which differs in what follows it alone.")
     diffusion, normal = stages.of_stage(points, "diffusion"), points[points["name"].isin(list(training_curves.NORMAL))]
     if looked(status):
         preview(status.run_id)

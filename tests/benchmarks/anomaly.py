@@ -205,7 +205,7 @@ def notes(runs: Runs, shape: Shape) -> str:
         f"Peers are anomalib's, {shape.peer:,} steps, on the same lists; DRAEM with Perlin noise for textures, the others on "
         "EfficientNet-Lite0." if set(PEERS) & set(runs) else "",
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
-        aimed(runs), f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
+        aimed(runs), earlier(runs), f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
         f"Runs made at {', '.join(commits)}."]))
 
 
@@ -213,6 +213,13 @@ def alike_in(runs: Runs) -> str:
     found = {part: groups for part in PARTS if (groups := groups_of(runs, part))}
     told = "; ".join(f"{part}: {sum(map(len, groups))} images in {len(groups)} groups" for part, groups in found.items())
     return f" ({told})" if told else ""
+
+
+def earlier(runs: Runs) -> str:
+    """That rows of ours come from a program before this one, where they do."""
+    old = {row["commit"] for arm, parts in runs.items() if arm not in OUTSIDE for seeds in parts.values() for row in seeds.values()
+           if not same_code(row.get("code", ""), code(arm))}
+    return f"Rows of ours at {', '.join(sorted(old))} are of an earlier program: how it trains has changed since." if old else ""
 
 
 def aimed(runs: Runs) -> str:

@@ -144,8 +144,9 @@ def recorded(lab: Lab, row: dict[str, Any]) -> Scored | None:
 def best_of_ours(runs: Runs) -> list[str]:
     """The one of our deployed arms that is best on val, where its figure on val is known, by the seeds that all of them have: test
     chooses nothing."""
-    val = {arm: {seed: row["result"]["val_map50"] for seed, row in runs[arm].items() if "val_map50" in row["result"]}
-           for arm in OURS if arm in runs}
+    known = {arm: {seed: row["result"]["val_map50"] for seed, row in runs[arm].items() if "val_map50" in row["result"]}
+             for arm in OURS if arm in runs}
+    val = {arm: told for arm, told in known.items() if told}
     seeds = set.intersection(*(set(told) for told in val.values())) if val else set()
     return [max(val, key=lambda arm: mean(val[arm][seed] for seed in seeds))] if seeds else []
 

@@ -102,7 +102,7 @@ def _base(prior: Prior, data: Snapshot) -> tuple[str, list[str]]:
         return "What this checkpoint has learned from is not written in it.", []
     known = examples.seen(prior.name, data, prior.head["learned"], [d["snapshot_id"] for d in prior.head["datasets"]])
     if known:
-        said = f"The surface prior has itself learned from {known} of this dataset's train images."
+        said = f"The surface prior has itself learned from {known} of this dataset's train images, or from near copies of them."
         return said, [said]
     return "The surface prior was trained without this dataset.", []
 
