@@ -187,7 +187,7 @@ def test_a_training_that_took_weights_says_nothing_of_the_pace(data_folder: Any)
     done = [pace._done(path, rundir.read_json(path / "job.json")) for path in paths]
     assert done[0] and done[1] is None
     ingest()
-    assert f"Its weights are those of the training {paths[0].name}" in said(page("training", run=paths[1].name))
+    assert "Its weights are those of the training Odd 0, " in said(page("training", run=paths[1].name))
     assert "Its weights are those" not in said(page("training", run=paths[0].name))
 
 

@@ -86,7 +86,8 @@ def live(status: jobs.RunStatus, points: pd.DataFrame) -> None:
         limit(head)
         figures((head.get("metrics") or {}).get("test") or {}, head)
         if again := (status.result.get("reused") or {}).get("training"):
-            st.caption(f":material/recycling: Its weights are those of the training {again}, which differs in what follows it alone.")
+            st.caption(f":material/recycling: Its weights are those of {_called(again)}: only what follows training was asked anew, so "
+                       "there are no curves of its own.")
     diffusion, normal = stages.of_stage(points, "diffusion"), points[points["name"].isin(list(training_curves.NORMAL))]
     if looked(status):
         preview(status.run_id)
@@ -100,6 +101,15 @@ def live(status: jobs.RunStatus, points: pd.DataFrame) -> None:
     if len(diffusion):
         with st.expander("The diffusion model that makes its defects", expanded=normal.empty, key=f"first_{status.run_id}"):
             training_curves.show(diffusion, f"first_{status.run_id}")
+
+
+def _called(run_id: str) -> str:
+    """Name and moment of a training, where it is still there."""
+    try:
+        run = jobs.status(run_id)
+    except jobs.NotFoundError:
+        return "an earlier training"
+    return f"the training {words.plain(str(run.config.get('name', '')), 60)}, {words.when(run.started_at)}"
 
 
 def looked(status: jobs.RunStatus) -> bool:
