@@ -2,10 +2,8 @@
 
 Stands after training. `score` runs the deployed artifact itself (through `inspection.anomaly_engine`). Figures are shares of
 one, to four places, and agree with what scorers of map files compute: maps are compared at the masks' resolution, the longer
-side 256, and kept as float32 until the last one is there: 0.3 MB an image. In one thing they differ: a good picture counts as a
-square, also where a set has an all black mask beside it, which the published scorer takes the picture's shape from and an import
-leaves out; on magnetic tiles figures of pixels are up to a point apart by that. Nothing here needs a threshold, so nothing is chosen.
-Knows nothing of training, snapshots or runs.
+side 256, and kept as float32 until the last one is there: 0.3 MB an image. Nothing here needs a threshold, so nothing is
+chosen. Knows nothing of training, snapshots or runs.
 """
 
 from array import array
