@@ -9,6 +9,8 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 const SMALL = 1;                                      // picture pixels; a smaller box is a slip of the hand
 
 const states = new WeakMap();                         // element -> what is drawn, kept while the page runs again around it
+const drafts = new Map();                             // picture -> what was drawn on it and not saved: it was put off, and comes back
+const DRAFTS = 100;
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -17,7 +19,8 @@ export default function (component) {
   if (!s || s.id !== data.id) {
     const kept = s && s.kinds ? s.kinds.filter(k => !data.kinds.includes(k)) : [];
     s = { id: data.id, boxes: data.boxes.map(b => [...b]), undone: [], done: [], chosen: -1, kind: s && s.kind || "",
-          kinds: [...data.kinds, ...kept], view: [0, 0, data.width, data.height], saving: false };
+          kinds: [...data.kinds, ...kept], view: [0, 0, data.width, data.height], saving: false, ...drafts.get(data.id) };
+    for (const [kind] of s.boxes) if (kind && !s.kinds.includes(kind)) s.kinds.push(kind);
     states.set(parentElement, s);
   }
   for (const k of data.kinds) if (!s.kinds.includes(k)) s.kinds.push(k);
@@ -37,7 +40,14 @@ export default function (component) {
     return e;
   }
 
+  function keep() {
+    drafts.delete(s.id);
+    if (s.done.length && !s.saving) drafts.set(s.id, { boxes: s.boxes, done: s.done, undone: s.undone });
+    if (drafts.size > DRAFTS) drafts.delete(drafts.keys().next().value);         // the oldest
+  }
+
   function show() {
+    keep();
     svg.setAttribute("viewBox", s.view.join(" "));
     const layer = $(".boxes");
     layer.replaceChildren();
@@ -138,7 +148,9 @@ export default function (component) {
     if (s.saving) return;
     s.saving = true;
     setTriggerValue("saved", { id: s.id, boxes: s.boxes });
-    setTimeout(() => { s.saving = false; }, 1500);                               // refused: the picture is still here
+    drafts.delete(s.id);
+    const sent = s;
+    setTimeout(() => { sent.saving = false; if (states.get(parentElement) === sent) keep(); }, 1500);      // refused: it is still here
   }
 
   // ---- mouse and finger
@@ -287,7 +299,6 @@ export default function (component) {
   svg.style.aspectRatio = `${W} / ${H}`;
   svg.style.flexBasis = W / H > 1.8 ? "100%" : "";                               // a wide picture has the row for itself
   svg.style.maxWidth = `calc(66vh * ${W / H})`;
-  s.saving = false;
   if (root.dataset.picture !== data.id) {
     root.dataset.picture = data.id;
     svg.focus({ preventScroll: true });

@@ -61,6 +61,16 @@ def test_a_box_is_drawn_named_undone_saved_and_trained_on(app: App, page: Page, 
     page.mouse.up()
     assert boxes(page)[0][1:] == [pytest.approx(v * px, abs=1) for v in (40, 80, 190, 200)]
     drawn = boxes(page)[0]
+
+    # put off, and what was drawn comes back with it
+    page.keyboard.press("s")
+    expect(page.get_by_text("1 to label")).to_be_visible(timeout=MINUTE)
+    expect(page.locator(".canvas")).to_have_attribute("data-boxes", "[]")
+    page.keyboard.press("s")
+    page.get_by_role("button", name="Look again at 2 pictures").click(timeout=MINUTE)
+    expect(page.get_by_text("2 to label")).to_be_visible(timeout=MINUTE)
+    expect(page.locator(".canvas")).to_have_attribute("data-boxes", json.dumps([drawn], separators=(",", ":")))
+    page.locator(".canvas svg").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("1 to label")).to_be_visible(timeout=MINUTE)
     expect(page.locator(".st-key-last_answer_line")).to_contain_text("1 box")
