@@ -16,6 +16,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from backend import jobs, rundir
+from backend.errors import InputError
 from backend.jobs import channels, delivery, house, lookout
 from backend.jobs.alarms import AlertRule, Target
 from pages.components import annotation_marks, charts, target_list
@@ -121,6 +122,28 @@ def test_from_a_target_to_an_alarm_that_somebody_has_seen(folder: Path) -> None:
     for line in ("一线", "二线"):
         jobs.record("alarm", dict(id=f"imaging|{line}#1", cause=f"imaging|{line}", kind="imaging", line=line, text=f"{line}: dim"))
     assert "一线: dim" in words(at := page()) and "二线: dim" in words(at)
+
+
+def test_what_was_typed_stays_where_it_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plant is looked after elsewhere, or the disk is full; once it is recorded the form is empty again."""
+    def refused(*_: Any, **__: Any) -> str:
+        raise InputError("This plant is looked after elsewhere.")
+
+    at = page(alarms_view="Rules and targets")
+    for allowed in (False, True):
+        with monkeypatch.context() as patch:
+            if not allowed:
+                patch.setattr(jobs, "record", refused)
+                named(at.text_input, "Why").set_value("Holiday")
+            press(at, next(b for b in at.button if b.label == "Save" and b.form_id == "standstill"))
+        assert named(at.text_input, "Why").value == ("" if allowed else "Holiday")
+        assert len(jobs.results.standstills("real")) == allowed
+    at = page("overview")
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "record", refused)
+        named(at.text_area, "What happened?").set_value("Roll 3 changed")
+        press(at, next(b for b in at.button if b.form_id == "note_overview_new"))
+    assert named(at.text_area, "What happened?").value == "Roll 3 changed" and "elsewhere" in at.toast[0].value
 
 
 def test_a_line_is_planned_by_shift_and_weekday_and_stands_still(folder: Path) -> None:

@@ -114,7 +114,7 @@ def _standstills(shown: str) -> None:
     if not person.may("adjust"):
         return
     with st.popover("Enter a standstill", type="tertiary", icon=":material/event_busy:", key="new_standstill"), \
-            st.form("standstill", border=False, clear_on_submit=True):
+            st.form(undo.form("standstill"), border=False):
         line = st.selectbox("Line", ["", *cached("choices", shown)["lines"]], format_func=lambda v: v or "All lines")
         local = plant.local(now).replace(tzinfo=None, second=0, microsecond=0)
         since = st.datetime_input("From, on the plant's clock", local)

@@ -96,7 +96,7 @@ def _row(row: Any, shown: str, key: str) -> None:
 def _form(shown: str, line: str, key: str, row: Any) -> None:
     lines = ["", *cached("choices", shown)["lines"]]
     now = plant.local(datetime.now(UTC)).replace(tzinfo=None, second=0, microsecond=0)
-    with st.form(f"note_{key}", border=False, clear_on_submit=row is None):
+    with st.form(f"note_{key}" if row is not None else undo.form(f"note_{key}"), border=False):
         said = st.text_area("What happened?", row.text if row is not None else "", height=90, max_chars=MOST_SAID,
                             placeholder="Roll 3 changed").strip()
         at = st.datetime_input("When, on the plant's clock", row.at if row is not None else now)

@@ -93,7 +93,7 @@ def _tell(row: Any, shown: str, day: date) -> None:
     open_case = row.state != "normal" and not row.acknowledged
     with st.container(width="content", key=f"tell_{_key(row.line)}"), \
             st.popover("Acknowledge" if open_case else "Note", type="tertiary", icon=":material/edit_note:"), \
-            st.form(f"say_{_key(row.line)}", border=False, clear_on_submit=True):
+            st.form(undo.form(f"say_{_key(row.line)}"), border=False):
         said = st.text_area("What is being done about it?" if open_case else "Note for this line", height=90).strip()
         if st.form_submit_button("Save", type="primary") and said:
             _save(row.line, said[:MOST_SAID], open_case, shown, day)

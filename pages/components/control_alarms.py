@@ -74,7 +74,7 @@ def _badge(alarm: Alarm) -> None:
 
 def _say(w: Watched, alarm: Alarm, shown: str, name: str) -> None:
     with st.popover("Say what it was" if not alarm.text else "Say more", type="tertiary", icon=":material/edit_note:"), \
-            st.form(f"explain_{name}", border=False, clear_on_submit=True):
+            st.form(undo.form(f"explain_{name}"), border=False):
         said = st.text_area("What was it?", height=90, max_chars=MOST_SAID).strip()
         who = person.your_name(st.session_state.get("control_who", ""), key=f"who_{name}")
         if st.form_submit_button("Save", type="primary") and said:

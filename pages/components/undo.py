@@ -12,6 +12,7 @@ from backend import jobs
 from pages.components import ask, words
 
 _KEY = "last_change"
+_TURN = "changes_made"
 
 
 def record(text: str, recipe: str, configs: Iterable[dict[str, Any]], plant: str) -> None:
@@ -27,8 +28,15 @@ def record_all(text: str, events: Iterable[tuple[str, dict[str, Any]]], plant: s
         st.toast(words.plain(error, 600), icon=":material/error:")
         return
     st.session_state[_KEY] = (text, made)
+    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
     ask.answered()
     st.rerun()                                  # the whole page: the line stands outside the fragment that asked
+
+
+def form(key: str) -> str:
+    """Key of a form that is empty again once what it says is recorded, and not where that was refused: what was typed stays then."""
+    turn = st.session_state.get(_TURN, 0)
+    return f"{key}_{turn}" if turn else key
 
 
 def bar() -> None:
