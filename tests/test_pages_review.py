@@ -203,6 +203,17 @@ def _about(at: AppTest) -> dict[str, Any]:
     return dict(json.loads(next(e.proto.json for e in at.get("bidi_component"))))
 
 
+def test_boxes_that_wait_in_the_browser_are_of_one_person_and_plant(filled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a shift change the next person in the same tab is given none of what the one before drew and did not save."""
+    house.opened().ingest()
+    ids = []
+    for name in ("Kim", "Lee"):
+        monkeypatch.setattr(label_view.person, "named", lambda name=name: name)
+        ids.append(str(_about(page("review", queue="Label"))["id"]))
+    assert ids[0] != ids[1] and [i.split("/")[:2] for i in ids] == [["Kim", "real"], ["Lee", "real"]]
+    assert ids[0].split("/")[2:] == ids[1].split("/")[2:]
+
+
 def test_a_picture_that_is_gone_is_passed_over(filled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     house.opened().ingest()
 

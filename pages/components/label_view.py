@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from backend import jobs
-from pages.components import label_canvas, label_cvat, plant, review_answer, run_panel, text, words
+from pages.components import label_canvas, label_cvat, person, plant, review_answer, run_panel, text, words
 from pages.components.cached import cached
 
 WIDE = 1600                # of the picture in the browser; boxes are in the original's pixels
@@ -131,8 +131,9 @@ def _canvas(shown: str, source: str, row: Any) -> None:
         st.caption(f":material/hide_image: {words.plain(error)}")
         return
     boxes, whose = jobs.labelling.begin(shown, row.image_id, inspection, _snapshot(source))
-    about = dict(id=f"{source}/{row.image_id}", name=words.short(row.file_name, 120), width=int(row.width), height=int(row.height),
-                 boxes=boxes, kinds=kinds(shown, source, boxes))
+    # what is drawn and not saved waits in the browser by this: at a shift change the next person in the tab meets none of it
+    about = dict(id=f"{person.named()}/{shown}/{source}/{row.image_id}", name=words.short(row.file_name, 120),
+                 width=int(row.width), height=int(row.height), boxes=boxes, kinds=kinds(shown, source, boxes))
     label_canvas.canvas(picture, about, lambda: _save(shown, row), "boxes")
     if BEGUN[whose]:
         st.caption(BEGUN[whose])
