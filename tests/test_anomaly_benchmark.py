@@ -16,7 +16,7 @@ from PIL import Image
 from backend.errors import ConfigError
 from backend.evaluation.anomaly import evaluate
 from tests.benchmarks import anomaly, anomaly_arms, anomaly_speed, tables
-from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, same_as
+from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, Lengths, same_as
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare, mask_of
 from tests.benchmarks.record import SHARED
 
@@ -110,7 +110,7 @@ def test_records_of_other_images_are_not_compared(tmp_path: Path) -> None:
 def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anomaly, "RESULTS", tmp_path)
     monkeypatch.setattr("tests.benchmarks.record.RESULTS", tmp_path)
-    shape = SHAPES["cpu"]
+    shape = SHAPES["gpu"]
     (tmp_path / shape.folder).mkdir()
     for arm, seed, skill in (("anchor", 0, 1.0), ("ours", 0, 2.0), ("ours", 1, 2.0), ("ddpm-both", 0, 2.0), ("noise-both", 0, 1.5)):
         record = Record.of(*said(tmp_path, skill, seed))
@@ -136,9 +136,35 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     assert f"Aims for ours: magnetic-tile image auroc {reached:.1f} of 98, " in written["notes"]
     shown = tables.unusual(written)
     assert shown.count("| ddpm-both |") == 2, "beside ours, and in the ablation"
+    assert written["command"].endswith("--shape gpu --data FOLDER") and "ddpm-cosine: all 6" in written["notes"]
     first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
     assert f"{np.mean(first):.1f} ± {np.std(first, ddof=1):.1f}" in shown and "`ours` against `anchor`, magnetic-tile: image AUROC" in shown
     assert shown.index("| noise-both |") > shown.index("| anchor |")
+
+
+def test_each_shape_asks_for_its_own_arms_and_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {name: anomaly.notes({}, SHAPES[name]) for name in ("cpu", "short", "gpu")}
+    assert "ours: all 21" in told["cpu"] and "noise-both" not in told["cpu"] and "of 1,000 steps; on PIPED" in told["cpu"]
+    assert "noise-both: all 6" in told["short"] and "ours:" not in told["short"] and "at 128 px" in told["short"]
+    assert "ours: all 21" in told["gpu"] and "noise-both: all 6" in told["gpu"] and "on PIPED, where" not in told["gpu"]
+    assert "share pictures, views" not in told["cpu"] and "share pictures, views" in told["short"]
+    steps = {}
+    for name in ("cpu", "short"):
+        for part in ("magnetic-tile", "PA_BDP01_TL"):
+            lab = Lab.of(tmp_path, SHAPES[name], part, 0, sys.executable)
+            planned = anomaly_arms.planned(lab, "ddpm-both")
+            steps[name, part] = planned["train-anomaly"]["steps"], planned["train-diffusion"]["steps"], planned["train-anomaly"]["imgsz"]
+    assert steps == {("cpu", "magnetic-tile"): (2000, 1000, 256), ("cpu", "PA_BDP01_TL"): (600, 250, 256),
+                     ("short", "magnetic-tile"): (500, 1000, 128), ("short", "PA_BDP01_TL"): (500, 250, 128)}
+    names = {Lab.of(tmp_path, SHAPES[name], "magnetic-tile", 0, sys.executable).name("ddpm-both") for name in ("cpu", "short")}
+    assert len(names) == 2, "they may share a data folder, for its diffusion models"
+    run = list[tuple[str, str, int]]()
+    monkeypatch.setattr(anomaly, "one", lambda lab, arm: run.append((lab.dataset.name, arm, lab.seed)))
+    monkeypatch.setattr(sys, "argv", ["anomaly", "--data", str(tmp_path), "--shape", "short"])
+    anomaly.main()
+    assert set(run) == {(part, arm, seed) for parts in ABLATED.values() for part in parts for seed in anomaly.ABLATED_SEEDS
+                        for arm in (*ABLATION, "coupled")}
+    assert run.index(("magnetic-tile", "ddpm-both", 0)) < run.index(("magnetic-tile", "ddpm-cosine", 0))
 
 
 def test_a_record_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -153,7 +179,7 @@ def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pyte
     shape = SHAPES["check"]
     (tmp_path / shape.folder).mkdir()
     for part, seed, steps in (("magnetic-tile", 0, 4), ("PA_BDP01_TL", 1, 4), ("magnetic-tile", 1, 5)):
-        lab = Lab.of(tmp_path, replace(shape, steps=steps), part, seed, sys.executable)
+        lab = Lab.of(tmp_path, replace(shape, many=Lengths(steps, 4, 4)), part, seed, sys.executable)
         row = dict(part=part, arm="ours", seed=seed, settings=anomaly_arms.planned(lab, "ours"), code=anomaly_arms.code("ours"))
         anomaly.place(part, "ours", seed, shape).write_text(json.dumps(row))
         anomaly.place(part, "ours", seed, shape).with_suffix(".npz").touch()
@@ -161,7 +187,7 @@ def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pyte
             assert set(anomaly.finished(shape)) >= {"ours"}                                        # parts and seeds may differ
             anomaly.one(lab, "ours")                                                               # is there, nothing is run
     assert row["settings"]["train-anomaly"]["steps"] == 5 and row["settings"]["train-anomaly"]["precision"] in ("f32", "bf16")
-    assert row["settings"]["train-diffusion"]["steps"] == shape.denoiser
+    assert row["settings"]["train-diffusion"]["steps"] == shape.many.denoiser
     with pytest.raises(ConfigError, match=r"different settings \(steps was (4, is 5|5, is 4)\)"):
         anomaly.finished(shape)
     with pytest.raises(ConfigError, match=r"magnetic-tile-ours-1 in anomaly-check comes from other settings \(steps was 5, is 4\)"):

@@ -1,8 +1,9 @@
 """Defects that nobody labelled: our anomaly model against PatchCore and others, on magnetic tiles and six kinds of paper (PIPED).
 
     python -m tests.benchmarks.anomaly --data FOLDER [--arms ours anchor ...] [--parts magnetic-tile ...] [--seeds 0 1 2]
+    python -m tests.benchmarks.anomaly --data FOLDER --shape short      the ablation, shorter and at 128 px: masks' sources and losses
     python -m tests.benchmarks.anomaly --data FOLDER --arms draem stfpm padim --python VENV/bin/python        see anomaly_peers.py
-    python -m tests.benchmarks.anomaly --table                                                  figures so far, as JSON
+    python -m tests.benchmarks.anomaly --table [--shape short]                                  figures so far, as JSON
 
 Runs what is missing. Each (part, arm, seed) leaves two files in results/anomaly/, which are committed: its figures (.json), and what
 it said of each image (.npz), from which arms are compared image by image. So a stopped benchmark goes on elsewhere. A row names the
@@ -34,6 +35,7 @@ from tests.benchmarks.anomaly_arms import (
     PEERS,
     SETS,
     SHAPES,
+    SOURCES,
     Lab,
     Shape,
     code,
@@ -48,6 +50,8 @@ from tests.benchmarks.record import RESULTS, SHARED, machine, versions, write
 from tests.benchmarks.settings import arithmetic
 
 SEEDS, ABLATED_SEEDS = (0, 1, 2), (0, 1)
+# Of a source, both losses first: cosine alone then takes the student of both
+FIRST = (*(f"{source}-{loss}" for loss in ("both", "cosine", "segmentation") for source in SOURCES), "coupled")
 PACKAGES = ("torch", "diffusers", "onnxruntime", "scikit-learn", "efficientnet-lite-pytorch")
 # What ours should reach, in percent; PIPED's image AUROC should not lie below the anchor's
 AIMS = {"magnetic-tile image_auroc": 98.0, "magnetic-tile pixel_auroc": 92.0, "magnetic-tile pixel_ap": 55.0, "magnetic-tile aupro": 85.0,
@@ -96,19 +100,21 @@ def table(shape: Shape = SHAPES["cpu"]) -> Path:
     runs = finished(shape)
     rows = [row for parts in runs.values() for seeds in parts.values() for row in seeds.values()]
     arms = {arm: figures_of(parts) for arm, parts in runs.items()}
-    return write(shape.folder, "python -m tests.benchmarks.anomaly --data FOLDER", arms, sorted({row["seed"] for row in rows}),
+    which = "" if shape == SHAPES["cpu"] else f" --shape {next(name for name, of in SHAPES.items() if of == shape)}"
+    return write(shape.folder, f"python -m tests.benchmarks.anomaly{which} --data FOLDER", arms, sorted({row["seed"] for row in rows}),
                  notes(runs, shape), PACKAGES, comparisons(runs, shape), "; ".join(sorted({row["machine"] for row in rows})),
                  rows[-1]["versions"] if rows else None)
 
 
 def finished(shape: Shape) -> Runs:
     """{arm: {part: {seed: its file}}}; an arm of the settings of another stands under both names. Raises ConfigError where the rows of
-    an arm differ in settings, or any of ours in code."""
+    an arm differ in settings, on parts of equal length, or any of ours in code."""
     codes = dict[str, str]()
     found: Runs = defaultdict(lambda: defaultdict(dict))
     for path in sorted(place("", "", 0, shape).parent.glob("*.json")):
         row = json.loads(path.read_text())
-        first = next((r for seeds in found[row["arm"]].values() for r in seeds.values()), row)
+        long = shape.lengths(row["part"])
+        first = next((r for part, seeds in found[row["arm"]].items() for r in seeds.values() if shape.lengths(part) == long), row)
         if why := odd(first.get("settings", {}), row.get("settings", {})):
             raise ConfigError(f"The results {first['part']}-{first['arm']}-{first['seed']} and {path.stem} in {path.parent.name} come from "
                               f"different settings ({why}). An arm has one: remove those that are not meant.")
@@ -179,14 +185,16 @@ def checked(row: dict[str, Any], path: Path) -> Record:
 
 
 def notes(runs: Runs, shape: Shape) -> str:
-    wanted = [(arm, part, seed) for arm in MAIN for part in PARTS for seed in (SEEDS[:1] if arm == "anchor" else SEEDS)]
-    wanted += [(arm, part, seed) for arm in (*ABLATION, "coupled") for part in sum(ABLATED.values(), ()) for seed in ABLATED_SEEDS]
+    wanted = [(arm, part, seed) for arm in MAIN for part in PARTS for seed in (SEEDS[:1] if arm == "anchor" else SEEDS) if shape.main]
+    wanted += [(arm, part, seed) for arm in (*ABLATION, "coupled") for part in sum(ABLATED.values(), ()) for seed in ABLATED_SEEDS
+               if shape.ablation]
     missing: dict[str, set[str]] = defaultdict(set)
     for arm, part, seed in wanted:
         if seed not in runs.get(arm, {}).get(part, {}):
             missing[arm].add(f"{part} {seed}")
     asked = Counter(arm for arm, _, _ in wanted)
-    unseen = [arm for arm in (*PEERS, *ARMS) if arm not in asked and arm not in runs]
+    unseen = [arm for arm in (*PEERS, *ARMS) if arm not in asked and arm not in runs and shape.main
+              and (shape.ablation or arm not in (*ABLATION, "coupled"))]
     left = "; ".join(f"{arm}: " + (f"all {asked[arm]}" if len(parts) == asked[arm] else ", ".join(sorted(parts)))
                      for arm, parts in missing.items())
     commits = sorted({row["commit"] for parts in runs.values() for seeds in parts.values() for row in seeds.values()})
@@ -194,10 +202,10 @@ def notes(runs: Runs, shape: Shape) -> str:
         "magnetic-tile: 714 good tiles to learn from, 238 good and 392 defective ones in the test; PIPED: six kinds of paper, 32 good to "
         "learn from, 16 good and 48 defective in the test of each. Of ours 15 % of train are kept from learning: they set units, the maps' "
         "weights, k and the threshold. Percent, by the published "
-        f"scorer, last-step weights, one configuration: {shape.steps:,} steps, {shape.perturbed:,} images perturbed by a diffusion model "
-        f"of {shape.denoiser:,} steps. The anchor is PatchCore on EfficientNet-Lite0, which has no seed.",
+        f"scorer, last-step weights, one configuration{f' at {shape.imgsz} px' if shape.imgsz else ''}: {lengths(shape)}."
+        + (" The anchor is PatchCore on EfficientNet-Lite0, which has no seed." if shape.main else ""),
         arithmetic(row for parts in runs.values() for seeds in parts.values() for row in seeds.values()),
-        SHAPED, "Arms of a single source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs.",
+        SHAPED if shape.main else "", UNLIKE if shape.ablation else "",
         *near_duplicates(runs),
         "Differences in points: 95 % intervals of a paired bootstrap of the images, near-duplicates together where a row tells them"
         f"{alike_in(runs)}, to which the variance between seeds is added; from one seed it says nothing of others. One diffusion model and "
@@ -207,6 +215,12 @@ def notes(runs: Runs, shape: Shape) -> str:
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
         aimed(runs), earlier(runs), f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
         f"Runs made at {', '.join(commits)}."]))
+
+
+def lengths(shape: Shape) -> str:
+    if shape.many == shape.few:
+        return str(shape.many)
+    return f"on magnetic-tile {shape.many}; on PIPED, where a pass is a twentieth as long, {shape.few}"
 
 
 def alike_in(runs: Runs) -> str:
@@ -231,6 +245,7 @@ def aimed(runs: Runs) -> str:
     return f"Aims for ours: {'; '.join(told)}." if told else ""
 
 
+UNLIKE = "Arms of a single source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs."
 SHAPED = ("The default, ours, was shaped with the defects of both sets known, and all of these lie in the test lists: least area and whole "
           "sides among its masks, the fillings tone and moved, the constant coordinate in its cosine. So ours is no blind test; ddpm-both "
           "has none of those fillings and is the arm nearest to the paper, with the same masks and the same cosine.")
@@ -250,7 +265,7 @@ def main() -> None:
     ap.add_argument("--data", type=Path)
     ap.add_argument("--shape", choices=list(SHAPES), default="cpu")
     ap.add_argument("--table", action="store_true", help="only write results/anomaly.json from the files there are")
-    ap.add_argument("--ablation", action="store_true", help="its arms, parts and seeds instead of the main ones")
+    ap.add_argument("--ablation", action="store_true", help="its arms, parts and seeds instead of the main ones; of --shape short they are")
     ap.add_argument("--arms", nargs="+", choices=["anchor", *ARMS, *PEERS])
     ap.add_argument("--parts", nargs="+", choices=list(PARTS))
     ap.add_argument("--seeds", type=int, nargs="+")
@@ -265,9 +280,10 @@ def main() -> None:
     if not a.data:
         ap.error("--data is needed to run anything")
     a.data.mkdir(parents=True, exist_ok=True)
-    for seed in a.seeds or (ABLATED_SEEDS if a.ablation else SEEDS):
-        for part in a.parts or (sum(ABLATED.values(), ()) if a.ablation else PARTS):
-            for arm in a.arms or ((*ABLATION, "coupled") if a.ablation else MAIN):
+    ablation = a.ablation or not SHAPES[a.shape].main
+    for seed in a.seeds or (ABLATED_SEEDS if ablation else SEEDS):
+        for part in a.parts or (sum(ABLATED.values(), ()) if ablation else PARTS):
+            for arm in a.arms or (FIRST if ablation else MAIN):
                 if arm != "anchor" or seed == 0:
                     try:
                         one(Lab.of(a.data.resolve(), SHAPES[a.shape], part, seed, a.python), same_as(arm))

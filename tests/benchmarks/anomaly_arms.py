@@ -46,20 +46,39 @@ OUTSIDE = ("anchor", *PEERS)                                                    
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Optimiser steps of the anomaly model, of the diffusion model, and images that it makes beforehand."""
+
+    steps: int
+    denoiser: int
+    perturbed: int
+
+    def __str__(self) -> str:
+        return f"{self.steps:,} steps, {self.perturbed:,} images perturbed by a diffusion model of {self.denoiser:,} steps"
+
+
+@dataclass(frozen=True)
 class Shape:
-    """How long everything is. `folder` of results; the network's input is the product's own."""
+    """How long everything is. `folder` of results; how many images are good says which lengths a part has."""
 
     folder: str
-    steps: int                       # of the anomaly model
-    denoiser: int                    # of the diffusion model
-    perturbed: int                   # images that it makes beforehand
+    many: Lengths                    # magnetic tiles: 714 good images
+    few: Lengths                     # a kind of PIPED: 32, over which 600 steps pass some 350 times
     peer: int                        # optimiser steps of a peer
+    main: bool = True                # whether it is asked for the main arms,
+    ablation: bool = False           # for those of the ablation
+    imgsz: int | None = None         # of the network's input; none: the product's own
+
+    def lengths(self, part: str) -> Lengths:
+        return self.few if part in PIPED else self.many
 
 
+# On two cores without bf16 the 54 trainings of the ablation take 42 h at full length, 4 h short.
 SHAPES = {
-    "cpu": Shape("anomaly", 2000, 1000, 200, 2000),
-    "gpu": Shape("anomaly-gpu", 10_000, 8000, 2000, 20_000),
-    "check": Shape("anomaly-check", 4, 4, 4, 2),
+    "cpu": Shape("anomaly", Lengths(2000, 1000, 200), Lengths(600, 250, 60), 2000),
+    "short": Shape("anomaly-short", Lengths(500, 1000, 200), Lengths(500, 250, 60), 500, main=False, ablation=True, imgsz=128),
+    "gpu": Shape("anomaly-gpu", Lengths(10_000, 8000, 2000), Lengths(10_000, 8000, 2000), 20_000, ablation=True),
+    "check": Shape("anomaly-check", Lengths(4, 4, 4), Lengths(4, 4, 4), 2, ablation=True),
 }
 
 
@@ -84,11 +103,12 @@ class Lab(arms.Lab):
 
     def trained(self, arm: str) -> str:
         """Name of its model."""
-        settings, data = settings_of(arm), self.dataset
-        words = ["--steps", str(self.shape.steps), "--perturbed", str(self.shape.perturbed), "--seed", str(self.seed), "--near-duplicates"]
+        settings, data, long = settings_of(arm), self.dataset, self.shape.lengths(self.dataset.name)
+        words = ["--steps", str(long.steps), "--perturbed", str(long.perturbed), "--seed", str(self.seed), "--near-duplicates"]
+        words += ["--imgsz", str(self.shape.imgsz)] if self.shape.imgsz else []
         if settings.source in ("ddpm", "mixed") or settings.teacher == "ddpm":
             name = f"{data.name}-ddpm-{bench.code(DENOISER)[:8]}"
-            words += ["--denoiser", self.made("train-diffusion", name, "--steps", str(self.shape.denoiser), "--good")]
+            words += ["--denoiser", self.made("train-diffusion", name, "--steps", str(long.denoiser), "--good")]
         for key, value in ARMS[arm].items():
             words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
         return self.made("train-anomaly", self.name(arm), *words)
@@ -132,7 +152,8 @@ class Lab(arms.Lab):
 
     def name(self, arm: str) -> str:
         """Of ours it ends with the program's code, so that a model of an earlier one is not taken for it."""
-        return f"{self.dataset.name}-{arm}-{self.seed}" + (f"-{code(arm)[:8]}" if code(arm) else "")
+        width = f"-{self.shape.imgsz}px" if self.shape.imgsz else ""               # shapes may share a folder, for its diffusion models
+        return f"{self.dataset.name}-{arm}-{self.seed}{width}" + (f"-{code(arm)[:8]}" if code(arm) else "")
 
 
 @dataclass(frozen=True)
