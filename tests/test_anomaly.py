@@ -481,11 +481,31 @@ def test_what_follows_training_is_asked_anew_without_it(done: SimpleNamespace, m
     weights, before = (load_file(r / "anomaly" / "network.safetensors") for r in (run, done.run))
     assert set(before) - set(weights) == {"memory.patches"} and all(torch.equal(weights[k], before[k]) for k in weights)
     head = rundir.read_json(run / "model" / "model.json")
+    kept = (run / "anomaly" / "network.safetensors").read_bytes()
     (run / "anomaly" / "network.safetensors").write_bytes(b"cut")       # the newest of that training
     monkeypatch.setattr(learn.Training, "advance", lambda self: pytest.fail("it was trained again"))
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         train.run(config(**settings, name="third"), rundir.create("train-anomaly", {}), plates.silent)
+    (run / "anomaly" / "network.safetensors").write_bytes(kept)
     assert "memory_weight" in done.head["chosen"] and "memory_weight" not in head["chosen"] and head["chosen"]["step"] == result["steps"]
+
+
+def test_cosine_alone_takes_the_student_of_both_losses(done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the very student that cosine alone makes; one that learned from both gradients is none."""
+    students = {}
+    for name, more in dict(both={}, cosine=dict(loss="cosine"), l1=dict(overlap="l1"), coupled=dict(coupled=True)).items():
+        learning = training(tmp_path / name, **more)
+        for _ in range(2):
+            learning.advance()
+        students[name] = learning.net.student.state_dict()
+    same = {n: all(torch.equal(of[k], students["cosine"][k]) for k in of) for n, of in students.items()}
+    assert same == dict(both=True, cosine=True, l1=True, coupled=False)
+    run = rundir.create("train-anomaly", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(learn.Training, "advance", lambda self: pytest.fail("it was trained again"))
+        result = train.run(config(source="mixed", perturbed=4, diffusion_steps=3, loss="cosine"), run, plates.silent)
+    assert result["reused"]["training"] and set(result["losses"]) == {"cosine_loss"}
+    assert [train.same_lessons(config(**more))[1:] for more in ({}, dict(loss="segmentation"), dict(coupled=True))] == [[], [], []]
 
 
 def test_a_run_that_was_killed_with_all_done_says_the_same(done: SimpleNamespace) -> None:

@@ -14,6 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from backend import rundir
-from backend.anomaly import calibrate, export, learn, stages
+from backend.anomaly import calibrate, export, learn, losses, stages
 from backend.anomaly.corrupt import Surface, drawn
 from backend.anomaly.memory import GRID
 from backend.anomaly.networks import AnomalyNet
@@ -104,9 +105,9 @@ def make(config: TrainAnomaly, data: Snapshot, test_set_id: str, run_dir: Path, 
         net = AnomalyNet(extractor(config.teacher, denoiser), config.loss, config.memory)
         surface = Surface(known, [p.image_id for p in train], config.source, pool.load(perturbed) if perturbed else None,
                           config.flips, config.foreground, stages.marked(config, train))
-        lesson = key_of(config, data.snapshot_id, [f for f in (denoiser, perturbed) if f], AFTER)
+        lesson, *others = (key_of(c, data.snapshot_id, [f for f in (denoiser, perturbed) if f], AFTER) for c in same_lessons(config))
         training = learn.Training(config, net, surface, scratch)
-        trained = _again(training, lesson, reused) if training.step == 0 else {}
+        trained = _again(training, [lesson, *others], reused) if training.step == 0 else {}
         if not trained:
             learn.fit(training, run_dir, report)
             trained = told_of(training)
@@ -153,6 +154,13 @@ def key_of(config: TrainAnomaly, snapshot_id: str, artifacts: Sequence[Path], bu
     settings = {k: v for k, v in config.to_json().items() if k not in {*IMPLIED, *unused, *but}}
     return rundir.key_of(kind="anomaly", format=FORMAT, snapshot_id=snapshot_id,
                          artifacts=[rundir.read_json(f / "head.json")["key"] for f in artifacts], **settings)
+
+
+def same_lessons(config: TrainAnomaly) -> list[TrainAnomaly]:
+    """Trainings that end with the same weights, as far as the model asks for them, this one first. Jointly and uncoupled the student
+    learns from cosine alone, whatever the head learns beside it: so a model of cosine alone takes the student of one with both."""
+    beside = [replace(config, loss="both", overlap=o) for o in sorted(losses.OVERLAPS)] if config.loss == "cosine" else []
+    return [config, *beside]
 
 
 # ---- images
@@ -211,9 +219,9 @@ def told_of(training: learn.Training) -> dict[str, Any]:
                 seconds_per_step=round(training.seconds / training.step, 3))
 
 
-def _again(training: learn.Training, lesson: str, reused: dict[str, str]) -> dict[str, Any]:
+def _again(training: learn.Training, lessons: Sequence[str], reused: dict[str, str]) -> dict[str, Any]:
     """Take the weights of an earlier run of the same training: only what follows it is asked anew. Nothing where there is none."""
-    before = rundir.find_artifact("anomaly", training=lesson)
+    before = next((found for lesson in lessons if (found := rundir.find_artifact("anomaly", training=lesson))), None)
     if before is None:
         return {}
     try:
@@ -222,8 +230,10 @@ def _again(training: learn.Training, lesson: str, reused: dict[str, str]) -> dic
         print(f"The training of {before.parent.name} cannot be used again, its weights are damaged: {problem}", flush=True)
         return {}
     reused["training"] = before.parent.name
-    print(f"The training of {before.parent.name} is used again: it differs in what follows training alone.", flush=True)
+    print(f"The training of {before.parent.name} is used again: nothing that this model asks of it would differ.", flush=True)
     earlier: dict[str, Any] = rundir.read_json(before / "head.json")["result"]
+    if training.config.loss == "cosine":
+        earlier["losses"] = {k: v for k, v in earlier["losses"].items() if k == "cosine_loss"}
     return {k: earlier[k] for k in ("steps", "losses", "defects", "seconds", "seconds_per_step")}
 
 

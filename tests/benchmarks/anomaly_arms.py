@@ -39,6 +39,7 @@ MAIN = ("anchor", "ours", "no-memory", "ddpm-both")
 # Programs, as `code` calls them, that differ in what is named here alone.
 ALIKE: tuple[dict[str, str], ...] = (
     {"d88572e8dc8e901e": "", "61f23bd16e08e792": "quick.py: words, threads that are not pinned to cores, and the log kept as it was"},
+    {"e7f17780f6a41b2e": "", "b395a6602b1cc772": "train.py: cosine alone takes the student of both losses, which is the same"},
 )
 DENOISER = ("diffusion/*.py", "data/normals.py")                                   # the program that makes one
 ABLATION = tuple(f"{source}-{loss}" for source in SOURCES for loss in LOSSES)
