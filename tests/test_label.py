@@ -176,6 +176,9 @@ def test_a_trip_to_cvat_and_back(data: snapshot.Snapshot) -> None:
     drawing.save("real", [{**first, "unit": "u1"}], "Kim")
     everything = drawing.waiting("real", data.snapshot_id, again=True)
     assert len(rows) == len(everything) == len(drawing.waiting("real", data.snapshot_id)) + 1 == 21
+    parts = everything["split"].tolist()
+    assert parts == sorted(parts, key=["unlabelled", "train", "val", "test"].index) and len(set(parts)) == 3
+    assert all(some["file_name"].is_monotonic_increasing for _, some in everything.groupby("split"))
     path, told = drawing.to_cvat("real", data.snapshot_id, ["bright"])
     assert told == dict(pictures=21, boxes=sum(len(p.boxes) for p in data.pictures), missing=0)
 
@@ -186,7 +189,7 @@ def test_a_trip_to_cvat_and_back(data: snapshot.Snapshot) -> None:
 
     # a box moved, one turned, one of a new kind, one taken away; a picture that is none of ours
     def change(content: dict[str, Any]) -> None:
-        first, second, third = content["annotations"][:3]
+        first, second, third = content["annotations"][5:8]
         first["bbox"][0] += 2
         second["attributes"] = dict(rotation=45.0)
         content["categories"].append(dict(id=9, name="burr"))

@@ -46,13 +46,14 @@ def waiting(db: Database, plant: str, kind: str, limit: int, again: bool = False
 
 
 def of_dataset(db: Database, plant: str, snapshot_id: str, limit: int, again: bool = False) -> pd.DataFrame:
-    """image_id, file_name, width, height, split of a dataset's real pictures, by file name; with `again` those too that somebody has
-    labelled here."""
+    """image_id, file_name, width, height, split of a dataset's real pictures; with `again` those too that somebody has labelled here.
+    First what has no label at all, then what is learned from, by file name; what judges a model comes last."""
     with db.cursor() as cursor:
         return cursor.execute(
             "SELECT image_id, any_value(file_name) AS file_name, any_value(width) AS width, any_value(height) AS height, "
             "any_value(split) AS split FROM snapshot_images WHERE snapshot_id = $id AND origin = 'real' "
-            f"AND ($again OR image_id NOT IN ({_LABELLED})) GROUP BY image_id ORDER BY file_name, image_id LIMIT $limit",
+            f"AND ($again OR image_id NOT IN ({_LABELLED})) GROUP BY image_id "
+            "ORDER BY list_position(['unlabelled', 'train', 'val'], any_value(split)) NULLS LAST, file_name, image_id LIMIT $limit",
             {"id": snapshot_id, "plant": plant, "again": again, "limit": limit}).frame()
 
 
