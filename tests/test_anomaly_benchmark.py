@@ -140,6 +140,8 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     first = written["arms"]["ours"]["magnetic-tile pixel_ap"]
     assert f"{np.mean(first):.1f} ± {np.std(first, ddof=1):.1f}" in shown and "`ours` against `anchor`, magnetic-tile: image AUROC" in shown
     assert shown.index("| noise-both |") > shown.index("| anchor |")
+    alone = tables.unusual(written | dict(arms={a: f for a, f in written["arms"].items() if a not in ("anchor", "ours")}))
+    assert alone.count("| ddpm-both |") == alone.count("| noise-both |") == 1 and "| PIPED: " not in alone
 
 
 def test_each_shape_asks_for_its_own_arms_and_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

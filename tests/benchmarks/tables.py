@@ -42,10 +42,10 @@ def distilled(result: dict[str, Any]) -> str:
 
 def unusual(result: dict[str, Any]) -> str:
     """Anomaly models: one row per arm, its figures on each set; the differences to ours; then the ablation, where it was run. The arm
-    nearest to the paper, which is one of the ablation, stands beside ours too."""
+    nearest to the paper, which is one of the ablation, stands beside ours too. Of the ablation alone: a table of all there is."""
     arms, against = result["arms"], result["comparisons"]
-    first, ablation = ([a for a in arms if a in ABLATION] if ablated else [a for a in arms if a in MAIN or a not in ABLATION]
-                       for ablated in (False, True))
+    main = [a for a in arms if a in MAIN or a not in ABLATION] if {"anchor", "ours"} & set(arms) else []
+    first, ablation = main, [a for a in arms if a in ABLATION or not main]
     tables = [figured({a: arms[a] for a in some}, groups)
               for some, groups in ((first, ("magnetic-tile", "PIPED")), (ablation, ("magnetic-tile", "two PIPED")))]
     told = [f"- `{a}` against `{b}`, {group}: "
@@ -77,8 +77,8 @@ ANOMALY = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "pixel_ap
 DISTILLED = {"map50": "map50", "map50_95": "map50_95", "ap50 crazing": "ap50 crazing", "ap50 rolled-in_scale": "ap50 rolled-in scale",
              **{f"ap50 {c}": f"ap50 {c}" for c in ("Blowhole", "Break", "Crack", "Fray", "Uneven")}}
 # those that `table` does not fit
-FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual, "synthesis": made,
-         "dashboard": grown, "sessions": crowd, "lake": shared, "ray": clustered}
+FORMS = {"comparison": compared, "distillation": distilled, "distillation-tile": distilled, "anomaly": unusual,
+         "anomaly-short": unusual, "synthesis": made, "dashboard": grown, "sessions": crowd, "lake": shared, "ray": clustered}
 
 
 def rewritten(text: str) -> str:
