@@ -156,8 +156,8 @@ def test_each_shape_asks_for_its_own_arms_and_lengths(tmp_path: Path, monkeypatc
             lab = Lab.of(tmp_path, SHAPES[name], part, 0, sys.executable)
             planned = anomaly_arms.planned(lab, "ddpm-both")
             steps[name, part] = planned["train-anomaly"]["steps"], planned["train-diffusion"]["steps"], planned["train-anomaly"]["imgsz"]
-    assert steps == {("cpu", "magnetic-tile"): (2000, 1000, 256), ("cpu", "PA_BDP01_TL"): (600, 250, 256),
-                     ("short", "magnetic-tile"): (500, 1000, 128), ("short", "PA_BDP01_TL"): (500, 250, 128)}
+    assert steps == {("cpu", "magnetic-tile"): (2000, 1000, 256), ("cpu", "PA_BDP01_TL"): (400, 150, 256),
+                     ("short", "magnetic-tile"): (500, 1000, 128), ("short", "PA_BDP01_TL"): (400, 150, 128)}
     names = {Lab.of(tmp_path, SHAPES[name], "magnetic-tile", 0, sys.executable).name("ddpm-both") for name in ("cpu", "short")}
     assert len(names) == 2, "they may share a data folder, for its diffusion models"
     run = list[tuple[str, str, int]]()

@@ -64,7 +64,7 @@ class Shape:
 
     folder: str
     many: Lengths                    # magnetic tiles: 714 good images
-    few: Lengths                     # a kind of PIPED: 32, over which 600 steps pass some 350 times
+    few: Lengths                     # a kind of PIPED: 32, over which 400 steps pass some 240 times
     peer: int                        # optimiser steps of a peer
     main: bool = True                # whether it is asked for the main arms,
     ablation: bool = False           # for those of the ablation
@@ -76,8 +76,8 @@ class Shape:
 
 # On two cores without bf16 the 54 trainings of the ablation take 42 h at full length, 4 h short.
 SHAPES = {
-    "cpu": Shape("anomaly", Lengths(2000, 1000, 200), Lengths(600, 250, 60), 2000),
-    "short": Shape("anomaly-short", Lengths(500, 1000, 200), Lengths(500, 250, 60), 500, main=False, ablation=True, imgsz=128),
+    "cpu": Shape("anomaly", Lengths(2000, 1000, 200), Lengths(400, 150, 40), 2000),
+    "short": Shape("anomaly-short", Lengths(500, 1000, 200), Lengths(400, 150, 40), 500, main=False, ablation=True, imgsz=128),
     "gpu": Shape("anomaly-gpu", Lengths(10_000, 8000, 2000), Lengths(10_000, 8000, 2000), 20_000, ablation=True),
     "check": Shape("anomaly-check", Lengths(4, 4, 4), Lengths(4, 4, 4), 2, ablation=True),
 }
