@@ -136,7 +136,7 @@ def test_ratios_and_counts_are_those_that_arms_name() -> None:
     starts = {arm: planned(lab(), "kid", arm)[f"synthesize kid {arm} 0"] for arm in PARTS["kid"].all}
     assert {a.split("-")[0]: c["start"] for a, c in starts.items()} == {"image": "image", "noise": "noise"}
     assert starts["image-prompt"]["prior"] == "all but steel" and starts["image-lora"]["prior"].endswith("lora")
-    assert {(c["strength"], c["guidance"], c["steps"], c["count"]) for c in starts.values()} == {(STRENGTH, GUIDANCE, DENOISING, 240)}
+    assert {(c["strength"], c["guidance"], c["steps"], c["count"]) for c in starts.values()} == {(STRENGTH, GUIDANCE, CPU.denoising, 120)}
     inpaint = planned(lab(), "tail", "prior")["synthesize tail prior 0"]
     assert (inpaint["start"], inpaint["class_name"], inpaint["prior"]) == ("inpaint", TAIL, "magnetic tile (0) both")
 
@@ -266,7 +266,7 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     for part, added in (("tail", 100), ("detection", 252)):
         for arm in ("plain", "prior"):
             groups = [["t0", "t1"], ["t2", "t3", "t4"]] if part == "tail" else []
-            told = {"train-detector": dict(images=126, epochs=150), "combine": dict(synthetic=added)}
+            told = {"train-detector": dict(images=126, epochs=99), "combine": dict(synthetic=added)}
             leave(part, arm, 0, figures, found, groups, **told)
     written = json.loads(synthesis.table(CPU).read_text())
     against = {(c["a"], c["b"], c["metric"]): c for c in written["comparisons"]}
@@ -285,7 +285,7 @@ def test_the_table_says_what_was_run_and_what_was_reached(tmp_path: Path, monkey
     assert "in some seeds: 10-prior 90; 10-paste 90." in notes and "in some seeds: prior 100." in notes
     assert "Strength 0.6 and guidance 2 in all arms" in notes and "where nothing is copied it is 0.018." in notes
     assert "recognition 10-aug 4" in notes and "kid image-both 2" in notes
-    assert "1,200 steps of 16 in every arm" in notes
+    assert "792 steps of 16 in every arm" in notes
     shown = tables.FORMS["synthesis"](written)
     assert "| image-both | 2 | 20.5 ± 0.7 | 0.100 ± 0.000 | 0.900 ± 0.000 | 20.0 ± 0.0 |" in shown
     assert "- `10-prior` against `10-aug`, accuracy: +" in shown and shown.index("| tail |") < shown.index("| detection |")

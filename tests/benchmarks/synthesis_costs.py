@@ -1,4 +1,4 @@
-"""How long each piece of the synthesis benchmark takes, for `--help`: core minutes on a CPU, from measured costs of steps (Zen 4, bf16).
+"""How long each piece of the synthesis benchmark takes, for `--help`: core minutes on a CPU, from measured costs of steps (Zen 3, float32).
 
 Knows nothing of what is there already.
 """
@@ -8,12 +8,12 @@ from tests.benchmarks.synthesis_data import LEFT, RARE, TRAIN
 from tests.benchmarks.synthesis_lab import BATCH, Shape, steps_of
 
 # Core seconds. Surface prior of the preset small; pictures of 200 px, as NEU-DET has them, but for the tiles, which are LARGER
-CODING, LEARNING = 1.05 / 16, 1.4 / 16       # a crop, through a step of autoencoder and diffusion network
-ADAPTING = 0.23                              # a picture, through a step of tokens or low-rank changes
-PASS, CODED = 0.09, 0.35                     # once through the diffusion network; encoded and decoded
-LAID, SEEN, CLASSIFIED = 0.15, 0.06, 0.03    # pasted or blended, and judged; its features; an image of 128 px through a step
-DETECTED = 0.031                             # an image of 224 px through a step of YOLO11n
-PERTURBED, DENOISED = 2.0, 2.3               # a tile perturbed; a step of the diffusion model that does so
+CODING, LEARNING = 2.9 / 16, 1.1 / 16        # a crop, through a step of autoencoder and diffusion network
+ADAPTING = 0.165                             # a picture, through a step of tokens or low-rank changes
+PASS, CODED = 0.07, 0.42                     # once through the diffusion network; encoded and decoded
+LAID, SEEN, CLASSIFIED = 0.15, 0.06, 0.072   # pasted or blended, and judged; its features; an image of 128 px through a step
+DETECTED = 0.071                             # an image of 224 px through a step of YOLO11n
+PERTURBED, DENOISED = 4.0, 5.4               # a tile perturbed; a step of the diffusion model that does so
 LARGER = 1.4                                 # tiles
 REAL = 120.0                                 # all of NEU-DET's train images looked at, those learned from in all turns
 READ = 60.0                                  # datasets read, processes started

@@ -47,9 +47,10 @@ class Shape:
     known: int = 0           # train images of each class in the part kid; 0: all
 
 
-# With 771 train images `tail` takes 49 steps an epoch, with `added` 56: 40 and 35 epochs, 1,960 steps each.
+# "cpu" is what two cores without bf16 end in days, not weeks: half the steps of everything that a first sketch had. With 771 train images
+# `tail` takes 49 steps an epoch, with `added` 56: 24 and 21 epochs, 1,176 steps each; `detection` 8 and 24, 792 steps each.
 SHAPES = {
-    "cpu": Shape("synthesis", "small", 2000, (2500, 6000), (400, 1200), 16, (200, 600), DENOISING, 40, 600, 600, 40, 120, 150),
+    "cpu": Shape("synthesis", "small", 2000, (1500, 6000), (400, 1200), 16, (200, 600), DENOISING // 2, 20, 300, 600, 24, 120, 99),
     "gpu": Shape("synthesis-gpu", "small", 6000, (4000, 15_000), (1500, 5000), 64, (500, 1500), DENOISING, 100, 2000, 8000, 80, 120, 300),
     "check": Shape("synthesis-check", "tiny", 8, (2, 2), (2, 2), 2, (2, 2), 2, 8, 2, 2, 1, 8, 1, 64, 32, 40),
 }

@@ -30,7 +30,7 @@ from backend.errors import Canceled, ConfigError, ResourceError
 from backend.synthesis.prior import autoencoder, bank, denoiser, draw, learner, stable, supply, tokenizer
 from backend.synthesis.prior.words import called
 
-FORMAT = 2               # of the artifact; part of its key
+FORMAT = 3               # of the artifact; part of its key
 CROP = 128               # side that is learned, in pixels
 SHOWN = 8                # pictures in a row of the preview
 GUIDANCE, STEPS = 2.0, 20           # of the previews
@@ -38,8 +38,8 @@ GUIDANCE, STEPS = 2.0, 20           # of the previews
 
 @dataclass(frozen=True)
 class Preset:
-    """Both trainings. `small`: 1.05 and 1.4 core seconds a step in bf16, measured on a Zen 4: half an hour and 80 minutes on two cores.
-    Without native bf16 about four times as long."""
+    """Both trainings. `small`: 2.9 and 1.1 core seconds a step in float32, measured on a Zen 3: 50 and 55 minutes on two cores.
+    With native bf16 a half to a quarter of that."""
 
     coder: autoencoder.Coder
     size: denoiser.Size
@@ -47,11 +47,11 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(autoencoder.Coder((16, 32, 32), crop=64, batch=8, steps=300),
-                   denoiser.Size((32, 64, 64), 1, text_width=32, text_layers=1, batch=8, steps=400, ema=0.99)),
-    "small": Preset(autoencoder.Coder((32, 64, 128), crop=64, batch=16, steps=2_500),
-                    denoiser.Size((64, 128, 192), 1, text_width=128, text_layers=2, batch=16, steps=6_000, ema=0.999)),
+                   denoiser.Size((16, 32, 64, 64), 1, text_width=32, text_layers=1, batch=8, steps=400, ema=0.99)),
+    "small": Preset(autoencoder.Coder((32, 64, 128), crop=64, batch=16, steps=2_000),
+                    denoiser.Size((32, 64, 128, 192), 1, text_width=128, text_layers=2, batch=16, steps=6_000, ema=0.999)),
     "base": Preset(autoencoder.Coder((64, 128, 256), crop=128, batch=32, steps=20_000),
-                   denoiser.Size((128, 256, 384), 2, text_width=256, text_layers=4, batch=64, steps=60_000, ema=0.9995)),
+                   denoiser.Size((64, 128, 256, 384), 2, text_width=256, text_layers=4, batch=64, steps=60_000, ema=0.9995)),
 }
 
 
