@@ -32,7 +32,7 @@ demo-model: .venv/app  # about 15 minutes on two idle cores; the same seed draws
 demo-experiment: .venv/app  # about 20 minutes on one idle core; goes on where it was stopped
 	DIFFSPECT_DATA=data/.experiment .venv/bin/python -m backend demo-experiment --out data/demo/experiment
 
-demo-prior: .venv/app  # two hours on two cores, less than one with native bf16: a small Stable Diffusion of drawn surfaces, no photograph
+demo-prior: .venv/app  # two hours on two cores, less with native bf16: a small Stable Diffusion of drawn surfaces, no photograph
 	.venv/bin/python -m backend train-prior --name "surface prior"
 
 .venv/app: requirements.lock

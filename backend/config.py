@@ -300,7 +300,7 @@ class TrainPrior(Config):
     name: str = _f("", "Name of the prior.")
     datasets: str = _f("", "Datasets whose train images it learns from too, their names separated by commas; empty: drawn surfaces only.")
     preset: str = _f("small", "Size and length: tiny (minutes on a CPU, to try out), small (two hours on a CPU, less "
-                                "than one where it has bf16 of its own), base (for a GPU).",
+                                "where it has bf16 of its own), base (for a GPU).",
                      choices=("tiny", "small", "base"))
     drawn: int = _f(4000, "Surfaces to draw.", low=0, high=1_000_000, advanced=True)
     autoencoder_steps: int | None = _f(None, "Optimiser steps of the autoencoder; none: the preset's.", low=1, high=5_000_000,

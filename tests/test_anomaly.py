@@ -490,8 +490,8 @@ def test_what_follows_training_is_asked_anew_without_it(done: SimpleNamespace, m
     assert "memory_weight" in done.head["chosen"] and "memory_weight" not in head["chosen"] and head["chosen"]["step"] == result["steps"]
 
 
-def test_cosine_alone_takes_the_student_of_both_losses(done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the very student that cosine alone makes; one that learned from both gradients is none."""
+def test_cosine_alone_makes_the_student_of_both(tmp_path: Path) -> None:
+    """To the last bit, whatever the head learns beside it; one that learned from both gradients is another."""
     students = {}
     for name, more in dict(both={}, cosine=dict(loss="cosine"), l1=dict(overlap="l1"), coupled=dict(coupled=True)).items():
         learning = training(tmp_path / name, **more)
@@ -500,12 +500,27 @@ def test_cosine_alone_takes_the_student_of_both_losses(done: SimpleNamespace, tm
         students[name] = learning.net.student.state_dict()
     same = {n: all(torch.equal(of[k], students["cosine"][k]) for k in of) for n, of in students.items()}
     assert same == dict(both=True, cosine=True, l1=True, coupled=False)
-    run = rundir.create("train-anomaly", {})
+
+
+def test_cosine_alone_takes_the_student_of_both(done: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no other training, nor the other way round; and what it says of itself is not the other's."""
+    settings, run = dict(source="mixed", perturbed=4, diffusion_steps=3), rundir.create("train-anomaly", {})
+    asked, find = list[str](), rundir.find_artifact
     with monkeypatch.context() as patch:
         patch.setattr(learn.Training, "advance", lambda self: pytest.fail("it was trained again"))
-        result = train.run(config(source="mixed", perturbed=4, diffusion_steps=3, loss="cosine"), run, plates.silent)
-    assert result["reused"]["training"] and set(result["losses"]) == {"cosine_loss"}
-    assert [train.same_lessons(config(**more))[1:] for more in ({}, dict(loss="segmentation"), dict(coupled=True))] == [[], [], []]
+        patch.setattr(rundir, "find_artifact", lambda kind, **of: (asked.extend(of.get("training", "").split()), find(kind, **of))[1])
+        result = train.run(config(**settings, loss="cosine"), run, plates.silent)
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            train.run(config(**settings, loss="cosine", seed=5), rundir.create("train-anomaly", {}), plates.silent)
+    head = rundir.read_json(done.run / "anomaly" / "head.json")
+    assert result["reused"]["training"] and head["training"] == asked[1] and set(result["losses"]) == {"cosine_loss"}
+    assert result["defects"] == done.result["defects"] and not {"seconds", "seconds_per_step"} & set(result)
+    taken, made = (load_file(r / "anomaly" / "network.safetensors") for r in (run, done.run))
+    assert all(torch.equal(taken[k], made[k]) for k in made if k.startswith("student."))
+    others = [config(**more) for more in ({}, dict(loss="segmentation"), dict(coupled=True), dict(phases="two"))]
+    assert [train.same_lessons(one) for one in others] == [[one] for one in others]
+    told = {(c.loss, c.overlap, c.coupled, c.phases) for c in train.same_lessons(config(loss="cosine"))[1:]}
+    assert told == {("both", "dice", False, "joint"), ("both", "l1", False, "joint")}
 
 
 def test_a_run_that_was_killed_with_all_done_says_the_same(done: SimpleNamespace) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from backend.errors import ConfigError
 from backend.evaluation.anomaly import evaluate
-from tests.benchmarks import anomaly, anomaly_arms, anomaly_speed, tables
+from tests.benchmarks import anomaly, anomaly_arms, anomaly_speed, perturbation, tables
 from tests.benchmarks.anomaly_arms import ABLATED, ABLATION, ARMS, PARTS, SHAPES, Lab, Lengths, same_as
 from tests.benchmarks.anomaly_maps import METRICS, Record, compare, mask_of
 from tests.benchmarks.record import SHARED
@@ -127,7 +127,7 @@ def test_the_table_says_what_was_run_and_what_was_not(tmp_path: Path, monkeypatc
     assert found["low"] > 0 and found["seeds"] == 2
     assert against["ddpm-both", "noise-both", "magnetic-tile aupro"]["seeds"] == 1
     assert "ours: PA_BDP01_TL 0" in written["notes"] and "anchor: PA_BDP01_TL 0" in written["notes"]
-    assert "No row at all of: draem, stfpm, padim, two-phases, l1, ddpm-teacher." in written["notes"]
+    assert "No row at all of: draem, stfpm, padim, two-phases, coupled, l1, ddpm-teacher." in written["notes"]
     for said_of in ("magnetic-tile: 4 of 9. They are there for all arms, the anchor alike", "share pictures, views, masks",
                     "shaped with the defects of both sets known", "ddpm-both: PA_BDP01_TL 0"):
         assert said_of in written["notes"]
@@ -165,7 +165,7 @@ def test_each_shape_asks_for_its_own_arms_and_lengths(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["anomaly", "--data", str(tmp_path), "--shape", "short"])
     anomaly.main()
     assert set(run) == {(part, arm, seed) for parts in ABLATED.values() for part in parts for seed in anomaly.ABLATED_SEEDS
-                        for arm in (*ABLATION, "coupled")}
+                        for arm in ABLATION}
     assert run.index(("magnetic-tile", "ddpm-both", 0)) < run.index(("magnetic-tile", "ddpm-cosine", 0))
 
 
@@ -190,14 +190,21 @@ def test_results_of_other_settings_are_refused(tmp_path: Path, monkeypatch: pyte
             anomaly.one(lab, "ours")                                                               # is there, nothing is run
     assert row["settings"]["train-anomaly"]["steps"] == 5 and row["settings"]["train-anomaly"]["precision"] in ("f32", "bf16")
     assert row["settings"]["train-diffusion"]["steps"] == shape.many.denoiser
-    with pytest.raises(ConfigError, match=r"different settings \(steps was (4, is 5|5, is 4)\)"):
+    with pytest.raises(ConfigError, match=r"magnetic-tile-ours-1 in anomaly-check has other lengths .* \(steps was 5, is 4\)"):
         anomaly.finished(shape)
     with pytest.raises(ConfigError, match=r"magnetic-tile-ours-1 in anomaly-check comes from other settings \(steps was 5, is 4\)"):
         anomaly.one(Lab.of(tmp_path, shape, "magnetic-tile", 1, sys.executable), "ours")
     told = subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from tests.benchmarks import anomaly; "
                            f"anomaly.RESULTS = Path({str(tmp_path)!r}); sys.argv[1:] = ['--shape', 'check', '--table']; anomaly.main()"],
                           cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    assert told.returncode == 1 and "An arm has one" in told.stderr and "Traceback" not in told.stderr
+    assert told.returncode == 1 and "go back to its lengths" in told.stderr and "Traceback" not in told.stderr
+    one = anomaly.place("PA_BDP01_TL", "ours", 1, shape)                                           # other lengths excuse nothing else
+    row = json.loads(one.read_text())
+    row["settings"]["train-anomaly"]["learning_rate"] = 0.5
+    one.write_text(json.dumps(row))
+    anomaly.place("magnetic-tile", "ours", 1, shape).unlink()
+    with pytest.raises(ConfigError, match=r"different settings \(learning_rate was .*An arm has one"):
+        anomaly.finished(shape)
 
 
 def test_results_of_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,10 +259,18 @@ def test_speeds_are_told_by_their_medians_and_the_aim() -> None:
                                         "second on two cores: reached (fastest: default, a).")
 
 
+def test_made_defects_a_second_are_told_beside_the_bare_denoiser_and_the_aim() -> None:
+    rates = {name: {"images a second": values} for name, values in
+             ((perturbation.WHOLE, [1.0, 3.0, 4.5]), (perturbation.BARE, [2.0, 2.0, 5.0]))}
+    assert perturbation.told(rates).startswith("Median of the ratio whole / bare: 0.90;") and "not reached" in perturbation.told(rates)
+    rates[perturbation.WHOLE]["images a second"][1] = 4.1
+    assert perturbation.told(rates).endswith("two cores: reached.")
+
+
 def test_arms_of_equal_settings_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARMS, "again", dict(source="mixed"))
     assert same_as("again") == "ours" and same_as("noise-both") == "noise-both" and same_as("anchor") == "anchor"
-    assert len(ABLATION) == 9 and set(ABLATION) <= set(ARMS)
+    assert len(ABLATION) == 10 and set(ABLATION) <= set(ARMS)
 
 
 def test_the_gpu_script_runs_the_arms_that_are_asked() -> None:
@@ -265,7 +280,7 @@ def test_the_gpu_script_runs_the_arms_that_are_asked() -> None:
     named = {(part, seed, same_as(arm)) for part, seed, *arms in map(str.split, done.stdout.splitlines()) for arm in arms}
     wanted = {(part, str(seed), arm) for part in PARTS for seed in anomaly.SEEDS for arm in anomaly.MAIN}
     wanted |= {(part, str(seed), same_as(arm)) for parts in ABLATED.values() for part in parts for seed in anomaly.ABLATED_SEEDS
-               for arm in (*ABLATION, "coupled")}
+               for arm in ABLATION}
     assert named == wanted
 
 

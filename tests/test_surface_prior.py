@@ -194,8 +194,8 @@ def test_the_time_that_it_takes_is_said_with_the_arithmetic() -> None:
     """The same wherever a time is given."""
     preset = TrainPrior.__dataclass_fields__["preset"].metadata["help"]
     (line,) = [s for s in (Path(__file__).parents[1] / "Makefile").read_text().splitlines() if s.startswith("demo-prior:")]
-    assert "two hours on a CPU, less than one where it has bf16 of its own" in preset
-    assert "two hours on two cores, less than one with native bf16" in line
+    assert "two hours on a CPU, less where it has bf16 of its own" in preset
+    assert "two hours on two cores, less with native bf16" in line
     assert "50 and 55 minutes on two cores" in (surface.Preset.__doc__ or "")
 
 

@@ -1,7 +1,7 @@
 """The recipe `train-anomaly`: good images become a deployed anomaly model. Start reading here.
 
     good train images ─┬─► denoiser ─► pool of perturbed images   (only where the source of defects asks for them)
-                       ├─► training (`learn`): last step's weights, nothing is chosen; or those of an earlier run of the same training
+                       ├─► training (`learn`): last step's weights, nothing is chosen; or those of an earlier run that ended with the same
                        ├─► memory of good patches
                        └─► held-out good images, with drawn defects ─► calibration ─► bundle ─► one look at test
 
@@ -41,6 +41,7 @@ from backend.teacher.extractors import extractor
 
 FORMAT = 3               # what a training does; part of its key
 AFTER = ("name", "false_rejects", "memory")        # settings of what follows training: with others the same weights do
+TOLD = ("steps", "losses", "defects", "seconds", "seconds_per_step")        # of a training, also by runs that take its weights
 IMPLIED = ("dataset", "denoiser", "preset", "diffusion_steps")       # the snapshot and the keys of artifacts say it
 DRAWN = 384              # drawn defects that calibration is chosen by, over all held-out images
 SCORED = 150             # at most so many held-out images, and of drawn defects each second or third, are what the bundle is scored on
@@ -220,21 +221,28 @@ def told_of(training: learn.Training) -> dict[str, Any]:
 
 
 def _again(training: learn.Training, lessons: Sequence[str], reused: dict[str, str]) -> dict[str, Any]:
-    """Take the weights of an earlier run of the same training: only what follows it is asked anew. Nothing where there is none."""
-    before = next((found for lesson in lessons if (found := rundir.find_artifact("anomaly", training=lesson))), None)
-    if before is None:
-        return {}
+    """Take the weights of an earlier run of one of these trainings: only what follows it is asked anew. Nothing where there is none.
+    Seconds are told of the same training alone: one with both losses took longer than its student."""
+    for lesson in lessons:
+        before = rundir.find_artifact("anomaly", training=lesson)
+        if before is None or not _taken(training, before):
+            continue
+        reused["training"] = before.parent.name
+        print(f"The training of {before.parent.name} is used again: nothing that this model asks of it would differ.", flush=True)
+        earlier: dict[str, Any] = rundir.read_json(before / "head.json")["result"]
+        if lesson == lessons[0]:
+            return {k: earlier[k] for k in TOLD if k in earlier}
+        return {k: earlier[k] for k in ("steps", "defects")} | dict(losses=dict(cosine_loss=earlier["losses"]["cosine_loss"]))
+    return {}
+
+
+def _taken(training: learn.Training, before: Path) -> bool:
     try:
         training.take(load_file(before / "network.safetensors"))
     except (OSError, SafetensorError) as problem:
         print(f"The training of {before.parent.name} cannot be used again, its weights are damaged: {problem}", flush=True)
-        return {}
-    reused["training"] = before.parent.name
-    print(f"The training of {before.parent.name} is used again: nothing that this model asks of it would differ.", flush=True)
-    earlier: dict[str, Any] = rundir.read_json(before / "head.json")["result"]
-    if training.config.loss == "cosine":
-        earlier["losses"] = {k: v for k, v in earlier["losses"].items() if k == "cosine_loss"}
-    return {k: earlier[k] for k in ("steps", "losses", "defects", "seconds", "seconds_per_step")}
+        return False
+    return True
 
 
 def summary(config: TrainAnomaly, data: Snapshot, head: dict[str, Any], train: int, held: int, reused: dict[str, str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def waiting(db: Database, plant: str, kind: str, limit: int, again: bool = False
 
 def of_dataset(db: Database, plant: str, snapshot_id: str, limit: int, again: bool = False) -> pd.DataFrame:
     """image_id, file_name, width, height, split of a dataset's real pictures; with `again` those too that somebody has labelled here.
-    First what has no label at all, then what is learned from, by file name; what judges a model comes last."""
+    First what has no label at all, then train, then val, then test, each by file name."""
     with db.cursor() as cursor:
         return cursor.execute(
             "SELECT image_id, any_value(file_name) AS file_name, any_value(width) AS width, any_value(height) AS height, "

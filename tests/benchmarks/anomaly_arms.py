@@ -31,6 +31,7 @@ PEERS = ("draem", "stfpm", "padim")                                             
 ARMS: dict[str, dict[str, Any]] = {
     "ours": {},
     **{f"{source}-{loss}": dict(source=source, loss=loss, memory=0) for source in SOURCES for loss in LOSSES},
+    "ddpm-coupled": dict(source="ddpm", memory=0, coupled=True),
     "no-memory": dict(memory=0), "two-phases": dict(phases="two"), "coupled": dict(coupled=True), "l1": dict(overlap="l1"),
     "ddpm-teacher": dict(teacher="ddpm"),
 }
@@ -39,10 +40,12 @@ MAIN = ("anchor", "ours", "no-memory", "ddpm-both")
 # Programs, as `code` calls them, that differ in what is named here alone.
 ALIKE: tuple[dict[str, str], ...] = (
     {"d88572e8dc8e901e": "", "61f23bd16e08e792": "quick.py: words, threads that are not pinned to cores, and the log kept as it was"},
-    {"e7f17780f6a41b2e": "", "b395a6602b1cc772": "train.py: cosine alone takes the student of both losses, which is the same"},
+    {"e7f17780f6a41b2e": "", "b395a6602b1cc772": "train.py: cosine alone takes the student of both losses, which is the same",
+     "925f9c5990d10300": "train.py: what such a run tells of itself, and what it does where weights are damaged"},
 )
 DENOISER = ("diffusion/*.py", "data/normals.py")                                   # the program that makes one
-ABLATION = tuple(f"{source}-{loss}" for source in SOURCES for loss in LOSSES)
+# The last has one gradient for both losses, as the paper words it; in the others the student learns from cosine alone
+ABLATION = (*(f"{source}-{loss}" for source in SOURCES for loss in LOSSES), "ddpm-coupled")
 OUTSIDE = ("anchor", *PEERS)                                                       # not ours: no run of the product
 
 
@@ -60,7 +63,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Shape:
-    """How long everything is. `folder` of results; how many images are good says which lengths a part has."""
+    """How long everything is. `folder` of results. Kinds of PIPED have few good images, and so lengths of their own."""
 
     folder: str
     many: Lengths                    # magnetic tiles: 714 good images
@@ -74,7 +77,8 @@ class Shape:
         return self.few if part in PIPED else self.many
 
 
-# On two cores without bf16 the 54 trainings of the ablation take 42 h at full length, 4 h short.
+# On two cores without bf16 a step at 256 px takes 1.6 to 2.3 s: the 42 trainings of the ablation, beside 18 that take a student that is
+# there, would need 40 to 50 h at full length.
 SHAPES = {
     "cpu": Shape("anomaly", Lengths(2000, 1000, 200), Lengths(400, 150, 40), 2000),
     "short": Shape("anomaly-short", Lengths(500, 1000, 200), Lengths(400, 150, 40), 500, main=False, ablation=True, imgsz=128),
@@ -175,6 +179,12 @@ def planned(lab: Lab, arm: str) -> dict[str, Settings]:
     plan = Plan(lab.data, lab.shape, lab.dataset, lab.seed, lab.python)
     plan.trained(arm)
     return plan.noted
+
+
+def stretched(settings: dict[str, Settings], long: Lengths) -> dict[str, Settings]:
+    """Settings of an arm as they would be on a part of these lengths."""
+    asked = {"train-anomaly": dict(steps=long.steps, perturbed=long.perturbed), "train-diffusion": dict(steps=long.denoiser)}
+    return {run: told | asked.get(run, {}) for run, told in settings.items()}
 
 
 def odd(before: dict[str, Settings], now: dict[str, Settings]) -> str:

@@ -14,6 +14,7 @@ BASE=${BASE:-/tmp/gpu}
 OUT=${OUT:-$BASE/out}
 SLOTS=${SLOTS:-8}                          # trainings at once; each gets its share of the cores
 SHAPE=${SHAPE:-gpu}
+[ "$SHAPE" != short ] || { echo "--shape short is for processors: it asks for the ablation alone"; exit 2; }
 SEEDS=${SEEDS:-0 1 2}
 PARTS=${PARTS:-magnetic-tile PA_BDP01_TL PA_BFT01_TL PA_BRG03_TL PA_BTN01_RL PA_FLR01_TL PA_ZPB01_RL}
 ABLATED=${ABLATED-magnetic-tile PA_BFT01_TL PA_FLR01_TL}
@@ -27,7 +28,7 @@ chains() {
     local seed part arm
     for seed in $SEEDS; do for part in $PARTS; do echo "$part $seed ours no-memory anchor ddpm-both"; done; done
     for seed in 0 1; do
-        for arm in noise-both texture-both coupled ddpm-cosine ddpm-segmentation noise-cosine noise-segmentation texture-cosine \
+        for arm in noise-both texture-both ddpm-coupled ddpm-cosine ddpm-segmentation noise-cosine noise-segmentation texture-cosine \
             texture-segmentation; do
             for part in $ABLATED; do echo "$part $seed $arm"; done
         done

@@ -18,8 +18,8 @@ from tests.benchmarks.sets import write_truth
 from tests.benchmarks.settings import Settings, asked, here
 from tests.benchmarks.synthesis_data import ALL_PAPER, ALL_TILES, ROLLED, Source
 
-# Of all parts, chosen beforehand: low-shot ones have no further images to search on, and settings that were searched for one arm of kid
-# on the images that all are compared with would favour this one
+# Of all parts, chosen beforehand (steps of drawing: half as many on a CPU): low-shot ones have no further images to search on, and
+# settings that were searched for one arm of kid on the images that all are compared with would favour this one
 STRENGTH, GUIDANCE, DENOISING = 0.6, 2.0, 20
 BATCH = 16               # of a detector
 
@@ -47,8 +47,8 @@ class Shape:
     known: int = 0           # train images of each class in the part kid; 0: all
 
 
-# "cpu" is what two cores without bf16 end in days, not weeks: half the steps of everything that a first sketch had. With 771 train images
-# `tail` takes 49 steps an epoch, with `added` 56: 24 and 21 epochs, 1,176 steps each; `detection` 8 and 24, 792 steps each.
+# "cpu" is what two cores without bf16 end in days, not weeks. With 771 train images `tail` takes 49 steps an epoch, with `added` 56: 24 and
+# 21 epochs, 1,176 steps each; `detection` 8 and 24, 792 steps each.
 SHAPES = {
     "cpu": Shape("synthesis", "small", 2000, (1500, 6000), (400, 1200), 16, (200, 600), DENOISING // 2, 20, 300, 600, 24, 120, 99),
     "gpu": Shape("synthesis-gpu", "small", 6000, (4000, 15_000), (1500, 5000), 64, (500, 1500), DENOISING, 100, 2000, 8000, 80, 120, 300),

@@ -28,7 +28,7 @@ def notes(runs: Runs, compared: list[dict[str, Any]], shape: Shape) -> str:
     return " ".join(filter(None, [
         f"Surface priors of the preset {shape.preset}, {coder:,} and {prior:,} steps of {shape.batch} crops, from {shape.drawn:,} drawn "
         "surfaces, PIPED's good paper and the train list of the other dataset: never of the one they are for. Adapters: "
-        f"{tokens:,} steps of tokens, {lora:,} of low rank.",
+        f"{tokens:,} steps of tokens, {lora:,} of low rank. Every picture is drawn in {shape.denoising} steps.",
         arithmetic(rows),
         *(ABOUT[part](runs[part], shape) for part in PARTS if runs[part]),
         f"Differences: 95 %, of a paired bootstrap over seeds and images where there is a test{_near(runs)}; of KID from both sides' own "
@@ -82,7 +82,7 @@ def _kid(arms: Seeds, shape: Shape) -> str:
             "features of EfficientNet-Lite0. copied: share nearer to an image of the others than 99 % of real ones are"
             f"{_by_chance(arms)}. Strength {STRENGTH:g} and guidance {GUIDANCE:g} in all arms, chosen beforehand: a search would have "
             "fitted them to one arm, on the images that all are compared with. All seeds share one adapter for each space, and are the "
-            "generator's alone, so differences leave out the luck of adapters. Noise start draws at 208 px what the prior has learned from "
+            "generator's alone, so differences leave out the luck of adapters. Noise start draws at 224 px what the prior has learned from "
             "crops of 128 px, and levels that drift are corrected in image start alone, against the picture drawn over: a part of the "
             "difference between the two starts may be these.")
 

@@ -22,7 +22,7 @@ from backend.synthesis.prior.learner import Learner, calm
 
 MIN_SNR = 5.0
 HEADS = 4
-WORDS_APART = 10.0       # measured with two captions: told apart after 80 steps, without it not after 160
+WORDS_APART = 10.0       # measured with two captions and an earlier network: told apart after 80 steps, without it not after 160
 TIMESTEPS = 1000
 NOISE = dict(num_train_timesteps=TIMESTEPS, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
 

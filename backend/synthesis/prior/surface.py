@@ -39,7 +39,7 @@ GUIDANCE, STEPS = 2.0, 20           # of the previews
 @dataclass(frozen=True)
 class Preset:
     """Both trainings. `small`: 2.9 and 1.1 core seconds a step in float32, measured on a Zen 3: 50 and 55 minutes on two cores.
-    With native bf16 a half to a quarter of that."""
+    With native bf16 it should be less, as it is for other networks; nobody has measured it."""
 
     coder: autoencoder.Coder
     size: denoiser.Size
