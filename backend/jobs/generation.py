@@ -18,8 +18,8 @@ from backend.errors import ConfigError, NotFoundError
 SIDE = 256                              # pixels: the constants for a picture are for this side; a surface prior draws none larger
 PERTURBED_S = 0.9                       # an image of 128 px through ten denoising steps of the tiny network
 LAID_S = 0.15                           # a picture blended, and looked at by the feature network that says whether the defect is seen
-DRAWN_S = 0.23                          # once through the surface prior's network, of the preset small; measured
-CODER = 3                               # passes that the autoencoder costs, there and back; measured: 0.6 s
+DRAWN_S = 0.09                          # once through the surface prior's network, of the preset small; measured
+CODER = 7                               # passes that the autoencoder costs, there and back; measured: 0.6 s
 FOREIGN_S = 18.0                        # the same of Stable Diffusion 1.5 at 512 px: 0.8 TFLOP
 LEARNT = 3                              # times a forward pass: forward and back
 FEATURE_S = 0.06                        # a picture through the network that quality is measured with
@@ -29,8 +29,8 @@ CLASSIFIED_S = {"resnet18": 0.05, "efficientnet-lite0": 0.05}      # an image of
 
 # preset -> for the autoencoder, then for the diffusion network: steps, crops a step, core seconds a crop. Steps and batch are those of
 # `synthesis.prior.surface`, which is too heavy to import; the seconds of tiny and small were measured.
-PRIORS = {"tiny": ((300, 8, 0.05), (400, 8, 0.05)), "small": ((2_500, 16, 0.15), (6_000, 16, 0.17)),
-          "base": ((20_000, 32, 2.0), (60_000, 64, 1.0))}
+PRIORS = {"tiny": ((300, 8, 0.05), (400, 8, 0.03)), "small": ((2_000, 16, 0.18), (6_000, 16, 0.07)),
+          "base": ((20_000, 32, 2.0), (60_000, 64, 0.4))}
 MAKING = (TrainPrior, AdaptPrior, Synthesize, MeasureSynthesis, SearchSynthesis, Combine, TrainClassifier)
 
 
