@@ -169,6 +169,15 @@ def test_each_shape_asks_for_its_own_arms_and_lengths(tmp_path: Path, monkeypatc
     assert run.index(("magnetic-tile", "ddpm-both", 0)) < run.index(("magnetic-tile", "ddpm-cosine", 0))
 
 
+def test_parts_of_a_set_that_is_not_whole_are_told_beside_the_anchor() -> None:
+    row = dict(figures=dict(zip(METRICS, (99.0, 98.0, 70.0, 80.0), strict=True)))
+    runs = {arm: {"PA_BDP01_TL": {0: row}, "magnetic-tile": {0: row}} for arm in ("ours", "anchor")}
+    assert anomaly.so_far(runs) == ("Single parts so far, ours (anchor): PA_BDP01_TL image auroc 99.0 (99.0), pixel auroc 98.0 (98.0), "
+                                    "pixel ap 70.0 (70.0), aupro 80.0 (80.0).")
+    runs["ours"] |= {part: {0: row} for part in anomaly_arms.PIPED}
+    assert anomaly.so_far(runs) == ""
+
+
 def test_a_record_of_another_run_is_refused(tmp_path: Path) -> None:
     Record.of(*said(tmp_path, 2.0)).save(tmp_path / "x.npz")
     other = Record.of(*said(tmp_path, 1.0)).figures(np.ones((1, 24)))[0]

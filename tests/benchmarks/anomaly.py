@@ -217,7 +217,8 @@ def notes(runs: Runs, shape: Shape) -> str:
         f"Peers are anomalib's, {shape.peer:,} steps, on the same lists; DRAEM with Perlin noise for textures, the others on "
         "EfficientNet-Lite0." if set(PEERS) & set(runs) else "",
         *(f"{arm} is the run of {same_as(arm)}." for arm in runs if same_as(arm) != arm),
-        aimed(runs), earlier(runs), f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
+        aimed(runs), so_far(runs), earlier(runs),
+        f"Not run yet: {left}." if left else "", f"No row at all of: {', '.join(unseen)}." if unseen else "",
         f"Runs made at {', '.join(commits)}."]))
 
 
@@ -247,6 +248,15 @@ def aimed(runs: Runs) -> str:
     told = [f"{metric.replace('_', ' ')} {mean(found[metric]):.1f} of {aim:g}, {'reached' if mean(found[metric]) >= aim else 'not reached'}"
             for metric, aim in aims.items() if metric in found]
     return f"Aims for ours: {'; '.join(told)}." if told else ""
+
+
+def so_far(runs: Runs) -> str:
+    """Of a set that is not whole yet, the parts that ours has, beside the anchor's: no row of the table shows them."""
+    ours, anchor = runs.get("ours", {}), runs.get("anchor", {})
+    some = [part for members in SETS.values() if not whole(ours, members) for part in members if part in ours and part in anchor]
+    told = [f"{part} " + ", ".join(f"{metric.replace('_', ' ')} {mean(r['figures'][metric] for r in ours[part].values()):.1f} "
+                                   f"({anchor[part][0]['figures'][metric]:.1f})" for metric in METRICS) for part in some]
+    return f"Single parts so far, ours (anchor): {'; '.join(told)}." if told else ""
 
 
 UNLIKE = ("Arms of a single source share pictures, views, masks and opacities (0.5 to 1); only what fills the masks differs. Of one "
